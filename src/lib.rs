@@ -1,0 +1,9 @@
+//! wharf knows what is docked at which berth of every host: it offers what serves on this host, and finds what
+//! serves in the cluster. `ARCHITECTURE.md` is the map; a module imports only from its own floor's model types and
+//! from the floors below it.
+
+// Floor 0: pure values and rules.
+pub mod model;
+
+// Floor 1: adapters, each for one outside thing.
+pub mod store;

@@ -1,0 +1,226 @@
+//! A record: what is published for one instance, as one JSON object.
+//!
+//! SkyDNS's fields keep SkyDNS's meaning, so either side reads the other's values. Fields that are not known are
+//! ignored when reading. A value that is plain `host:port` (registrator's layout) is a record without an owner. What
+//! cannot be read is a [`BadRecord`] that says why; it costs that one value.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Text that is often the same in many records and then shared.
+pub type Text = Arc<str>;
+
+/// The longest value that is read or written, in bytes.
+pub const MAX_RECORD: usize = 8 * 1024;
+
+/// What a port speaks below the application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// A stream.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Proto {
+    /// `tcp` or `udp`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an instance is among its kind, where the kind has one that others follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The one that takes writes.
+    Primary,
+    /// One that follows it.
+    Replica,
+}
+
+impl Role {
+    /// `primary` or `replica`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        }
+    }
+
+    /// Reads a role by its own name or the older ones: `master`, `slave`, also in plural.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "primary" | "master" => Some(Self::Primary),
+            "replica" | "replicas" | "slave" | "slaves" => Some(Self::Replica),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One published record. Unset fields are left out of the JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Address or name that a client connects to.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub host: Text,
+    /// The same instance's address of the other family.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host6: Option<Text>,
+    /// Port that a client connects to; 0 is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub port: u16,
+    /// SRV priority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u16>,
+    /// SRV weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Seconds that an answer may be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// TXT content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<Text>,
+    /// SkyDNS's group: records of another group are left out of an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Text>,
+    /// Labels to strip from the SRV target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targetstrip: Option<u8>,
+    /// The host is a mail exchanger.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mail: bool,
+    /// registrator's id, or SERVICE_ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<Text>,
+    /// The service's dotted name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Text>,
+    /// The host that offers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Text>,
+    /// The agent that published it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Text>,
+    /// Stream or datagrams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proto: Option<Proto>,
+    /// Primary, replica, or neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Tags, in the order given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Text>,
+    /// Attributes given on the container.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub attrs: BTreeMap<Text, Text>,
+    /// 12 hex digits of the container's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Text>,
+    /// The image as named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Text>,
+    /// RFC 3339 time since when it has been serving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Text>,
+}
+
+/// Why a value is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadRecord(String);
+
+impl Record {
+    /// Reads a value of the tree.
+    pub fn decode(value: &[u8]) -> Result<Self, BadRecord> {
+        if value.len() > MAX_RECORD {
+            return Err(BadRecord(format!("{} bytes, more than {MAX_RECORD}", value.len())));
+        }
+        let text = std::str::from_utf8(value).map_err(|_| BadRecord("not UTF-8".to_owned()))?;
+        if text.trim_start().starts_with('{') {
+            return serde_json::from_str(text).map_err(|error| BadRecord(error.to_string()));
+        }
+        Self::from_host_port(text.trim())
+    }
+
+    /// Writes the value that is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text, numbers and string maps always encode")
+    }
+
+    /// `host:port` with nothing else, as registrator's etcd layout has it.
+    fn from_host_port(text: &str) -> Result<Self, BadRecord> {
+        let bad = || BadRecord("neither a JSON object nor host:port".to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let plain = !host.is_empty() && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/');
+        let port = port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(bad)?;
+        if !plain {
+            return Err(bad());
+        }
+        Ok(Self { host: host.into(), port, ..Self::default() })
+    }
+}
+
+fn is_empty(text: &Text) -> bool {
+    text.is_empty()
+}
+
+fn is_zero(port: &u16) -> bool {
+    *port == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skydns_values_are_records() {
+        let record =
+            Record::decode(br#"{"host":"10.0.0.1","port":8080,"priority":20,"unknown":[1]}"#).expect("a record");
+        assert_eq!((&*record.host, record.port, record.priority), ("10.0.0.1", 8080, Some(20)));
+        assert_eq!(Record::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn plain_host_port_is_a_record_without_owner() {
+        let record = Record::decode(b"192.0.2.10:10000").expect("a record");
+        assert_eq!((&*record.host, record.port, record.owner), ("192.0.2.10", 10000, None));
+        let six = Record::decode(b"[2001:db8::5]:6379").expect("a record");
+        assert_eq!((&*six.host, six.port), ("2001:db8::5", 6379));
+    }
+
+    #[test]
+    fn what_is_no_record_says_why() {
+        for bad in [&b"{"[..], b"[]", b"true", b"", b"\xff", b"host", b"host:0", b"host:70000", br#"{"port":70000}"#] {
+            assert!(Record::decode(bad).is_err(), "{bad:?}");
+        }
+        assert!(Record::decode(&vec![b'x'; MAX_RECORD + 1]).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! The store: keys, bytes, revisions and leases. It knows nothing of records.
+//!
+//! Two real implementations stand behind [`Store`]: `etcd`, and `embedded` for one host; one suite of tests holds both
+//! to the same behaviour. Every call has a deadline of its own; an error says what was tried and is an ordinary
+//! outcome for the caller, who tries again by the state he is in.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+/// A point in the store's history; grows by one with every commit.
+pub type Revision = i64;
+
+/// The identity of a lease within one cluster; 0 is none.
+pub type LeaseId = i64;
+
+/// One key as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: Bytes,
+    /// The lease it hangs on; 0 is none.
+    pub lease: LeaseId,
+    /// The revision of its last put.
+    pub revision: Revision,
+}
+
+/// One page of a read.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Items in key order.
+    pub items: Vec<Item>,
+    /// The revision that this page, and every further one, is read at.
+    pub revision: Revision,
+    /// Whether more items follow the last one.
+    pub more: bool,
+}
+
+/// What happened to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It was written.
+    Put(Item),
+    /// It went: deleted, or its lease ended.
+    Delete(String),
+}
+
+/// What a watch brings: everything of one or more whole revisions, or a sign that it is in step.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The changes in order.
+    pub events: Vec<Event>,
+    /// Everything up to here has been seen.
+    pub revision: Revision,
+}
+
+/// Something that must hold for a commit to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// There is no such key.
+    Absent(String),
+    /// The key's last put was at this revision.
+    Unchanged(String, Revision),
+    /// The key holds this value.
+    Holds(String, Bytes),
+}
+
+/// One write of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Puts a value, on a lease when it is not 0.
+    Put {
+        /// The key's name.
+        key: String,
+        /// Its value.
+        value: Bytes,
+        /// The lease it hangs on.
+        lease: LeaseId,
+    },
+    /// Deletes a key.
+    Delete(String),
+}
+
+/// What became of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// All of it was written, at this revision.
+    Done(Revision),
+    /// A condition did not hold; nothing was written.
+    Refused(Revision),
+}
+
+/// How the store is reached now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    There,
+    /// It does not: unanswered, no leader, or refused.
+    Away,
+}
+
+/// What went wrong with a call.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer within the deadline, no connection, or no leader: the same call may go through later.
+    #[error("store away: {tried}")]
+    Away {
+        /// What was tried, and where.
+        tried: String,
+        /// Why it failed.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The revision asked for is gone from the history; read afresh.
+    #[error("history before revision {0} is gone")]
+    Compacted(Revision),
+    /// The lease does not exist (any more).
+    #[error("lease {0:x} is gone")]
+    NoLease(LeaseId),
+    /// The store says no: rights, sizes.
+    #[error("store refused {tried}: {why}")]
+    Refused {
+        /// What was tried.
+        tried: String,
+        /// What the store said.
+        why: String,
+    },
+}
+
+/// A tree of keys with history and leases.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// One page of the keys that begin with `prefix`, from after `after`, as they stood at `at` (now when `None`; the
+    /// first page of a read is linearizable).
+    fn read<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        at: Option<Revision>,
+    ) -> BoxFuture<'a, Result<Page, StoreError>>;
+
+    /// Everything that happens below `prefix` from revision `from` on (inclusive).
+    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>>;
+
+    /// A new lease of `ttl`, or the one given when it still lives: kept alive until it is closed, dropped or lost.
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>>;
+
+    /// All writes together when all conditions hold, else nothing. May be larger than one etcd transaction allows only
+    /// if `conditions` is empty; callers keep commits below [`MAX_WRITES`].
+    fn commit<'a>(
+        &'a self,
+        conditions: &'a [Condition],
+        writes: &'a [Write],
+    ) -> BoxFuture<'a, Result<Commit, StoreError>>;
+
+    /// The keys attached to a lease, and the time it has left; `NoLease` when it is gone.
+    fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>>;
+
+    /// Ends a lease and deletes its keys.
+    fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The identity of the cluster, once known; another one means another store.
+    fn cluster(&self) -> Option<u64>;
+
+    /// How the store is reached, as it changes.
+    fn reach(&self) -> watch::Receiver<Reach>;
+}
+
+/// Writes that fit one commit together with their conditions.
+pub const MAX_WRITES: usize = 100;
+
+/// A lease as the store knows it.
+#[derive(Clone, Debug)]
+pub struct LeaseInfo {
+    /// The time granted.
+    pub granted: Duration,
+    /// The time left.
+    pub left: Duration,
+    /// The keys that hang on it.
+    pub keys: Vec<String>,
+}
+
+/// A running watch.
+pub trait Watch: Send {
+    /// The next batch. While nothing happens, an empty one at least every 5 s says that the watch is in step;
+    /// `StoreError::Away` means it is not any more, and `Compacted` that one must read afresh. Either ends the watch.
+    fn next(&mut self) -> BoxFuture<'_, Result<Batch, StoreError>>;
+}
+
+/// A lease kept alive. Dropping it stops the keepalive and leaves the lease to its time.
+pub trait Session: Send + Sync + fmt::Debug {
+    /// The lease.
+    fn lease(&self) -> LeaseId;
+    /// The time granted, which may be more than was asked for.
+    fn granted(&self) -> Duration;
+    /// Whether `session` took over a lease that was alive already.
+    fn adopted(&self) -> bool;
+    /// Becomes true when the lease is lost.
+    fn lost(&self) -> watch::Receiver<bool>;
+}
