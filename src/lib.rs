@@ -6,4 +6,5 @@
 pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
+pub mod state;
 pub mod store;

@@ -1,8 +1,14 @@
 //! The pure core: names, records, and every decision worth a test. Nothing here knows of tokio, sockets, the clock,
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
+pub mod adopted;
 pub mod instance;
 pub mod key;
+pub mod local;
+pub mod memory;
 pub mod name;
+pub mod node;
+pub mod plan;
 pub mod record;
 pub mod standing;
+pub mod view;
