@@ -8,3 +8,6 @@ pub mod model;
 // Floor 1: adapters, each for one outside thing.
 pub mod state;
 pub mod store;
+
+// Floor 2: workers.
+pub mod offer;
