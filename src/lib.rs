@@ -9,7 +9,11 @@ pub mod model;
 pub mod config;
 pub mod store;
 
+// Floor 2: the workers.
+pub mod cli;
+
 // Floor 3: only here may two workers be known at once.
+pub mod app;
 pub mod notify;
 pub mod supervisor;
 pub mod telemetry;
