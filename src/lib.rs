@@ -7,3 +7,7 @@ pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
 pub mod store;
+pub mod wire;
+
+// Floor 2: workers, which meet only in channels of model types.
+pub mod offer;

@@ -1,0 +1,3 @@
+//! The offering half: from what Docker runs to what this host publishes.
+
+pub mod probe;
