@@ -19,3 +19,7 @@ pub mod app;
 pub mod notify;
 pub mod supervisor;
 pub mod telemetry;
+pub mod wire;
+
+// Floor 2: workers, which meet only in channels of model types.
+pub mod offer;

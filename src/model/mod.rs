@@ -2,6 +2,7 @@
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
 pub mod adopted;
+pub mod health;
 pub mod instance;
 pub mod key;
 pub mod local;

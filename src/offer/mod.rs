@@ -3,3 +3,6 @@
 
 pub mod drain;
 pub mod registrar;
+//! The offering half: from what Docker runs to what this host publishes.
+
+pub mod probe;
