@@ -7,5 +7,6 @@ pub mod instance;
 pub mod key;
 pub mod name;
 pub mod record;
+pub(crate) mod select;
 pub mod standing;
 pub mod zone;
