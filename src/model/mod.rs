@@ -3,6 +3,8 @@
 
 pub mod adopted;
 pub mod health;
+pub mod catalog;
+pub mod dns;
 pub mod instance;
 pub mod key;
 pub mod local;
@@ -11,5 +13,7 @@ pub mod name;
 pub mod node;
 pub mod plan;
 pub mod record;
+pub(crate) mod select;
 pub mod standing;
 pub mod view;
+pub mod zone;
