@@ -7,3 +7,7 @@ pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
 pub mod store;
+
+// Floor 2: workers.
+pub mod cli;
+pub mod find;

@@ -1,0 +1,3 @@
+//! What finds: the catalog's keepers and those who answer from it.
+
+pub mod http;
