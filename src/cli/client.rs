@@ -1,6 +1,6 @@
 //! A small HTTP client for the local agent, over TCP or its unix socket.
 //!
-//! One connection per request, every wait with a deadline. Which agent is asked is decided once, by [`AgentArgs`]: flags
+//! One connection per request, every wait with a deadline. Which agent is asked is decided once, by [`ConnectArgs`]: flags
 //! before the environment, a socket before an address.
 
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const MAX_BODY: usize = 256 * 1024 * 1024;
 
 /// Which agent to ask.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct AgentArgs {
+pub struct ConnectArgs {
     /// Agent to ask, by address [env: WHARF_HTTP] [default: 127.0.0.1:5380]
     #[arg(long = "http", value_name = "ADDR", help_heading = "Agent")]
     pub address: Option<String>,
@@ -105,7 +105,7 @@ impl ClientError {
     }
 }
 
-impl AgentArgs {
+impl ConnectArgs {
     /// The client for this agent; `environment` looks a variable up.
     pub fn client(&self, environment: impl Fn(&str) -> Option<String>) -> Client {
         let given = |name: &str| environment(name).filter(|value| !value.is_empty());
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     fn places(address: Option<&str>, socket: Option<&str>, environment: &[(&str, &str)]) -> String {
-        let args = AgentArgs { address: address.map(Into::into), socket: socket.map(Into::into) };
+        let args = ConnectArgs { address: address.map(Into::into), socket: socket.map(Into::into) };
         let look = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         args.client(look).place()
     }

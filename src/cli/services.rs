@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::age::age;
-use super::client::{AgentArgs, Client, ClientError, escaped};
+use super::client::{ConnectArgs, Client, ClientError, escaped};
 use super::exit::Exit;
 use super::output::{self, Output};
 use super::table::{Cell, Table};
@@ -28,7 +28,7 @@ pub struct ServicesArgs {
 
     #[command(flatten)]
     #[allow(missing_docs)] // a doc comment would become the command's own help
-    pub agent: AgentArgs,
+    pub agent: ConnectArgs,
 }
 
 /// Runs the command.
