@@ -2,9 +2,15 @@
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
 pub mod api;
+pub mod adopted;
 pub mod instance;
 pub mod key;
+pub mod local;
+pub mod memory;
 pub mod name;
 pub mod plain;
+pub mod node;
+pub mod plan;
 pub mod record;
 pub mod standing;
+pub mod view;
