@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod adopted;
+pub mod catalog;
+pub mod dns;
 pub mod instance;
 pub mod key;
 pub mod local;
@@ -14,3 +16,4 @@ pub mod plan;
 pub mod record;
 pub mod standing;
 pub mod view;
+pub mod zone;
