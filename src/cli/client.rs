@@ -266,14 +266,17 @@ impl Answer {
     /// The whole body.
     async fn collect(self) -> Result<Bytes, ClientError> {
         let Self { response, place, _connection } = self;
-        let expected = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+        let expected =
+            response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         if !expected && response.status() == StatusCode::OK {
             return Err(ClientError::Strange { place, why: "its answer is no JSON".to_owned() });
         }
         let body = timeout(ANSWER, Limited::new(response.into_body(), MAX_BODY).collect()).await;
         match body {
             Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) => Err(ClientError::Unreachable { tried: place, why: format!("the answer broke off: {error}") }),
+            Ok(Err(error)) => {
+                Err(ClientError::Unreachable { tried: place, why: format!("the answer broke off: {error}") })
+            }
             Err(_) => Err(ClientError::Unreachable { tried: place, why: "the answer stopped half way".to_owned() }),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::age::age;
-use super::client::{ConnectArgs, Client, ClientError, escaped};
+use super::client::{Client, ClientError, ConnectArgs, escaped};
 use super::exit::Exit;
 use super::output::{self, Output};
 use super::table::{Cell, Table};
@@ -66,9 +66,11 @@ pub fn render(found: &Services, alone: bool, output: Option<Output>, terminal: &
     match (output, found.services.as_slice()) {
         (Some(Output::Json), [service]) if alone => output::json(service),
         (Some(Output::Json), _) => output::json(found),
-        (Some(Output::Hostport), services) => {
-            services.iter().flat_map(|service| &service.endpoints).map(|endpoint| hostport(&endpoint.record) + "\n").collect()
-        }
+        (Some(Output::Hostport), services) => services
+            .iter()
+            .flat_map(|service| &service.endpoints)
+            .map(|endpoint| hostport(&endpoint.record) + "\n")
+            .collect(),
         (_, []) => "no services yet\n".to_owned(),
         (output, services) => table(services, output == Some(Output::Wide), terminal, now),
     }

@@ -223,7 +223,10 @@ mod tests {
     fn an_endpoint_is_its_record_plus_its_key() {
         let json = r#"{"host":"10.0.0.1","port":6379,"role":"primary","key":"/services/redis/a"}"#;
         let endpoint: Endpoint = serde_json::from_str(json).expect("an endpoint");
-        assert_eq!((&*endpoint.record.host, endpoint.record.port, &*endpoint.key), ("10.0.0.1", 6379, "/services/redis/a"));
+        assert_eq!(
+            (&*endpoint.record.host, endpoint.record.port, &*endpoint.key),
+            ("10.0.0.1", 6379, "/services/redis/a")
+        );
         assert_eq!(serde_json::to_string(&endpoint).expect("JSON"), json);
     }
 }

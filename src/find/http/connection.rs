@@ -36,7 +36,12 @@ pub(super) async fn serve(client: Client, router: Router, stop: CancellationToke
     }
 }
 
-async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(stream: S, peer: Peer, router: Router, stop: CancellationToken) {
+async fn serve_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    peer: Peer,
+    router: Router,
+    stop: CancellationToken,
+) {
     let service = TowerToHyperService::new(router.layer(Extension(peer)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

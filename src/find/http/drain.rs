@@ -51,6 +51,8 @@ async fn ask(to: &mpsc::Sender<DrainRequest>, drain: bool) -> Result<(), Problem
         Ok(Some(Ok(()))) => Ok(()),
         Ok(Some(Err(why))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why, "see the agent's log")),
         Ok(None) => Err(Problem::not_yet("the agent is stopping", "ask again once it runs")),
-        Err(_) => Err(Problem::not_yet("the drain was not confirmed within 5 s", "see GET /v1/local for what became of it")),
+        Err(_) => {
+            Err(Problem::not_yet("the drain was not confirmed within 5 s", "see GET /v1/local for what became of it"))
+        }
     }
 }

@@ -78,7 +78,8 @@ impl Named {
 
 /// Everything that a request says of the host it means: the Host header, and the target when it is absolute.
 fn named(headers: &HeaderMap, uri: &Uri) -> Vec<Named> {
-    let headers = headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+    let headers =
+        headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     headers.chain(uri.authority().map(ToString::to_string)).map(|host| Named::parse(&host)).collect()
 }
 
@@ -112,7 +113,10 @@ pub(super) fn check_drain(peer: Peer, headers: &HeaderMap, uri: &Uri, token: Opt
     if let Some(token) = token {
         return match bearer(headers) {
             Some(offered) if token.is(offered) => Ok(()),
-            Some(_) => Err(Problem::forbidden("the token is not the agent's", "send the text of the agent's --http-token-file")),
+            Some(_) => Err(Problem::forbidden(
+                "the token is not the agent's",
+                "send the text of the agent's --http-token-file",
+            )),
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "drain needs the token over TCP",
@@ -170,14 +174,29 @@ mod tests {
     #[test]
     fn hosts_are_addresses_localhost_or_configured() {
         for good in [
-            "127.0.0.1", "127.0.0.1:5380", "10.0.0.5:80", "[::1]", "[::1]:5380", "localhost", "LOCALHOST:5380",
-            "localhost.", "core-01.example", "Core-01.example.:5380",
+            "127.0.0.1",
+            "127.0.0.1:5380",
+            "10.0.0.5:80",
+            "[::1]",
+            "[::1]:5380",
+            "localhost",
+            "LOCALHOST:5380",
+            "localhost.",
+            "core-01.example",
+            "Core-01.example.:5380",
         ] {
             assert!(host_is_taken(good), "{good}");
         }
         for bad in [
-            "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "1270.0.1", "core-01.example.evil",
-            "evil.example:5380", "x@127.0.0.1", "127.0.0.1,evil.example",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "",
+            "1270.0.1",
+            "core-01.example.evil",
+            "evil.example:5380",
+            "x@127.0.0.1",
+            "127.0.0.1,evil.example",
         ] {
             assert!(!host_is_taken(bad), "{bad}");
         }

@@ -12,21 +12,26 @@ mod json;
 mod listen;
 mod local;
 mod metrics;
+mod query;
 mod router;
 mod services;
+mod shape;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 
+use super::view::CatalogView;
 use crate::model::local::Local;
+use crate::model::zone::Zones;
 use listen::Listener;
 
 pub use drain::DrainRequest;
@@ -60,6 +65,8 @@ pub struct Settings {
 pub struct Sources {
     /// What the cluster has.
     pub catalog: CatalogView,
+    /// Which names stand for which prefixes.
+    pub zones: Arc<Zones>,
     /// What this host offers.
     pub local: watch::Receiver<Arc<Local>>,
     /// Whether DNS and its source of answers are there.
@@ -147,12 +154,10 @@ impl Clients {
                 (accepted, place) = next => match accepted {
                     Ok(client) => {
                         let served = connection::serve(client, self.router.clone(), stop.clone());
-                        let open = self.metrics.connections.clone();
-                        open.inc();
+                        let open = Counted::new(self.metrics.connections.clone());
                         connections.spawn(async move {
                             served.await;
-                            open.dec();
-                            drop(place);
+                            drop((open, place));
                         }.in_current_span());
                     }
                     Err(error) => {
@@ -163,5 +168,22 @@ impl Clients {
             }
         }
         while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Something that is counted as long as it lives, however it ends.
+#[derive(Debug)]
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -50,8 +50,13 @@ pub(super) fn router(settings: Settings, sources: Sources, stop: CancellationTok
 }
 
 /// Checks, bounds, counts and dresses one request.
-async fn around(State(context): State<Context>, Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
-    let endpoint = endpoint(request.extensions().get::<MatchedPath>());
+async fn around(
+    State(context): State<Context>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let endpoint = endpoint(request.uri().path());
     let checked = guard::check_host(peer, request.headers(), request.uri(), &context.settings.hosts);
     let mut response = match checked {
         Ok(()) => answer(&context, request, next).await,
@@ -60,10 +65,7 @@ async fn around(State(context): State<Context>, Extension(peer): Extension<Peer>
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("same-origin"),
-    );
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     let code = response.status().as_u16();
     context.sources.metrics.requests.get_or_create(&Counted { endpoint, code }).inc();
     response
@@ -85,8 +87,8 @@ async fn answer(context: &Context, request: Request, next: Next) -> Response {
 }
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
-fn endpoint(matched: Option<&MatchedPath>) -> &'static str {
-    const KNOWN: [&str; 13] = [
+fn endpoint(path: &str) -> &'static str {
+    const KNOWN: [&str; 11] = [
         "/",
         "/healthz",
         "/readyz",
@@ -94,15 +96,15 @@ fn endpoint(matched: Option<&MatchedPath>) -> &'static str {
         "/openapi.json",
         "/sd/prometheus",
         "/v1/services",
-        "/v1/services/{name}",
         "/v1/local",
         "/v1/nodes",
         "/v1/watch",
         "/v1/drain",
-        "/v1/explain",
     ];
-    let matched = matched.map_or("", MatchedPath::as_str);
-    KNOWN.into_iter().find(|known| *known == matched).unwrap_or("other")
+    if path.starts_with("/v1/services/") {
+        return "/v1/services/{name}";
+    }
+    KNOWN.into_iter().find(|known| *known == path).unwrap_or("other")
 }
 
 async fn unknown(uri: Uri) -> Problem {

@@ -3,7 +3,6 @@
 //! The whole catalog is sent piece by piece from one snapshot, so that 100,000 endpoints are never in memory as text.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, State};
@@ -15,24 +14,23 @@ use super::error::Problem;
 use super::router::Context;
 use super::{json, shape};
 use crate::model::api;
-use crate::model::catalog::Catalog;
-use crate::model::record::{Role, Text};
+use crate::model::catalog::{Catalog, Service};
+use crate::model::record::Role;
 
 /// About how much JSON is made at a time.
 const PIECE: usize = 32 * 1024;
 
 pub(super) async fn all(State(context): State<Context>) -> Response {
     let catalog = context.sources.catalog.load();
-    let names = shape::names(&catalog).into_iter();
-    let head = format!("{{\"revision\":{},\"stale\":{},\"services\":[", catalog.revision(), shape::stale(&catalog));
-    let listing = Listing { catalog, names, text: head.into_bytes(), first: true, done: false };
+    let services = catalog.services(&context.sources.zones).into_iter();
+    let head = format!("{{\"revision\":{},\"stale\":{},\"services\":[", catalog.revision(), catalog.is_stale());
+    let listing = Listing { services, text: head.into_bytes(), first: true, done: false };
     json::raw(StatusCode::OK, Body::from_stream(stream::unfold(listing, piece)))
 }
 
 /// A list of services under way to a client.
 struct Listing {
-    catalog: Arc<Catalog>,
-    names: std::vec::IntoIter<Text>,
+    services: std::vec::IntoIter<Service>,
     text: Vec<u8>,
     first: bool,
     done: bool,
@@ -43,16 +41,15 @@ async fn piece(mut listing: Listing) -> Option<(Result<Bytes, Infallible>, Listi
         return None;
     }
     while listing.text.len() < PIECE {
-        let Some(name) = listing.names.next() else {
+        let Some(service) = listing.services.next() else {
             listing.text.extend_from_slice(b"]}\n");
             listing.done = true;
             break;
         };
-        let Some(service) = shape::service(&listing.catalog, &name) else { continue };
         if !std::mem::replace(&mut listing.first, false) {
             listing.text.push(b',');
         }
-        json::write(&mut listing.text, &service);
+        json::write(&mut listing.text, &shape::service(&service));
     }
     let text = Bytes::from(std::mem::take(&mut listing.text));
     Some((Ok(text), listing))
@@ -65,12 +62,13 @@ pub(super) async fn one(
 ) -> Result<Response, Problem> {
     let wanted = Wanted::parse(query.as_deref().unwrap_or_default())?;
     let catalog = context.sources.catalog.load();
-    let Some(mut service) = shape::service(&catalog, &name) else {
+    let Some(found) = catalog.service(&context.sources.zones, &name) else {
         return Err(unknown(&context, &catalog, &name));
     };
+    let mut service = shape::service(&found);
     service.endpoints.retain(|endpoint| wanted.takes(endpoint));
     service.revision = Some(catalog.revision());
-    service.stale = Some(shape::stale(&catalog));
+    service.stale = Some(catalog.is_stale());
     Ok(json::reply(StatusCode::OK, &service))
 }
 
@@ -82,9 +80,11 @@ pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Probl
             "ask again; GET /readyz tells when it has been read",
         );
     }
-    let near = shape::near(catalog, name);
+    let near = shape::near(catalog, &context.sources.zones, name);
     let hint = match near.as_slice() {
-        [] => "GET /v1/services lists all; wharf explain tells why a container of this host is not among them".to_owned(),
+        [] => {
+            "GET /v1/services lists all; wharf explain tells why a container of this host is not among them".to_owned()
+        }
         near => format!("did you mean {}? names are exact here, unlike in DNS", near.join(" or ")),
     };
     Problem::not_found(format!("no service {name:?}"), hint)
