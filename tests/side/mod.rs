@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::find::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token};
-use wharf::find::view::{self, CatalogSlot};
+use wharf::find::view::{CatalogView, Outlet, Progress};
 use wharf::model::catalog::Catalog;
 use wharf::model::key::Prefix;
 use wharf::model::local::Local;
@@ -24,7 +24,7 @@ use wharf::model::zone::Zones;
 pub struct Side {
     pub address: SocketAddr,
     pub catalog: Catalog,
-    slot: CatalogSlot,
+    slot: Outlet,
     pub local: watch::Sender<Arc<Local>>,
     pub ready: watch::Sender<Readiness>,
     pub drains: mpsc::Receiver<DrainRequest>,
@@ -47,7 +47,7 @@ impl Side {
     }
 
     pub async fn start_with(options: Options) -> Self {
-        let (slot, catalog) = view::slot();
+        let (slot, catalog, _leases) = CatalogView::open();
         let (local, local_seen) = watch::channel(Arc::new(Local { node: "core-01".into(), ..Local::default() }));
         let (ready, ready_seen) = watch::channel(Readiness { dns: true, catalog: true });
         let (drain, drains) = mpsc::channel(4);
@@ -107,7 +107,7 @@ impl Side {
 
     /// Shows the catalog as it is now.
     pub fn show(&self) {
-        self.slot.store(self.catalog.clone());
+        self.slot.publish(self.catalog.clone(), Progress::Read);
     }
 
     pub async fn get(&self, path: &str) -> Reply {
