@@ -35,6 +35,13 @@ impl Adopted {
         self.0.get(&key_of(instance))
     }
 
+    /// Takes up more; what is known already stays.
+    pub fn extend(&mut self, more: Self) {
+        for (key, serving) in more.0 {
+            self.0.entry(key).or_insert(serving);
+        }
+    }
+
     /// Whether nothing is left of it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::node::NodeRecord;
 use super::record::{Proto, Record, Role, Text};
 
 /// `GET /v1/services`.
@@ -184,6 +185,16 @@ pub struct LocalSkipped {
     pub kind: Text,
     /// The reason in words.
     pub reason: Text,
+}
+
+/// `GET /v1/nodes`: what every agent of the cluster tells of its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Nodes {
+    /// The store is away, or has not been read yet: this is what was last known.
+    pub stale: bool,
+    /// Every node by name.
+    pub nodes: Vec<NodeRecord>,
 }
 
 /// The answer to `POST /v1/drain` and `DELETE /v1/drain`.

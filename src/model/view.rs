@@ -111,22 +111,23 @@ impl View {
         self.seen
     }
 
-    /// Takes in a put. Values elsewhere than at `interesting` keys are kept only when they are ours.
-    pub fn put(&mut self, seen: Seen<'_>, interesting: impl Fn(&str) -> bool) {
+    /// Takes in a put, and says whether that changed anything. Values elsewhere than at `interesting` keys are kept only
+    /// when they are ours.
+    pub fn put(&mut self, seen: Seen<'_>, interesting: impl Fn(&str) -> bool) -> bool {
         let known = self.held.get(seen.key);
         let concerns = known.is_some() || interesting(seen.key) || names(seen.value, &self.owner);
         let older = known.is_some_and(|held| held.revision > seen.revision)
             || self.gone.get(seen.key).is_some_and(|gone| *gone > seen.revision);
         if !concerns || older {
-            return;
+            return false;
         }
         let was_ours = known.is_some_and(|held| held.holder != Holder::Other);
         let holder = self.holder(seen, was_ours);
         if !matches!(holder, Holder::Ours { .. }) && !interesting(seen.key) {
-            self.held.remove(seen.key);
-        } else {
-            self.held.insert(seen.key.to_owned(), Held { revision: seen.revision, holder });
+            return self.held.remove(seen.key).is_some();
         }
+        let held = Held { revision: seen.revision, holder };
+        self.held.insert(seen.key.to_owned(), held.clone()) != Some(held)
     }
 
     fn holder(&self, seen: Seen<'_>, was_ours: bool) -> Holder {
@@ -141,11 +142,9 @@ impl View {
         }
     }
 
-    /// Takes in a delete that happened at `revision` or before it.
-    pub fn delete(&mut self, key: &str, revision: i64) {
-        if self.held.get(key).is_some_and(|held| held.revision <= revision) {
-            self.held.remove(key);
-        }
+    /// Takes in a delete that happened at `revision` or before it, and says whether that changed anything.
+    pub fn delete(&mut self, key: &str, revision: i64) -> bool {
+        self.held.get(key).is_some_and(|held| held.revision <= revision) && self.held.remove(key).is_some()
     }
 
     /// The watch has brought everything up to here.
