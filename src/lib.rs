@@ -12,6 +12,7 @@ pub mod store;
 
 // Floor 2: the workers.
 pub mod cli;
+pub mod find;
 pub mod offer;
 
 // Floor 3: only here may two workers be known at once.

@@ -3,6 +3,7 @@
 
 pub mod adopted;
 pub mod health;
+pub mod api;
 pub mod catalog;
 pub mod dns;
 pub mod instance;
@@ -11,6 +12,7 @@ pub mod local;
 pub mod memory;
 pub mod name;
 pub mod node;
+pub mod plain;
 pub mod plan;
 pub mod record;
 pub(crate) mod select;
