@@ -8,6 +8,7 @@ pub mod model;
 // Floor 1: adapters, each for one outside thing.
 pub mod config;
 pub mod state;
+pub mod host;
 pub mod store;
 
 // Floor 2: the workers.
