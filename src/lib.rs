@@ -7,9 +7,10 @@ pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
 pub mod config;
-pub mod state;
 pub mod host;
+pub mod state;
 pub mod store;
+pub mod wire;
 
 // Floor 2: the workers.
 pub mod cli;
@@ -21,7 +22,3 @@ pub mod app;
 pub mod notify;
 pub mod supervisor;
 pub mod telemetry;
-pub mod wire;
-
-// Floor 2: workers, which meet only in channels of model types.
-pub mod offer;

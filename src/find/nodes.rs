@@ -164,7 +164,8 @@ mod tests {
     async fn nodes_come_change_and_go_and_a_bad_one_costs_itself() {
         let store = Embedded::new();
         let prefix = Prefix::parse("/services").expect("a prefix");
-        write(&store, &[put("/wharf/services/nodes/a/1", record("a")), put("/wharf/services/nodes/x/1", "{".into())]).await;
+        write(&store, &[put("/wharf/services/nodes/a/1", record("a")), put("/wharf/services/nodes/x/1", "{".into())])
+            .await;
         let (nodes, mut seen) = Nodes::new(Arc::new(store.clone()), &prefix);
         assert!(seen.borrow().stale);
         let stop = CancellationToken::new();

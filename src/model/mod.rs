@@ -2,10 +2,10 @@
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
 pub mod adopted;
-pub mod health;
 pub mod api;
 pub mod catalog;
 pub mod dns;
+pub mod health;
 pub mod instance;
 pub mod key;
 pub mod local;

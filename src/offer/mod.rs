@@ -2,7 +2,5 @@
 //! publishes those.
 
 pub mod drain;
-pub mod registrar;
-//! The offering half: from what Docker runs to what this host publishes.
-
 pub mod probe;
+pub mod registrar;
