@@ -6,4 +6,9 @@
 pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
+pub mod docker;
+pub mod host;
 pub mod store;
+
+// Floor 2: workers.
+pub mod offer;
