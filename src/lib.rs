@@ -6,4 +6,10 @@
 pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
+pub mod config;
 pub mod store;
+
+// Floor 3: only here may two workers be known at once.
+pub mod notify;
+pub mod supervisor;
+pub mod telemetry;
