@@ -9,6 +9,9 @@ pub mod model;
 pub mod config;
 pub mod store;
 
+// Floor 2: workers.
+pub mod find;
+
 // Floor 3: only here may two workers be known at once.
 pub mod notify;
 pub mod supervisor;

@@ -1,6 +1,7 @@
 //! The pure core: names, records, and every decision worth a test. Nothing here knows of tokio, sockets, the clock,
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
+pub mod hold;
 pub mod instance;
 pub mod key;
 pub mod name;

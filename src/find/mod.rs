@@ -1,0 +1,3 @@
+//! The finding half: keeps the cluster's catalog and answers from it.
+
+pub mod dns;
