@@ -7,12 +7,16 @@ pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
 pub mod config;
+pub mod state;
 pub mod store;
 
-// Floor 2: workers.
+// Floor 2: the workers.
+pub mod cli;
 pub mod find;
+pub mod offer;
 
 // Floor 3: only here may two workers be known at once.
+pub mod app;
 pub mod notify;
 pub mod supervisor;
 pub mod telemetry;

@@ -42,7 +42,9 @@ fn contained() -> bool {
 fn uplink() -> Option<String> {
     let routes = fs::read_to_string("/proc/net/route").ok()?;
     let default = routes.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    default.filter(|fields| fields.get(1) == Some(&"00000000")).find_map(|fields| fields.first().map(ToString::to_string))
+    default
+        .filter(|fields| fields.get(1) == Some(&"00000000"))
+        .find_map(|fields| fields.first().map(ToString::to_string))
 }
 
 fn is_pair(interface: &str) -> bool {

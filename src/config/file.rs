@@ -2,7 +2,7 @@
 //!
 //! Each key is read by itself, so that one bad key does not hide the others. Keys may be written with `-` or `_`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -50,6 +50,13 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     let mut merged: Raw = table.try_into().unwrap_or_default();
     merged.service = services;
     (merged, origins, problems)
+}
+
+/// The keys whose values differ.
+pub(super) fn differing(one: &Raw, other: &Raw) -> Vec<String> {
+    let [one, other] = [one, other].map(|raw| Table::try_from(raw).unwrap_or_default());
+    let keys: BTreeSet<_> = one.keys().chain(other.keys()).cloned().collect();
+    keys.into_iter().filter(|key| one.get(key) != other.get(key)).collect()
 }
 
 fn services(table: &mut Table, file: &str, problems: &mut Vec<Problem>) -> Vec<RawService> {

@@ -23,6 +23,8 @@ pub use raw::Raw;
 /// The agent's settings, all of them valid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// The settings as they were written, joined.
+    pub written: Raw,
     /// This host's name among the nodes.
     pub node: String,
     /// What to offer and how.
@@ -228,6 +230,11 @@ impl fmt::Display for Problems {
 }
 
 impl Config {
+    /// The keys of the settings that were written differently.
+    pub fn changed_keys(&self, other: &Self) -> Vec<String> {
+        file::differing(&self.written, &other.written)
+    }
+
     /// Joins flags (with their variables) and the file's text, if there is one, and reads them.
     pub fn load(flags: &Raw, file: Option<(&str, &str)>, surroundings: &Surroundings) -> Result<Self, Problems> {
         let (merged, origins, mut problems) = file::merge(flags, file);

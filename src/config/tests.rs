@@ -97,3 +97,11 @@ fn a_file_that_is_no_toml_is_one_problem() {
     assert_eq!(load("= nonsense").expect_err("no TOML").len(), 1);
     assert_eq!(load("service = 3").expect_err("no table").len(), 1);
 }
+
+#[test]
+fn what_was_written_differently_is_named_by_its_key() {
+    let old = load("node = 'a'\nlog = 'info'").expect("valid");
+    let new = load("log = 'debug'\nlease_ttl = '5s'\n[[service]]\nname = 'x'\nport = 1").expect("valid");
+    assert_eq!(old.changed_keys(&new), ["lease-ttl", "log", "node", "service"]);
+    assert!(old.changed_keys(&old.clone()).is_empty());
+}

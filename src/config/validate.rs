@@ -40,7 +40,16 @@ pub(super) fn validate(
     let dns = reader.dns(raw);
     let http = reader.http(raw);
     let log = reader.log(raw);
-    Some(Config { node: node?, offer: offer?, probe: probe?, store: store?, dns: dns?, http: http?, log: log? })
+    Some(Config {
+        written: raw.clone(),
+        node: node?,
+        offer: offer?,
+        probe: probe?,
+        store: store?,
+        dns: dns?,
+        http: http?,
+        log: log?,
+    })
 }
 
 /// Reads settings one by one and keeps what is wrong with them.

@@ -1,12 +1,18 @@
 //! The pure core: names, records, and every decision worth a test. Nothing here knows of tokio, sockets, the clock,
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
+pub mod adopted;
 pub mod catalog;
 pub mod dns;
 pub mod hold;
 pub mod instance;
 pub mod key;
+pub mod local;
+pub mod memory;
 pub mod name;
+pub mod node;
+pub mod plan;
 pub mod record;
 pub mod standing;
+pub mod view;
 pub mod zone;

@@ -4,6 +4,8 @@
 //! to the same behaviour. Every call has a deadline of its own; an error says what was tried and is an ordinary
 //! outcome for the caller, who tries again by the state he is in.
 
+pub mod embedded;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -48,6 +50,16 @@ pub enum Event {
     Put(Item),
     /// It went: deleted, or its lease ended.
     Delete(String),
+}
+
+impl Event {
+    /// The key it happened to.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(item) => &item.key,
+            Self::Delete(key) => key,
+        }
+    }
 }
 
 /// What a watch brings: everything of one or more whole revisions, or (empty) a sign that it is in step.
