@@ -27,22 +27,28 @@ pub(super) enum Feed {
         rewound: bool,
     },
     /// A page of the list.
-    Page {
-        /// The place of the prefix in the settings.
-        prefix: usize,
-        /// The last key of the page before.
-        after: Option<String>,
-        /// Keys in order.
-        items: Vec<Item>,
-        /// No page of this prefix follows.
-        last: bool,
-    },
+    Page(ListPage),
     /// The list is whole.
     Listed(Revision),
     /// What happened below one prefix; empty says that nothing has been missed.
     Batch(Batch),
     /// The store cannot be read now.
     Away,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub(super) struct ListPage {
+    /// The place of the prefix in the settings.
+    pub(super) prefix: usize,
+    /// The revision that the list is read at.
+    pub(super) revision: Revision,
+    /// The last key of the page before.
+    pub(super) after: Option<String>,
+    /// Keys in order.
+    pub(super) items: Vec<Item>,
+    /// No page of this prefix follows.
+    pub(super) last: bool,
 }
 
 /// The reading side.
@@ -123,7 +129,8 @@ impl Source {
                 at = Some(page.revision);
                 let next = page.items.last().map(|item| item.key.clone());
                 let last = !page.more || next.is_none();
-                self.tell(Feed::Page { prefix: place, after, items: page.items, last }).await?;
+                let (revision, items) = (page.revision, page.items);
+                self.tell(Feed::Page(ListPage { prefix: place, revision, after, items, last })).await?;
                 if last {
                     break;
                 }
