@@ -13,6 +13,7 @@ pub mod name;
 pub mod node;
 pub mod plan;
 pub mod record;
+pub(crate) mod select;
 pub mod standing;
 pub mod view;
 pub mod zone;
