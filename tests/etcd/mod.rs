@@ -1,5 +1,7 @@
 //! Real etcd servers on loopback, started and ended by the test, each with a directory and ports of its own.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+// Starting and ending servers blocks; tests that need their runtime meanwhile use one of several threads.
+#![allow(clippy::disallowed_methods)]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
