@@ -1,7 +1,13 @@
 //! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
 
+mod adoption;
+mod build;
+mod drain;
 mod lifecycle;
+mod ready;
 mod settings;
+mod shutdown;
+mod translate;
 
 use std::process::ExitCode;
 
