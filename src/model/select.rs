@@ -185,12 +185,20 @@ impl<'c> Finder<'c> {
         for selector in [Selector::Node(label.to_owned()), Selector::Tag(label.to_owned())] {
             query.selectors.push(selector);
             let selection = self.run(&query);
-            if !selection.hits.is_empty() {
+            if !selection.hits.is_empty() || selection.contested || self.is_known(&query) {
                 return Some((query, Some(selection)));
             }
             query.selectors.pop();
         }
         None
+    }
+
+    /// Whether the node or tag is known there at all: then a role or proto that it lacks is no data, as elsewhere.
+    fn is_known(&self, query: &Query) -> bool {
+        let mut loose = Query { proto: None, ..query.clone() };
+        loose.selectors.retain(|selector| !matches!(selector, Selector::Role(_)));
+        let narrowed = loose.selectors.len() < query.selectors.len() || query.proto.is_some();
+        narrowed && !self.run(&loose).hits.is_empty()
     }
 
     fn in_tree(&mut self, labels: &[&str]) -> Option<Query> {

@@ -55,6 +55,11 @@ impl<'c> Work<'c> {
             return Outcome::Answer(self.negative(place, ResponseCode::NXDomain));
         };
         match self.question.qtype {
+            // A reverse tree's hosts are what PTR leads to, not other names for it.
+            RecordType::A | RecordType::AAAA | RecordType::CNAME if self.is_reverse(place) => {
+                let found = self.find(place, &own, None);
+                Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
+            }
             RecordType::A => self.addresses(place, &own, &owner, &[Family::V4]),
             RecordType::AAAA => self.addresses(place, &own, &owner, &[Family::V6]),
             RecordType::SRV => self.service(place, &own, &owner),
@@ -66,10 +71,14 @@ impl<'c> Work<'c> {
             RecordType::ANY => self.minimal(place, &own, &owner),
             _ => {
                 let found = self.find(place, &own, None);
-                let answers = found.map(|_| Vec::new());
-                Outcome::Answer(self.finish(place, answers, Vec::new()))
+                Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
             }
         }
+    }
+
+    fn is_reverse(&self, place: usize) -> bool {
+        let top = self.zones.get(place).and_then(|zone| zone.labels().last());
+        top.is_some_and(|label| label == "arpa")
     }
 
     /// The labels below the zone as text; `None` when no record can have such a name.
