@@ -168,7 +168,17 @@ impl Entry {
 }
 
 fn reads_as(text: &str, slug: &str) -> bool {
-    text == slug || Label::slug(text).is_some_and(|label| label.as_str() == slug)
+    text == slug || (!is_plain(text) && Label::slug(text).is_some_and(|label| label.as_str() == slug))
+}
+
+/// Whether a text is its own slug for sure.
+fn is_plain(text: &str) -> bool {
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().all(|byte| lower(byte) || byte == b'-')
+        && text.bytes().next().is_some_and(lower)
+        && text.bytes().last().is_some_and(lower)
+        && !matches!(text, "instances" | "master")
 }
 
 /// A record as found: cheap to clone, never changes.

@@ -23,7 +23,6 @@ pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
 use self::index::Under;
 use self::intern::Interner;
 pub use self::read::Dependency;
-pub(crate) use self::read::Found;
 pub use self::services::Service;
 pub(crate) use self::wild::Pattern;
 use super::record::{BadRecord, Record, Role, Text};

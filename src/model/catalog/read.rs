@@ -19,6 +19,8 @@ pub struct Dependency {
 pub(crate) struct Found<'c> {
     pub(crate) entries: Vec<&'c Arc<Entry>>,
     pub(crate) cut: bool,
+    /// How many were looked at, and leaps over others counted by their cost.
+    pub(crate) looked: usize,
 }
 
 impl Catalog {
@@ -134,7 +136,7 @@ impl Catalog {
 
     /// The records at or below `path`; more than [`WINDOW`] (or `limit`) are cut to a window that `seed` chooses.
     pub(crate) fn at_or_below(&self, path: &str, seed: u64, limit: usize) -> Found<'_> {
-        let mut found = Found { entries: self.at(path).collect(), cut: false };
+        let mut found = Found { entries: self.at(path).collect(), cut: false, looked: 1 };
         let size = self.size(path);
         if size == 0 {
             return found;
@@ -152,6 +154,7 @@ impl Catalog {
             taken.extend(self.plain_below(path, None).take_while(|entry| &*entry.key < start).take(room));
         }
         found.entries.append(&mut taken);
+        found.looked += found.entries.len();
         found
     }
 
@@ -166,7 +169,7 @@ impl Catalog {
         }
         let cut = entries.len() > limit;
         entries.truncate(limit);
-        Found { entries, cut }
+        Found { looked: entries.len() + 1, entries, cut }
     }
 
     /// The primaries at or below `path`, at most `limit`.

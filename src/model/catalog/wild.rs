@@ -85,6 +85,7 @@ impl Catalog {
             self.scan(pattern, &path::below(&pattern.root), start, &mut steps, &mut found.entries);
         }
         found.cut = steps == 0;
+        found.looked = limit - steps + found.entries.len();
         found
     }
 
