@@ -4,6 +4,7 @@
 //! last list stays, marked stale.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +34,6 @@ pub struct Nodes {
     shown: watch::Sender<Arc<api::Nodes>>,
 }
 
-/// Why the list is kept no longer: never of itself.
-#[derive(Debug, thiserror::Error)]
-pub enum NodesError {}
-
 impl Nodes {
     /// A keeper of the node records beside `prefix`, and where its list is read.
     pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<api::Nodes>>) {
@@ -45,8 +42,8 @@ impl Nodes {
         (Self { store, prefix: prefix.nodes(), known: BTreeMap::new(), shown }, seen)
     }
 
-    /// Follows the store until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodesError> {
+    /// Follows the store until `stop`; whatever the store does, it tries again.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         stop.clone().run_until_cancelled(self.follow()).await;
         Ok(())
     }
@@ -164,7 +161,8 @@ mod tests {
     async fn nodes_come_change_and_go_and_a_bad_one_costs_itself() {
         let store = Embedded::new();
         let prefix = Prefix::parse("/services").expect("a prefix");
-        write(&store, &[put("/wharf/services/nodes/a/1", record("a")), put("/wharf/services/nodes/x/1", "{".into())]).await;
+        write(&store, &[put("/wharf/services/nodes/a/1", record("a")), put("/wharf/services/nodes/x/1", "{".into())])
+            .await;
         let (nodes, mut seen) = Nodes::new(Arc::new(store.clone()), &prefix);
         assert!(seen.borrow().stale);
         let stop = CancellationToken::new();
