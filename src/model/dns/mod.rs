@@ -4,11 +4,18 @@
 //! out of every zone), it says whom to ask for. No answer looks at more than [`catalog::WINDOW`](super::catalog::WINDOW)
 //! records or so, however large the catalog is.
 
+mod address;
+mod apex;
+mod reverse;
+mod service;
+mod work;
+
 use std::time::Duration;
 
 pub use hickory_server::proto::op::ResponseCode;
 pub use hickory_server::proto::rr::{DNSClass, Name, RData, Record as Rr, RecordType};
 
+use self::work::Work;
 use super::catalog::{Catalog, Dependency, LeaseId};
 use super::zone::Zones;
 
@@ -83,6 +90,42 @@ pub struct Answer {
 }
 
 /// What the catalog says of a question.
-pub fn answer(_catalog: &Catalog, _zones: &Zones, _question: &Question, _context: &Context) -> Outcome {
-    Outcome::Foreign
+pub fn answer(catalog: &Catalog, zones: &Zones, question: &Question, context: &Context) -> Outcome {
+    if question.qclass != DNSClass::IN || is_meta(question.qtype) {
+        return Outcome::Answer(Answer::empty(ResponseCode::Refused));
+    }
+    let labels: Vec<Vec<u8>> = question.name.iter().map(<[u8]>::to_ascii_lowercase).collect();
+    let work = Work::new(catalog, zones, question, context);
+    if question.qtype == RecordType::PTR
+        && let Some(address) = reverse::address_of(&labels)
+    {
+        return work.reverse(&labels, address);
+    }
+    let Some(place) = zones.find(&labels) else { return Outcome::Foreign };
+    work.in_zone(place, &labels)
+}
+
+/// Types that ask for something else than records: transfers, signatures of messages.
+fn is_meta(qtype: RecordType) -> bool {
+    let number = u16::from(qtype);
+    number == 41 || number == 0 || (128..=254).contains(&number)
+}
+
+impl Answer {
+    /// An answer without records.
+    pub fn empty(rcode: ResponseCode) -> Self {
+        Self {
+            rcode,
+            authoritative: false,
+            answers: Vec::new(),
+            authority: Vec::new(),
+            additional: Vec::new(),
+            cut: false,
+            zone: None,
+            contested: false,
+            dependencies: Vec::new(),
+            fresh_until: None,
+            leases: Vec::new(),
+        }
+    }
 }
