@@ -128,8 +128,9 @@ async fn exchange(question: &Question, memo: &mut Memo) -> Result<Outcome, WireE
 
 /// Asks in the dialect that answered last; in the other one too where none has, or where the server is not well.
 async fn in_dialects(question: &Question, memo: &mut Memo) -> Result<Outcome, WireError> {
-    // Asked for by name: then the other one is not tried.
-    let only = question.detail().tls.then_some(Dialect::Other);
+    // TLS asked for by name: then it is not tried without. memcached's dialects are others.
+    let over_tls = question.detail().tls && question.instance.check.kind != CheckKind::Memcached;
+    let only = over_tls.then_some(Dialect::Other);
     let first = only.or(memo.dialect).unwrap_or(Dialect::Usual);
     if only.is_some() || (memo.dialect.is_some() && !question.unsure) {
         return match in_dialect(question, memo, first).await? {
@@ -170,7 +171,7 @@ async fn in_dialect(question: &Question, memo: &mut Memo, dialect: Dialect) -> R
 }
 
 async fn ask_memcached(question: &Question, dialect: Dialect) -> Result<Outcome, WireError> {
-    let mut connection = question.connect(false).await?;
+    let mut connection = question.connect(question.detail().tls).await?;
     let reply = match dialect {
         Dialect::Usual => memcached::version_by_text(&mut connection).await?,
         Dialect::Other => memcached::version_by_binary(&mut connection).await?,
