@@ -1,7 +1,10 @@
-//! This host as its kernel knows it: addresses, default routes, processes.
+//! The host itself, as far as an agent on it must know: its addresses and processes, what its service manager hands
+//! over, and when it goes down.
 
 mod addresses;
+pub mod logind;
 mod process;
+pub mod sockets;
 
 pub use addresses::{Addresses, read_addresses};
 pub use process::{Process, watch_process};

@@ -1,0 +1,120 @@
+//! From the first bind to the last goodbye: signals, reload, stop with a deadline.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::settings;
+use crate::cli::AgentArgs;
+use crate::config::Config;
+use crate::notify::Notify;
+use crate::supervisor::Supervisor;
+use crate::telemetry::LogFilter;
+
+/// How long each half may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// What a second signal exits with, as a shell would show it.
+const ABORTED: i32 = 130;
+
+/// The settings that a reload applies.
+const LIVE: [&str; 1] = ["log"];
+
+/// The signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What ends or interrupts the agent's life.
+enum Told {
+    Stop(&'static str),
+    Reload,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// Lives until told to stop, or until a worker ends.
+pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> ExitCode {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be listened to");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut supervisor = Supervisor::default();
+    let mut current = config;
+    let code = loop {
+        tokio::select! {
+            end = supervisor.first_end() => {
+                tracing::error!(error = &end as &dyn std::error::Error, "a worker ended, so does the agent");
+                break ExitCode::FAILURE;
+            }
+            told = signals.next() => match told {
+                Told::Reload => current = reload(args, current, log),
+                Told::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break ExitCode::SUCCESS;
+                }
+            },
+        }
+    };
+    Notify.stopping();
+    tokio::select! {
+        ends = supervisor.stop(STOP_DEADLINE) => {
+            for end in &ends {
+                tracing::warn!(error = end as &dyn std::error::Error, "a worker did not stop well");
+            }
+        }
+        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+    }
+    code
+}
+
+/// Reads the settings again. Bad ones are told and change nothing.
+fn reload(args: &AgentArgs, old: Config, log: &LogFilter) -> Config {
+    Notify.reloading();
+    let current = match settings::read(args) {
+        Err(problems) => {
+            for problem in &problems.0 {
+                tracing::error!(at = problem.at, what = problem.what, "reload refused, settings stay as they were");
+            }
+            old
+        }
+        Ok(new) => {
+            let (live, waiting): (Vec<_>, Vec<_>) =
+                new.changed_keys(&old).into_iter().partition(|key| LIVE.contains(&key.as_str()));
+            tracing::info!(applied = ?live, "settings read again");
+            if !waiting.is_empty() {
+                tracing::warn!(keys = ?waiting, "these settings wait for a restart");
+            }
+            log.set(&new.log.filter);
+            new
+        }
+    };
+    Notify.ready();
+    current
+}
+
+async fn stopped_twice(signals: &mut Signals) {
+    while !matches!(signals.next().await, Told::Stop(_)) {}
+    tracing::warn!("told to stop a second time, leaving at once");
+}
