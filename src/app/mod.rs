@@ -1,7 +1,9 @@
 //! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
 
 mod lifecycle;
+pub mod pulse;
 mod settings;
+pub mod watchdog;
 
 use std::process::ExitCode;
 
