@@ -1,7 +1,8 @@
 //! The lab keeps its own promises: hosts reach each other's containers, etcd is a cluster, faults are real and end.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::lab::{self, eventually, host::Host, memcached, postgres, redis, throughout};
@@ -114,4 +115,66 @@ fn loss_and_throttling_come_and_go() {
     assert!(lab.host(2).exec(&["tc", "qdisc", "show", "dev", "eth0"]).contains("tbf"));
     lab.host(2).calm();
     assert!(!lab.host(2).exec(&["tc", "qdisc", "show", "dev", "eth0"]).contains("tbf"));
+}
+
+/// A lab of another process that ends badly: this very test, started once more, is its victim.
+fn doomed_lab() -> (Child, u32, u32) {
+    let own = std::env::current_exe().unwrap();
+    let mut child = Command::new(own)
+        .args(["--exact", "lab_itself::a_lab_that_is_killed_leaves_nothing", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.contains("lab up:")).expect("the other lab comes up");
+    let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    (child, numbers[0], numbers[1])
+}
+
+const VICTIM: &str = "WHARF_LAB_VICTIM";
+
+fn play_victim() -> ! {
+    let lab = lab::Lab::start();
+    let _cache = lab.host(1).run(memcached().publish(11211));
+    println!("\nlab up: {} {}", lab.ground().number(), lab.ground().sweeper());
+    std::thread::park();
+    unreachable!("nobody wakes it")
+}
+
+/// What of a lab is still there.
+fn remains(lab: u32) -> Result<(), String> {
+    let look = format!(
+        "ls -d /var/tmp/wharf-lab/run-{lab} /run/netns/wharf-lab-{lab}-* /sys/class/net/wharflab{lab} 2>/dev/null; \
+         find /sys/fs/cgroup -name 'wharf-lab-{lab}'; grep /wharf-lab/run-{lab}/ /proc/mounts; \
+         pgrep -af '/wharf-lab/run-{lab}/' | grep -v sweep; true"
+    );
+    let left = lab::process::run(&["sh", "-c", &look]);
+    let left: Vec<&str> = left.lines().filter(|line| !line.contains("pgrep")).collect();
+    if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+}
+
+#[test]
+fn a_lab_that_is_killed_leaves_nothing() {
+    if std::env::var_os(VICTIM).is_some() {
+        play_victim();
+    }
+    let (mut owner, number, _) = doomed_lab();
+    assert!(remains(number).is_err(), "it was there");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    eventually("nothing of it is left", || remains(number));
+}
+
+#[test]
+fn what_a_lab_and_its_sweeper_left_is_removed_by_the_next_sweep() {
+    let (mut owner, number, sweeper) = doomed_lab();
+    let sweeper = rustix::process::Pid::from_raw(i32::try_from(sweeper).unwrap()).unwrap();
+    rustix::process::kill_process(sweeper, rustix::process::Signal::KILL).unwrap();
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert!(remains(number).is_err(), "nobody removed it");
+    lab::ground::sweep();
+    remains(number).unwrap();
 }

@@ -29,7 +29,7 @@ pub struct Ground {
 impl Ground {
     /// Removes leftovers of dead labs, then takes a free number and a free subnet and lays the network.
     pub fn lay() -> Self {
-        run(&[&sweep_script()]);
+        sweep();
         let base = base();
         make_base(&base);
         let door = File::create(base.join("lock")).expect("the base folder can be written");
@@ -47,6 +47,11 @@ impl Ground {
     /// The lab's number on this machine.
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    /// The process that removes it all when this one ends.
+    pub fn sweeper(&self) -> u32 {
+        self.sweeper.as_ref().map_or(0, Child::id)
     }
 
     /// The lab's folder.
@@ -114,6 +119,11 @@ impl Drop for Ground {
             let _ = sweeper.wait();
         }
     }
+}
+
+/// Removes what dead labs left.
+pub fn sweep() {
+    run(&[&sweep_script()]);
 }
 
 fn base() -> PathBuf {
