@@ -7,6 +7,7 @@ pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
 pub mod config;
+pub mod docker;
 pub mod host;
 pub mod state;
 pub mod store;

@@ -48,7 +48,10 @@ fn the_agent_refuses_the_same_settings_before_it_opens_anything() {
 
 #[test]
 fn a_file_that_is_not_there_is_a_problem_of_its_own() {
-    check_refused(&["check-config", "--config", "/nonexistent/wharf.toml", "--node", "a"], &["/nonexistent/wharf.toml"]);
+    check_refused(
+        &["check-config", "--config", "/nonexistent/wharf.toml", "--node", "a"],
+        &["/nonexistent/wharf.toml"],
+    );
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! Answers by DNS.
+mod limit;
+mod metrics;
+mod socket;
