@@ -94,9 +94,15 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
                 tracing::warn!(error = end as &dyn std::error::Error, "a worker did not stop well");
             }
         }
-        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+        () = stopped_twice(&mut signals) => abort(),
     }
     code
+}
+
+/// Asked twice: what is still on its way out is given up.
+#[allow(clippy::disallowed_methods)]
+fn abort() -> ! {
+    std::process::exit(ABORTED)
 }
 
 /// Reads the settings again. Bad ones are told and change nothing.

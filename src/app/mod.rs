@@ -4,10 +4,12 @@ mod adoption;
 mod build;
 mod drain;
 mod lifecycle;
+pub mod pulse;
 mod ready;
 mod settings;
 mod shutdown;
 mod translate;
+pub mod watchdog;
 
 use std::process::ExitCode;
 
