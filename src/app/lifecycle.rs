@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::WRONG_USE;
+use super::build;
 use super::settings;
 use crate::cli::AgentArgs;
 use crate::config::Config;
@@ -61,6 +63,14 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
         }
     };
     let mut supervisor = Supervisor::default();
+    let agent = match build::build(&config, &mut supervisor).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the agent cannot start");
+            supervisor.stop(STOP_DEADLINE).await;
+            return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
+        }
+    };
     let mut current = config;
     let code = loop {
         tokio::select! {
