@@ -170,7 +170,8 @@ impl Rules {
         if packet[2] & 0x80 != 0 {
             return Verdict::Drop(Dropped::Response);
         }
-        let plain = |rcode| Said { place: metrics.place(metrics.foreign(), None, outcome(rcode)), rests: None, leases: vec![] };
+        let plain =
+            |rcode| Said { place: metrics.place(metrics.foreign(), None, outcome(rcode)), rests: None, leases: vec![] };
         let Ok(message) = Message::from_vec(packet) else {
             write_header_only(packet, malformed(packet), reply);
             return Verdict::Reply(plain(malformed(packet)));
@@ -290,8 +291,7 @@ impl Frame {
             return Err((ResponseCode::BADVERS, edns));
         }
         let [query] = message.queries.as_slice() else { return Err((ResponseCode::FormErr, edns)) };
-        let question =
-            Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
+        let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
         let takes = message.edns.as_ref().map_or(UDP_PLAIN, |edns| edns.max_payload().clamp(UDP_PLAIN, UDP_MOST));
         let limit = if transport == Transport::Udp { takes } else { u16::MAX };
         Ok(Self { request: message.metadata, question, edns, limit, transport, recursion })
@@ -340,10 +340,7 @@ impl Frame {
     }
 }
 
-fn emit_question(
-    encoder: &mut BinEncoder<'_>,
-    question: &Question,
-) -> Result<(), hickory_server::proto::ProtoError> {
+fn emit_question(encoder: &mut BinEncoder<'_>, question: &Question) -> Result<(), hickory_server::proto::ProtoError> {
     question.name.emit(encoder)?;
     question.qtype.emit(encoder)?;
     question.qclass.emit(encoder)
@@ -406,8 +403,7 @@ fn write_error(message: &Message, rcode: ResponseCode, edns: Option<bool>, reply
     encoder.set_max_size(UDP_PLAIN);
     let mut begun = encoder.emit_vec(&[0; HEADER]).is_ok();
     if let [query] = message.queries.as_slice() {
-        let question =
-            Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
+        let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
         begun &= emit_question(&mut encoder, &question).is_ok();
         counts[0] = 1;
     }

@@ -25,11 +25,7 @@ pub(super) struct Serving {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// A datagram's sender.
-    Datagram {
-        socket: Arc<Udp>,
-        peer: Peer,
-        begun: Instant,
-    },
+    Datagram { socket: Arc<Udp>, peer: Peer, begun: Instant },
     /// A stream, which waits for it.
     Stream(oneshot::Sender<Vec<u8>>),
 }
