@@ -3,6 +3,7 @@
 //! The host itself, as far as an agent on it must know: what its service manager hands over, and when it goes down.
 
 mod addresses;
+pub mod identity;
 pub mod logind;
 mod process;
 pub mod sockets;
