@@ -85,9 +85,12 @@ impl Server {
 }
 
 pub fn memcached_at(target: SocketAddr, extra: &[&str]) -> Server {
-    let mut command = command("memcached");
+    let (mut command, directory) = (command("memcached"), directory());
+    // SASL starts only with a mechanism that is installed.
+    std::fs::write(directory.path().join("memcached.conf"), "mech_list: plain\n").unwrap();
+    command.env("SASL_CONF_PATH", directory.path());
     command.args(["-U", "0", "-l", "127.0.0.1", "-p", &target.port().to_string(), "-t", "1", "-m", "8"]).args(extra);
-    Server::start(command, target, directory())
+    Server::start(command, target, directory)
 }
 
 pub fn memcached(extra: &[&str]) -> Server {
