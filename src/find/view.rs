@@ -20,7 +20,9 @@ pub enum Progress {
     /// Nowhere yet: there is nothing to answer from.
     #[default]
     Nothing,
-    /// The file kept by the last run, or this host's own knowledge.
+    /// This host's own knowledge, and nothing of others.
+    Own,
+    /// The file kept by the last run.
     Kept,
     /// The store has been read whole.
     Read,

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod container;
 pub mod dns;
 pub mod health;
+pub mod hold;
 pub mod instance;
 pub mod inventory;
 pub mod key;
