@@ -7,8 +7,11 @@ pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
 pub mod config;
+pub mod docker;
+pub mod host;
 pub mod state;
 pub mod store;
+pub mod wire;
 
 // Floor 2: the workers.
 pub mod cli;

@@ -1,6 +1,14 @@
 //! The command line: one file per subcommand. Only the shape of `agent` and `check-config` is here; what they start is
 //! the business of [`crate::app`].
 
+pub mod age;
+pub mod client;
+pub mod exit;
+pub mod output;
+pub mod services;
+pub mod table;
+pub mod terminal;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};

@@ -1,7 +1,9 @@
-//! The finding half: keeps the cluster's catalog and answers from it.
+//! What finds: the catalog's keeper and those who answer from it.
 
 pub mod dns;
 mod gauges;
+pub mod http;
 mod keep;
 pub mod mirror;
+pub mod nodes;
 pub mod view;

@@ -2,15 +2,22 @@
 //! the environment or a log; time, randomness and the host's name come in as arguments.
 
 pub mod adopted;
+pub mod advertise;
+pub mod api;
 pub mod catalog;
+pub mod container;
 pub mod dns;
 pub mod hold;
+pub mod health;
 pub mod instance;
+pub mod inventory;
 pub mod key;
 pub mod local;
 pub mod memory;
 pub mod name;
+pub mod naming;
 pub mod node;
+pub mod plain;
 pub mod plan;
 pub mod record;
 pub(crate) mod select;

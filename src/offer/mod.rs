@@ -2,4 +2,6 @@
 //! publishes those.
 
 pub mod drain;
+pub mod inventory;
+pub mod probe;
 pub mod registrar;

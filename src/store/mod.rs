@@ -5,6 +5,7 @@
 //! outcome for the caller, who tries again by the state he is in.
 
 pub mod embedded;
+pub mod etcd;
 
 use std::fmt;
 use std::time::Duration;
