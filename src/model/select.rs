@@ -15,6 +15,8 @@ use super::record::{Proto, Role};
 
 /// How many selectors may stack.
 const MAX_SELECTORS: usize = 2;
+/// Records that are enough to know that there are some.
+const A_FEW: usize = 64;
 /// Claims to be the primary that are looked at; two that differ are enough to know.
 const MAX_CLAIMS: usize = 64;
 
@@ -110,7 +112,7 @@ impl<'c> Finder<'c> {
     /// What the name (lower-case labels below the zone, most particular first) takes; `None` when there is no such
     /// name.
     pub(crate) fn find(&mut self, labels: &[&str]) -> Option<Selection<'c>> {
-        let (query, selection) = self.resolve(labels, 0)?;
+        let (query, selection) = self.resolve(labels, 0, true)?;
         let mut selection = selection.unwrap_or_else(|| self.run(&query));
         selection.hits = self.merged(std::mem::take(&mut selection.hits));
         Some(selection)
@@ -137,7 +139,13 @@ impl<'c> Finder<'c> {
     }
 
     /// The query that the name stands for; with its result where that was needed to know that the name exists.
-    fn resolve(&mut self, labels: &[&str], selectors: usize) -> Option<(Query<'c>, Option<Selection<'c>>)> {
+    /// Unless the `whole` of it is wanted, a few records will do to know.
+    fn resolve(
+        &mut self,
+        labels: &[&str],
+        selectors: usize,
+        whole: bool,
+    ) -> Option<(Query<'c>, Option<Selection<'c>>)> {
         if let Some(query) = self.in_tree(labels) {
             return Some((query, None));
         }
@@ -147,12 +155,12 @@ impl<'c> Finder<'c> {
             }
             // What `_service._tcp.rest` stands below must exist, else resolvers stop there (RFC 8020).
             [proto, rest @ ..] if proto_of(proto).is_some() => {
-                let (query, _) = self.resolve(rest, selectors)?;
+                let (query, _) = self.resolve(rest, selectors, false)?;
                 Some((query, Some(Selection::default())))
             }
             [first, rest @ ..] if !rest.is_empty() && selectors < MAX_SELECTORS => {
-                let (query, _) = self.resolve(rest, selectors + 1)?;
-                self.selected(first, query)
+                let (query, _) = self.resolve(rest, selectors + 1, false)?;
+                self.selected(first, query, whole)
             }
             _ => None,
         }
@@ -172,7 +180,7 @@ impl<'c> Finder<'c> {
         for count in 0..=MAX_SELECTORS.saturating_sub(selectors).min(rest.len()) {
             let (before, after) = rest.split_at(count);
             let labels: Vec<&str> = before.iter().copied().chain([service]).chain(after.iter().copied()).collect();
-            if let Some((mut query, _)) = self.resolve(&labels, selectors) {
+            if let Some((mut query, _)) = self.resolve(&labels, selectors, false) {
                 query.proto = Some(proto);
                 return Some((query, None));
             }
@@ -181,14 +189,20 @@ impl<'c> Finder<'c> {
     }
 
     /// Role, then node, then tag.
-    fn selected(&mut self, label: &str, mut query: Query<'c>) -> Option<(Query<'c>, Option<Selection<'c>>)> {
+    fn selected(
+        &mut self,
+        label: &str,
+        mut query: Query<'c>,
+        whole: bool,
+    ) -> Option<(Query<'c>, Option<Selection<'c>>)> {
         if let Some(role) = Role::parse(label) {
             query.selectors.push(Selector::Role(role));
             return Some((query, None));
         }
         for selector in [Selector::Node(label.to_owned()), Selector::Tag(label.to_owned())] {
             query.selectors.push(selector);
-            let selection = self.run(&query);
+            let enough = if whole || query.proto.is_some() { self.left() } else { A_FEW };
+            let selection = self.run_some(&query, enough);
             if !selection.hits.is_empty() || selection.contested || self.is_known(&query) {
                 return Some((query, Some(selection)));
             }
@@ -202,7 +216,7 @@ impl<'c> Finder<'c> {
         let mut loose = Query { proto: None, ..query.clone() };
         loose.selectors.retain(|selector| !matches!(selector, Selector::Role(_)));
         let narrowed = loose.selectors.len() < query.selectors.len() || query.proto.is_some();
-        narrowed && !self.run(&loose).hits.is_empty()
+        narrowed && !self.run_some(&loose, A_FEW).hits.is_empty()
     }
 
     fn in_tree(&mut self, labels: &[&str]) -> Option<Query<'c>> {
@@ -232,7 +246,7 @@ impl<'c> Finder<'c> {
 
     /// How many records may still be looked at. A few may always be.
     fn left(&self) -> usize {
-        self.limit.saturating_sub(self.looked.get()).max(MAX_CLAIMS)
+        self.limit.saturating_sub(self.looked.get()).max(A_FEW)
     }
 
     fn note(&self, looked: usize) {
@@ -271,16 +285,21 @@ impl<'c> Finder<'c> {
     }
 
     fn run(&self, query: &Query<'c>) -> Selection<'c> {
+        self.run_some(query, self.left())
+    }
+
+    /// Looks at no more than `enough` records of the base that the narrowest selector takes.
+    fn run_some(&self, query: &Query<'c>, enough: usize) -> Selection<'c> {
         if query.selectors.contains(&Selector::Role(Role::Primary)) {
             return self.run_for_primary(query);
         }
-        let mut selection = self.run_base(query);
+        let mut selection = self.run_base(query, enough);
         selection.hits.retain(|hit| takes(query, hit.entry));
         selection
     }
 
     /// What the base holds, already narrowed by the narrowest selector.
-    fn run_base(&self, query: &Query<'c>) -> Selection<'c> {
+    fn run_base(&self, query: &Query<'c>, enough: usize) -> Selection<'c> {
         let paths = match &query.base {
             Base::Paths(paths) => paths,
             Base::Fitting(hits, cut) => return Selection { hits: hits.to_vec(), cut: *cut, contested: false },
@@ -289,8 +308,8 @@ impl<'c> Finder<'c> {
         let mut selection = Selection::default();
         for (prefix, path) in paths {
             let found = match &narrowest {
-                Some(term) => self.catalog.under(term, path, self.seed, self.left()),
-                None => self.catalog.at_or_below(path, self.seed, self.left()),
+                Some(term) => self.catalog.under(term, path, self.seed, enough.min(self.left())),
+                None => self.catalog.at_or_below(path, self.seed, enough.min(self.left())),
             };
             self.note(found.looked);
             selection.cut |= found.cut;
@@ -305,7 +324,7 @@ impl<'c> Finder<'c> {
         let claims = Query { selectors: vec![Selector::Role(Role::Primary)], ..query.clone() };
         let mut claiming = match &claims.base {
             Base::Paths(paths) => self.claims_below(paths),
-            Base::Fitting(..) => self.run_base(&claims).hits,
+            Base::Fitting(..) => self.run_base(&claims, self.left()).hits,
         };
         claiming.retain(|hit| takes(&claims, hit.entry));
         if claiming.iter().any(|hit| !hit.entry.held) {

@@ -135,4 +135,7 @@ impl Answer {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+mod laws;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
