@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::WRONG_USE;
+use super::build;
 use super::settings;
 use crate::cli::AgentArgs;
 use crate::config::Config;
@@ -61,6 +63,14 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
         }
     };
     let mut supervisor = Supervisor::default();
+    let agent = match build::build(&config, &mut supervisor).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the agent cannot start");
+            supervisor.stop(STOP_DEADLINE).await;
+            return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
+        }
+    };
     let mut current = config;
     let code = loop {
         tokio::select! {
@@ -84,9 +94,15 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
                 tracing::warn!(error = end as &dyn std::error::Error, "a worker did not stop well");
             }
         }
-        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+        () = stopped_twice(&mut signals) => abort(),
     }
     code
+}
+
+/// Asked twice: what is still on its way out is given up.
+#[allow(clippy::disallowed_methods)]
+fn abort() -> ! {
+    std::process::exit(ABORTED)
 }
 
 /// Reads the settings again. Bad ones are told and change nothing.

@@ -1,7 +1,15 @@
 //! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
 
+mod adoption;
+mod build;
+mod drain;
 mod lifecycle;
+pub mod pulse;
+mod ready;
 mod settings;
+mod shutdown;
+mod translate;
+pub mod watchdog;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@
 pub mod age;
 pub mod client;
 pub mod exit;
+pub mod healthcheck;
 pub mod output;
 pub mod services;
 pub mod table;

@@ -8,8 +8,8 @@ use super::exit::Exit;
 use super::output::{self, Output};
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
-use crate::model::api::{Endpoint, Service, Services};
-use crate::model::record::{Record, Role};
+use crate::model::api::{Endpoint, Service, Services, hostport};
+use crate::model::record::Role;
 
 /// Show the services of the cluster and their endpoints
 #[derive(Clone, Debug, clap::Args)]
@@ -123,10 +123,4 @@ fn wide_cells(endpoint: &Endpoint) -> [Cell; 7] {
         text(&record.since),
         Cell::from(&*endpoint.key),
     ]
-}
-
-/// `host:port` as a client takes it; an IPv6 address in brackets.
-pub fn hostport(record: &Record) -> String {
-    let host = &record.host;
-    if host.contains(':') { format!("[{host}]:{}", record.port) } else { format!("{host}:{}", record.port) }
 }

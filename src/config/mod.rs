@@ -6,18 +6,20 @@
 mod file;
 mod parse;
 pub mod raw;
+mod service;
 mod validate;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::Glob;
 use ipnet::IpNet;
 
+use crate::model::advertise::Advertise;
 use crate::model::key::Prefix;
+use crate::model::naming::{AllowNames, ChecksMode, StaticService};
 pub use raw::Raw;
 
 /// The agent's settings, all of them valid.
@@ -46,7 +48,7 @@ pub struct Config {
 pub struct OfferConfig {
     /// How the advertised address is chosen, one per family at most.
     pub advertise: Vec<Advertise>,
-    /// The engine's address, as bollard takes it.
+    /// The engine's address.
     pub docker: String,
     /// Containers' own addresses instead of published ports.
     pub internal: bool,
@@ -59,40 +61,16 @@ pub struct OfferConfig {
     /// Label that holds an address.
     pub address_label: Option<String>,
     /// Names that containers may claim.
-    pub allow_names: Vec<Glob>,
+    pub allow_names: AllowNames,
     /// `[[service]]` tables.
-    pub services: Vec<raw::RawService>,
-}
-
-/// How the advertised address of one family is chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Advertise {
-    /// The source address of the default route.
-    Auto,
-    /// This one.
-    Address(IpAddr),
-    /// The first address of this interface.
-    Interface(String),
-    /// The host's address within this network.
-    Within(IpNet),
-}
-
-/// Which instances are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checks {
-    /// Those that ask for it and those whose image tells.
-    Auto,
-    /// Those that ask for it.
-    Asked,
-    /// None.
-    Off,
+    pub services: Vec<StaticService>,
 }
 
 /// How instances are probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeConfig {
     /// Which ones.
-    pub checks: Checks,
+    pub checks: ChecksMode,
     /// Where password files are.
     pub secrets: Option<PathBuf>,
     /// From one start to the next.

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use globset::Glob;
 use ipnet::IpNet;
 
-use super::{Advertise, Forward};
+use super::Forward;
+use crate::model::advertise::Advertise;
 use crate::model::key::Prefix;
 use crate::model::name::{MAX_LABEL, MAX_NAME};
 
@@ -48,23 +48,7 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
 }
 
 pub(super) fn advertise(text: &str) -> Parsed<Advertise> {
-    if text == "auto" {
-        return Ok(Advertise::Auto);
-    }
-    if let Ok(address) = text.parse::<IpAddr>() {
-        if address.is_unspecified() || address.is_multicast() {
-            return Err(format!("{text} is no address of a host"));
-        }
-        return Ok(Advertise::Address(address));
-    }
-    if text.contains('/') {
-        return text.parse().map(Advertise::Within).map_err(|_| format!("{text:?} is no network such as 10.0.0.0/8"));
-    }
-    let named = !text.is_empty() && text.len() < 16 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    if named && !text.contains(':') && text.parse::<f64>().is_err() && text.split('.').count() != 4 {
-        return Ok(Advertise::Interface(text.to_owned()));
-    }
-    Err(format!("{text:?} is neither an address, an interface, a network nor auto"))
+    text.parse()
 }
 
 pub(super) fn forward(text: &str) -> Parsed<Forward> {
@@ -92,10 +76,6 @@ pub(super) fn domain(text: &str) -> Parsed<String> {
 pub(super) fn zone(text: &str) -> Parsed<(String, Prefix)> {
     let (name, key) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=PREFIX"))?;
     Ok((domain(name.trim())?, prefix(key.trim())?))
-}
-
-pub(super) fn glob(text: &str) -> Parsed<Glob> {
-    Glob::new(text).map_err(|error| format!("{text:?} is no pattern: {}", error.kind()))
 }
 
 /// An etcd endpoint: scheme, host and port, nothing else.

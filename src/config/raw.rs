@@ -3,6 +3,7 @@
 //! One struct serves the three sources, so a setting cannot exist in one and be missing in another. Nothing is judged
 //! here but the shape; `validate` reads the text, and then tells every problem at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
@@ -261,9 +262,29 @@ pub struct RawService {
     /// SRV priority.
     #[serde(deserialize_with = "scalar")]
     pub priority: Option<String>,
+    /// Seconds that an answer may be kept.
+    #[serde(deserialize_with = "scalar")]
+    pub ttl: Option<String>,
     /// What SERVICE_CHECK would say.
     #[serde(deserialize_with = "scalar")]
     pub check: Option<String>,
+    /// What SERVICE_CHECK_HTTP would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_http: Option<String>,
+    /// What SERVICE_CHECK_INTERVAL would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_interval: Option<String>,
+    /// What SERVICE_CHECK_TIMEOUT would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_timeout: Option<String>,
+    /// What SERVICE_CHECK_USER would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_user: Option<String>,
+    /// What SERVICE_CHECK_PASSWORD_FILE would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_password_file: Option<String>,
+    /// Further attributes, as of SERVICE_<KEY>.
+    pub attrs: BTreeMap<String, String>,
 }
 
 /// A string, number or truth value, as text.

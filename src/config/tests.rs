@@ -35,13 +35,14 @@ fn every_problem_is_told_at_once_with_its_place() {
     assert_eq!(
         problems.expect_err("all of it is wrong"),
         [
-            "wharf.toml: advertise: \"not an interface\" is neither an address, an interface, a network nor auto",
+            "wharf.toml: advertise: \"not an interface\" is no address, network, interface name or auto",
             "wharf.toml: colour: no such setting",
             "wharf.toml: dns: \"127.0.0.1\" is no address with a port, such as 127.0.0.1:5300 or [::1]:53",
             "wharf.toml: internal: \"maybe\" is neither true nor false",
             "wharf.toml: lease-ttl: \"3 parsecs\" is no time such as 30s or 500ms",
             "wharf.toml: prefix: \"services\" is no key such as /services",
             "wharf.toml: probe-fall: \"0\" is no whole number between 1 and 1000",
+            "wharf.toml: service[1].port: is needed",
             "wharf.toml: service[1].prot: no such setting",
         ]
     );
@@ -104,4 +105,14 @@ fn what_was_written_differently_is_named_by_its_key() {
     let new = load("log = 'debug'\nlease_ttl = '5s'\n[[service]]\nname = 'x'\nport = 1").expect("valid");
     assert_eq!(old.changed_keys(&new), ["lease-ttl", "log", "node", "service"]);
     assert!(old.changed_keys(&old.clone()).is_empty());
+}
+
+#[test]
+fn a_service_table_is_an_instance_of_this_host() {
+    let config =
+        load("[[service]]\nname = 'billing.prod'\nport = 8443\nrole = 'master'\ncheck = 'http'\ncheck-http = '/up'");
+    let service = &config.expect("valid").offer.services[0];
+    assert_eq!((&*service.name, service.port), ("billing.prod", 8443));
+    assert_eq!(service.role, Some(crate::model::record::Role::Primary));
+    assert_eq!(service.attrs.get("check_http").map(|path| &**path), Some("/up"));
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::file::Origins;
 use super::parse::{self, Parsed};
 use super::raw::Raw;
+use super::service;
 use super::{
-    Advertise, Checks, Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem,
-    StoreConfig, Surroundings,
+    Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem, StoreConfig, Surroundings,
 };
+use crate::model::advertise::Advertise;
+use crate::model::naming::{AllowNames, ChecksMode, StaticService};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -119,24 +121,49 @@ impl Reader<'_> {
         let engine = engine.map_or("unix:///var/run/docker.sock", String::as_str);
         let internal = self.one("internal", raw.internal.as_ref(), "false", parse::truth);
         let explicit = self.one("explicit", raw.explicit.as_ref(), "false", parse::truth);
+        let docker = self.one("docker", raw.docker.as_ref(), engine, parse::docker);
+        let allow_names = self.allow_names(raw);
+        let services = self.services(raw);
         Some(OfferConfig {
-            docker: self.one("docker", raw.docker.as_ref(), engine, parse::docker)?,
+            docker: docker?,
             internal: internal?,
             explicit: explicit?,
             advertise,
             tags: raw.tags.clone().unwrap_or_default(),
             network: raw.network.clone(),
             address_label: raw.address_label.clone(),
-            allow_names: self.all("allow-name", raw.allow_name.as_ref(), &["*"], parse::glob),
-            services: raw.service.clone(),
+            allow_names,
+            services,
         })
+    }
+
+    fn allow_names(&mut self, raw: &Raw) -> AllowNames {
+        let patterns = raw.allow_name.as_deref().unwrap_or_default();
+        AllowNames::parse(patterns).unwrap_or_else(|problems| {
+            for what in problems {
+                self.problem("allow-name", what);
+            }
+            AllowNames::default()
+        })
+    }
+
+    fn services(&mut self, raw: &Raw) -> Vec<StaticService> {
+        let mut services = Vec::new();
+        for (position, table) in raw.service.iter().enumerate() {
+            let (service, problems) = service::read(table);
+            for (key, what) in problems {
+                self.problem(&format!("service[{}].{key}", position + 1), what);
+            }
+            services.extend(service);
+        }
+        services
     }
 
     fn one_per_family(&mut self, advertise: &[Advertise]) {
         let family = |six: bool| {
             let of = |choice: &&Advertise| match choice {
                 Advertise::Address(address) => address.is_ipv6() == six,
-                Advertise::Within(network) => network.addr().is_ipv6() == six,
+                Advertise::Network(network) => network.addr().is_ipv6() == six,
                 Advertise::Auto | Advertise::Interface(_) => false,
             };
             advertise.iter().filter(of).count()
@@ -148,9 +175,9 @@ impl Reader<'_> {
 
     fn probe(&mut self, raw: &Raw) -> Option<ProbeConfig> {
         let checks = self.one("checks", raw.checks.as_ref(), "auto", |text| match text {
-            "auto" => Ok(Checks::Auto),
-            "asked" => Ok(Checks::Asked),
-            "off" => Ok(Checks::Off),
+            "auto" => Ok(ChecksMode::Auto),
+            "asked" => Ok(ChecksMode::Asked),
+            "off" => Ok(ChecksMode::Off),
             _ => Err(format!("{text:?} is neither auto, asked nor off")),
         });
         let interval = self.one("probe-interval", raw.probe_interval.as_ref(), "2s", |text| {
@@ -240,15 +267,19 @@ impl Reader<'_> {
         if raw.dns.as_ref().is_some_and(Vec::is_empty) {
             self.problem("dns", "at least one address");
         }
+        let zones = self.all("zone", raw.zone.as_ref(), &[], parse::zone);
+        let forward = self.all("forward", raw.forward.as_ref(), &[], parse::forward);
+        let forward_allow = self.all("forward-allow", raw.forward_allow.as_ref(), &PRIVATE, parse::network);
+        let allow = self.all("allow", raw.allow.as_ref(), &[], parse::network);
         Some(DnsConfig {
             domain: domain?,
-            zones: self.all("zone", raw.zone.as_ref(), &[], parse::zone),
+            zones,
             listen,
             ttl: ttl?,
             negative_ttl: negative_ttl?,
-            forward: self.all("forward", raw.forward.as_ref(), &[], parse::forward),
-            forward_allow: self.all("forward-allow", raw.forward_allow.as_ref(), &PRIVATE, parse::network),
-            allow: self.all("allow", raw.allow.as_ref(), &[], parse::network),
+            forward,
+            forward_allow,
+            allow,
             rate_limit: rate_limit?,
         })
     }
@@ -256,11 +287,12 @@ impl Reader<'_> {
     fn http(&mut self, raw: &Raw) -> Option<HttpConfig> {
         let runtime = self.surroundings.environment.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next());
         let socket = runtime.filter(|dir| !dir.is_empty()).map(|dir| PathBuf::from(dir).join("http.sock"));
+        let hosts = self.all("http-host", raw.http_host.as_ref(), &[], parse::domain);
         Some(HttpConfig {
             listen: self.one("http", raw.http.as_ref(), "127.0.0.1:5380", parse::socket)?,
             socket: raw.http_socket.as_ref().map(PathBuf::from).or(socket),
             token_file: raw.http_token_file.as_ref().map(PathBuf::from),
-            hosts: self.all("http-host", raw.http_host.as_ref(), &[], parse::domain),
+            hosts,
         })
     }
 

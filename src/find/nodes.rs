@@ -4,6 +4,7 @@
 //! last list stays, marked stale.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +34,6 @@ pub struct Nodes {
     shown: watch::Sender<Arc<api::Nodes>>,
 }
 
-/// Why the list is kept no longer: never of itself.
-#[derive(Debug, thiserror::Error)]
-pub enum NodesError {}
-
 impl Nodes {
     /// A keeper of the node records beside `prefix`, and where its list is read.
     pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<api::Nodes>>) {
@@ -45,8 +42,8 @@ impl Nodes {
         (Self { store, prefix: prefix.nodes(), known: BTreeMap::new(), shown }, seen)
     }
 
-    /// Follows the store until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), NodesError> {
+    /// Follows the store until `stop`; whatever the store does, it tries again.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         stop.clone().run_until_cancelled(self.follow()).await;
         Ok(())
     }

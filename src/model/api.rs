@@ -222,6 +222,12 @@ impl Service {
     }
 }
 
+/// `host:port` as a client takes it; an IPv6 address in brackets.
+pub fn hostport(record: &Record) -> String {
+    let host = &record.host;
+    if host.contains(':') { format!("[{host}]:{}", record.port) } else { format!("{host}:{}", record.port) }
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::find::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token};
 use wharf::find::view::{CatalogView, Outlet, Progress};
+use wharf::model::api::Nodes;
 use wharf::model::catalog::Catalog;
 use wharf::model::key::Prefix;
 use wharf::model::local::Local;
@@ -26,6 +27,7 @@ pub struct Side {
     pub catalog: Catalog,
     slot: Outlet,
     pub local: watch::Sender<Arc<Local>>,
+    pub nodes: watch::Sender<Arc<Nodes>>,
     pub ready: watch::Sender<Readiness>,
     pub drains: mpsc::Receiver<DrainRequest>,
     stop: CancellationToken,
@@ -49,6 +51,7 @@ impl Side {
     pub async fn start_with(options: Options) -> Self {
         let (slot, catalog, _leases) = CatalogView::open();
         let (local, local_seen) = watch::channel(Arc::new(Local { node: "core-01".into(), ..Local::default() }));
+        let (nodes, nodes_seen) = watch::channel(Arc::new(Nodes::default()));
         let (ready, ready_seen) = watch::channel(Readiness { dns: true, catalog: true });
         let (drain, drains) = mpsc::channel(4);
         let mut registry = Registry::default();
@@ -69,6 +72,7 @@ impl Side {
             catalog,
             zones: Arc::new(zones.unwrap()),
             local: local_seen,
+            nodes: nodes_seen,
             ready: ready_seen,
             drain,
             registry: Arc::new(registry),
@@ -81,7 +85,7 @@ impl Side {
             let stop = stop.clone();
             async move { server.run(stop).await.expect("no loop ends by itself") }
         });
-        Self { address, catalog: Catalog::default(), slot, local, ready, drains, stop, task }
+        Self { address, catalog: Catalog::default(), slot, local, nodes, ready, drains, stop, task }
     }
 
     /// Puts a record and shows it.
@@ -116,15 +120,20 @@ impl Side {
 
     /// Sends these bytes and reads all that comes.
     pub async fn send(&self, request: &str) -> Reply {
-        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
-        stream.write_all(request.as_bytes()).await.expect("it reads");
-        read_reply(stream).await
+        send_to(self.address, request).await
     }
 
     pub async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops in time").expect("no panic");
     }
+}
+
+/// Sends these bytes and reads all that comes.
+pub async fn send_to(address: SocketAddr, request: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    read_reply(stream).await
 }
 
 /// Sends these bytes over a unix socket.
@@ -179,4 +188,63 @@ fn dechunked(mut body: &str) -> String {
         body = rest[size..].trim_start_matches("\r\n");
     }
     whole
+}
+
+/// A stream of server-sent events.
+pub struct Events {
+    stream: TcpStream,
+    text: String,
+}
+
+/// One event.
+#[derive(Debug)]
+pub struct Event {
+    pub id: Option<String>,
+    pub kind: String,
+    pub data: serde_json::Value,
+}
+
+impl Side {
+    /// Follows `path`, as one who has seen `last`.
+    pub async fn events(&self, path: &str, last: Option<&str>) -> Events {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        // HTTP/1.0, so that the body comes without chunk sizes between.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n{last}\r\n", self.address);
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        Events { stream, text: String::new() }
+    }
+}
+
+impl Events {
+    /// The next event; `None` at the stream's end.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.taken() {
+                return Some(event);
+            }
+            let mut bytes = [0; 16 * 1024];
+            let read = tokio::time::timeout(Duration::from_secs(15), self.stream.read(&mut bytes));
+            let read = read.await.expect("an event or a heartbeat comes in time").unwrap_or(0);
+            if read == 0 {
+                return None;
+            }
+            self.text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    }
+
+    /// A whole event out of what has been read.
+    fn taken(&mut self) -> Option<Event> {
+        loop {
+            let end = self.text.find("\n\n")?;
+            let block: String = self.text.drain(..end + 2).collect();
+            let block = block.replace("\r\n", "\n");
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            if let Some(kind) = field("event: ") {
+                let data = field("data: ").expect("an event has data");
+                let data = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error} in {data}"));
+                return Some(Event { id: field("id: "), kind, data });
+            }
+        }
+    }
 }

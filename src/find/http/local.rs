@@ -85,3 +85,9 @@ fn skipped(port: &Skipped) -> api::LocalSkipped {
 fn time(time: SystemTime) -> Text {
     humantime::format_rfc3339_seconds(time).to_string().into()
 }
+
+/// `GET /v1/nodes`.
+pub(super) async fn nodes(State(context): State<Context>) -> Response {
+    let nodes = context.sources.nodes.borrow().clone();
+    json::reply(StatusCode::OK, &*nodes)
+}

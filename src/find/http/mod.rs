@@ -4,14 +4,19 @@
 //! default. Every connection and every request is bounded; a panic costs its request only.
 
 mod connection;
+mod discovery;
 mod drain;
 mod error;
+mod events;
 mod guard;
 mod health;
+mod hub;
 mod json;
 mod listen;
+mod listing;
 mod local;
 mod metrics;
+mod page;
 mod query;
 mod router;
 mod services;
@@ -22,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -30,8 +36,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
 
 use super::view::CatalogView;
+use crate::model::api;
 use crate::model::local::Local;
 use crate::model::zone::Zones;
+use hub::Hub;
 use listen::Listener;
 
 pub use drain::DrainRequest;
@@ -69,6 +77,8 @@ pub struct Sources {
     pub zones: Arc<Zones>,
     /// What this host offers.
     pub local: watch::Receiver<Arc<Local>>,
+    /// What every agent tells of its host.
+    pub nodes: watch::Receiver<Arc<api::Nodes>>,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.
@@ -116,8 +126,12 @@ impl HttpServer {
     /// Serves until `stop`; answers under way are finished, within bounds.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HttpError> {
         let metrics = self.sources.metrics.clone();
-        let router = router::router(self.settings, self.sources, stop.clone());
+        let (hub, followed) = Hub::new(self.sources.catalog.clone(), Arc::clone(&self.sources.zones));
+        let router = router::router(self.settings, self.sources, followed, stop.clone());
         let mut loops = JoinSet::new();
+        loops.spawn(
+            stop.clone().run_until_cancelled_owned(hub.run()).map(|_| ()).instrument(info_span!("http-changes")),
+        );
         for listener in self.listeners {
             let span = info_span!("http", socket = %listener);
             let clients = Clients { listener, router: router.clone(), metrics: metrics.clone() };
@@ -126,7 +140,6 @@ impl HttpServer {
         while let Some(ended) = loops.join_next().await {
             ended?;
         }
-        stop.cancelled().await; // with no socket at all there is nothing to do but to be there
         Ok(())
     }
 }

@@ -11,30 +11,50 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::error::Problem;
 use super::guard::{self, Peer};
+use super::hub::Followed;
 use super::metrics::Request as Counted;
-use super::{Settings, Sources, drain, health, local, services};
+use super::{Settings, Sources, discovery, drain, events, health, local, page, services};
 
 /// Time that making an answer may take; following a watch is another matter.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The largest body of a request; none is needed.
 const MAX_BODY: usize = 16 * 1024;
 
+/// Clients that may follow /v1/watch at a time.
+const MAX_WATCHERS: usize = 64;
+
 /// What every handler sees.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub(super) settings: Arc<Settings>,
     pub(super) sources: Sources,
+    pub(super) followed: Followed,
+    pub(super) watchers: Arc<Semaphore>,
+    pub(super) policy: HeaderValue,
     pub(super) stop: CancellationToken,
 }
 
-pub(super) fn router(settings: Settings, sources: Sources, stop: CancellationToken) -> Router {
-    let context = Context { settings: Arc::new(settings), sources, stop };
+pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, stop: CancellationToken) -> Router {
+    let context = Context {
+        settings: Arc::new(settings),
+        sources,
+        followed,
+        watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+        policy: page::policy_header(),
+        stop,
+    };
     Router::new()
+        .route("/", get(page::page))
+        .route("/openapi.json", get(page::openapi))
+        .route("/sd/prometheus", get(discovery::prometheus))
+        .route("/v1/watch", get(events::watch))
+        .route("/v1/nodes", get(local::nodes))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

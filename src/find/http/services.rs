@@ -1,58 +1,25 @@
 //! `/v1/services` and `/v1/services/NAME`: the catalog as JSON.
-//!
-//! The whole catalog is sent piece by piece from one snapshot, so that 100,000 endpoints are never in memory as text.
 
 use std::convert::Infallible;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures_util::stream;
 
 use super::error::Problem;
+use super::listing::Listing;
 use super::router::Context;
 use super::{json, shape};
 use crate::model::api;
-use crate::model::catalog::{Catalog, Service};
+use crate::model::catalog::Catalog;
 use crate::model::record::Role;
-
-/// About how much JSON is made at a time.
-const PIECE: usize = 32 * 1024;
 
 pub(super) async fn all(State(context): State<Context>) -> Response {
     let catalog = context.sources.catalog.load();
-    let services = catalog.services(&context.sources.zones).into_iter();
-    let head = format!("{{\"revision\":{},\"stale\":{},\"services\":[", catalog.revision(), catalog.is_stale());
-    let listing = Listing { services, text: head.into_bytes(), first: true, done: false };
-    json::raw(StatusCode::OK, Body::from_stream(stream::unfold(listing, piece)))
-}
-
-/// A list of services under way to a client.
-struct Listing {
-    services: std::vec::IntoIter<Service>,
-    text: Vec<u8>,
-    first: bool,
-    done: bool,
-}
-
-async fn piece(mut listing: Listing) -> Option<(Result<Bytes, Infallible>, Listing)> {
-    if listing.done {
-        return None;
-    }
-    while listing.text.len() < PIECE {
-        let Some(service) = listing.services.next() else {
-            listing.text.extend_from_slice(b"]}\n");
-            listing.done = true;
-            break;
-        };
-        if !std::mem::replace(&mut listing.first, false) {
-            listing.text.push(b',');
-        }
-        json::write(&mut listing.text, &shape::service(&service));
-    }
-    let text = Bytes::from(std::mem::take(&mut listing.text));
-    Some((Ok(text), listing))
+    let listing = Listing::of_all("", &catalog, &context.sources.zones, "\n");
+    json::raw(StatusCode::OK, Body::from_stream(stream::iter(listing.map(Ok::<_, Infallible>))))
 }
 
 pub(super) async fn one(

@@ -1,0 +1,7 @@
+//! Everything that is tested on the three-host lab, in one program, so that one lab serves it all.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod lab_itself;
