@@ -1,0 +1,323 @@
+//! The catalog: a snapshot of every record of the cluster, kept as a fold of the store's events.
+//!
+//! One change costs the same among ten records and among 100,000. A clone is a snapshot: it costs a few counters, never
+//! changes, and is read without waiting. Writers change their own clone and hand it out; a change touches the paths
+//! above it, so that an answer knows by its [`Dependency`]s whether it still holds.
+
+mod entry;
+mod index;
+mod intern;
+mod path;
+mod read;
+mod services;
+mod wild;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use imbl::{HashMap, OrdMap, OrdSet};
+
+pub(crate) use self::entry::Entry;
+pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
+use self::index::Under;
+use self::intern::Interner;
+pub use self::read::Dependency;
+pub use self::services::Service;
+pub(crate) use self::wild::Pattern;
+use super::record::{BadRecord, Record, Role, Text};
+
+/// A set larger than this is cut to a rotating window.
+pub const WINDOW: usize = 4_096;
+/// One record of so many is a mark that a window may begin at.
+const MARK_EVERY: u32 = 256;
+
+/// A value that is no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// Why.
+    pub reason: BadRecord,
+    /// The revision that brought it.
+    pub revision: i64,
+}
+
+/// What is known of one path that has records below it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Dir {
+    /// Records below it, at any depth.
+    below: u32,
+    /// Records directly below it.
+    direct: u32,
+    /// Those of them that claim to be the primary.
+    primaries: u32,
+    /// The last change at or below it.
+    generation: u64,
+}
+
+/// Numbers of a catalog, for metrics and for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records that are answered.
+    pub records: usize,
+    /// Services that have one or more.
+    pub services: usize,
+    /// Values that are no record.
+    pub bad: usize,
+    /// Records answered although the store lost them.
+    pub held: usize,
+    /// Services that several endpoints claim to be the primary of.
+    pub contested: usize,
+}
+
+/// A snapshot of every record of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Every record by its place: its key, or the path that this reads as, NUL and the key.
+    tree: OrdMap<Text, Arc<Entry>>,
+    /// Those that stand elsewhere than under their key, by key.
+    renamed: OrdMap<Text, Arc<Entry>>,
+    marks: OrdSet<Text>,
+    dirs: HashMap<Text, Dir>,
+    terms: OrdSet<Under>,
+    services: usize,
+    contested: OrdSet<Text>,
+    bad: OrdMap<Text, Bad>,
+    held: OrdMap<Text, Duration>,
+    leases: HashMap<LeaseId, LeaseTimes>,
+    revision: i64,
+    stale_since: Option<Duration>,
+    generation: u64,
+    epoch: u64,
+    /// Shared by all clones, so that no two different states ever have one number.
+    clock: Arc<AtomicU64>,
+    pool: Arc<Mutex<Interner>>,
+}
+
+impl Catalog {
+    /// Takes what the store holds under `key`, in place of whatever was there. A value that is no record takes the old
+    /// record away and is remembered as bad.
+    pub fn put(&mut self, key: &str, value: &[u8], lease: LeaseId, revision: i64) -> Result<(), BadRecord> {
+        let same = |old: &Arc<Entry>| revision != 0 && old.revision == revision && old.lease == lease && !old.held;
+        if self.entry(key).is_some_and(same) {
+            return Ok(());
+        }
+        match Record::decode(value) {
+            Ok(record) => {
+                self.put_record(key, &record, lease, revision);
+                Ok(())
+            }
+            Err(_) if path::is_foreign_layout(key) => {
+                self.delete(key);
+                Ok(())
+            }
+            Err(reason) => {
+                self.delete(key);
+                self.touch();
+                self.bad.insert(key.into(), Bad { reason: reason.clone(), revision });
+                Err(reason)
+            }
+        }
+    }
+
+    /// Puts a record that is decoded already.
+    pub fn put_record(&mut self, key: &str, record: &Record, lease: LeaseId, revision: i64) {
+        self.delete(key);
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = Entry::new(key.into(), record, lease, revision, &mut pool);
+        drop(pool);
+        self.insert(Arc::new(entry));
+    }
+
+    /// Takes `key` away; nothing happens when it is not there.
+    pub fn delete(&mut self, key: &str) {
+        if self.bad.remove(key).is_some() {
+            self.touch();
+        }
+        self.held.remove(key);
+        if let Some(old) = self.entry(key).cloned() {
+            self.unlink(&old);
+        }
+    }
+
+    /// Goes on answering a record that the store lost in its return, until its owner publishes or `until` has come.
+    pub fn hold(&mut self, key: &str, until: Duration) {
+        self.mark_held(key, true);
+        if self.entry(key).is_some() {
+            self.held.insert(key.into(), until);
+        }
+    }
+
+    /// Takes a hold back: the record counts as any other.
+    pub fn unhold(&mut self, key: &str) {
+        self.held.remove(key);
+        self.mark_held(key, false);
+    }
+
+    /// The held keys whose time is over.
+    pub fn overdue(&self, now: Duration) -> Vec<Text> {
+        self.held.iter().filter(|(_, until)| **until <= now).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Every held key and until when it is held.
+    pub fn holds(&self) -> impl Iterator<Item = (&Text, Duration)> {
+        self.held.iter().map(|(key, until)| (key, *until))
+    }
+
+    /// What the store said of a lease.
+    pub fn set_lease(&mut self, id: LeaseId, times: LeaseTimes) {
+        let granted = self.leases.insert(id, times).map(|old| old.granted);
+        self.generation = self.next();
+        if granted != Some(times.granted) {
+            self.epoch = self.generation;
+        }
+    }
+
+    /// Forgets a lease.
+    pub fn drop_lease(&mut self, id: LeaseId) {
+        if self.leases.remove(&id).is_some() {
+            self.generation = self.next();
+            self.epoch = self.generation;
+        }
+    }
+
+    /// What is known of a lease.
+    pub fn lease(&self, id: LeaseId) -> Option<LeaseTimes> {
+        self.leases.get(&id).copied()
+    }
+
+    /// The store's revision that this is in step with.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Says what revision this is in step with.
+    pub fn set_revision(&mut self, revision: i64) {
+        self.revision = revision;
+    }
+
+    /// Since when this has not been in step with the store; `None` while it is.
+    pub fn stale_since(&self) -> Option<Duration> {
+        self.stale_since
+    }
+
+    /// Whether this is not in step with the store.
+    pub fn is_stale(&self) -> bool {
+        self.stale_since.is_some()
+    }
+
+    /// Says since when this is not in step, or that it is.
+    pub fn set_stale(&mut self, since: Option<Duration>) {
+        if self.stale_since.is_some() != since.is_some() {
+            self.generation = self.next();
+            self.epoch = self.generation;
+        }
+        self.stale_since = since;
+    }
+
+    /// A number that no other state of this catalog or of any clone has: equal numbers, equal answers.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// This catalog with some keys out and some records in, cheaply: both share everything else.
+    pub fn overlay<'o>(
+        &self,
+        out: impl IntoIterator<Item = &'o str>,
+        records: impl IntoIterator<Item = (&'o str, &'o Record)>,
+    ) -> Self {
+        let mut over = self.clone();
+        for key in out {
+            over.delete(key);
+        }
+        for (key, record) in records {
+            over.put_record(key, record, 0, 0);
+        }
+        over
+    }
+
+    fn insert(&mut self, entry: Arc<Entry>) {
+        let generation = self.touch();
+        self.count(&entry, generation, 1);
+        let terms = index::terms(&entry);
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        for term in terms {
+            self.terms.insert(Under { term: pool.text(&term), entry: entry.clone() });
+        }
+        drop(pool);
+        if entry.is_renamed() {
+            self.renamed.insert(entry.key.clone(), entry.clone());
+        }
+        if is_mark(entry.place()) {
+            self.marks.insert(entry.place().clone());
+        }
+        self.tree.insert(entry.place().clone(), entry);
+    }
+
+    fn unlink(&mut self, entry: &Arc<Entry>) {
+        let generation = self.touch();
+        self.count(entry, generation, -1);
+        for term in index::terms(entry) {
+            let probe: (&str, &str, &str) = (&term, entry.path(), &entry.key);
+            let probe: &dyn index::Pair = &probe;
+            self.terms.remove(probe);
+        }
+        self.renamed.remove(&entry.key);
+        self.marks.remove(entry.place());
+        self.tree.remove(entry.place());
+    }
+
+    /// Counts a record into the paths above it, or out of them.
+    fn count(&mut self, entry: &Entry, generation: u64, change: i32) {
+        if let Some(dir) = self.dirs.get_mut(entry.path()) {
+            dir.generation = generation;
+        }
+        let claims = entry.role == Some(Role::Primary) && !entry.held;
+        for (distance, above) in path::above(entry.path()).enumerate() {
+            let mut dir = self.dirs.get(above).copied().unwrap_or_default();
+            dir.generation = generation;
+            dir.below = dir.below.saturating_add_signed(change);
+            if distance == 0 {
+                self.services = self.services - usize::from(dir.direct > 0);
+                dir.direct = dir.direct.saturating_add_signed(change);
+                self.services += usize::from(dir.direct > 0);
+                dir.primaries = dir.primaries.saturating_add_signed(if claims { change } else { 0 });
+                if dir.primaries > 1 {
+                    self.contested.insert(above.into());
+                } else {
+                    self.contested.remove(above);
+                }
+            }
+            match (dir.below, self.dirs.get_mut(above)) {
+                (0, _) => drop(self.dirs.remove(above)),
+                (_, Some(known)) => *known = dir,
+                (_, None) => drop(self.dirs.insert(above.into(), dir)),
+            }
+        }
+    }
+
+    fn mark_held(&mut self, key: &str, held: bool) {
+        let Some(old) = self.entry(key).filter(|old| old.held != held).cloned() else { return };
+        self.unlink(&old);
+        self.insert(Arc::new(old.with_held(held)));
+    }
+
+    fn entry(&self, key: &str) -> Option<&Arc<Entry>> {
+        self.renamed.get(key).or_else(|| self.tree.get(key))
+    }
+
+    fn touch(&mut self) -> u64 {
+        self.generation = self.next();
+        self.generation
+    }
+
+    fn next(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// One place of [`MARK_EVERY`], spread evenly whatever the keys look like (FNV-1a).
+fn is_mark(place: &str) -> bool {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = place.bytes().fold(0x811c_9dc5, step);
+    (hash ^ (hash >> 15)).is_multiple_of(MARK_EVERY)
+}

@@ -1,0 +1,64 @@
+//! Paths: what stands for a DNS name in the tree of keys, which is the name's labels reversed and joined by `/`.
+//!
+//! A key's own segments are nearly always labels. Where they are not (a dot within a segment, capitals), the record is
+//! found under the path of the name that the key reads as, and that path is its alias.
+
+/// The path of the name that `key` reads as, when it is not the key itself.
+pub(super) fn alias(key: &str) -> Option<String> {
+    let plain = !key.bytes().any(|byte| byte == b'.' || byte.is_ascii_uppercase());
+    if plain {
+        return None;
+    }
+    let mut path = String::with_capacity(key.len());
+    for segment in key.split('/').skip(1) {
+        for label in segment.rsplit('.') {
+            path.push('/');
+            path.push_str(label);
+        }
+    }
+    path.make_ascii_lowercase();
+    Some(path)
+}
+
+/// Every path above `path`, nearest first, without the root.
+pub(super) fn above(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(parent(path), |path| parent(path))
+}
+
+/// The path one level up; `None` at the top.
+pub(super) fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('/').map(|(parent, _)| parent).filter(|parent| !parent.is_empty())
+}
+
+/// What every path below `path` begins with.
+pub(super) fn below(path: &str) -> String {
+    format!("{path}/")
+}
+
+/// The first text after everything below `path`.
+pub(super) fn beyond(path: &str) -> String {
+    format!("{path}0") // '0' follows '/'
+}
+
+/// Whether other programs keep what is no record under this key, so that it is not a bad one.
+pub(super) fn is_foreign_layout(key: &str) -> bool {
+    key.split('/').any(|part| part == "instances" || part == "master" || part.starts_with('_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_and_capitals_have_an_alias() {
+        assert_eq!(alias("/services/redis/core-01"), None);
+        assert_eq!(alias("/s/redis/core-01.example:redis:1").as_deref(), Some("/s/redis/example:redis:1/core-01"));
+        assert_eq!(alias("/s/Web/x").as_deref(), Some("/s/web/x"));
+    }
+
+    #[test]
+    fn paths_above_end_below_the_root() {
+        assert_eq!(above("/a/b/c").collect::<Vec<_>>(), ["/a/b", "/a"]);
+        assert_eq!(above("/a").count(), 0);
+    }
+}

@@ -1,0 +1,200 @@
+//! How answers read the catalog: exact records, subtrees, selections, each bounded by a number of steps.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::entry::Entry;
+use super::{Bad, Catalog, Counts, Endpoint, Text, WINDOW, index, path};
+use crate::model::record::Role;
+
+/// What an answer rests on: it holds as long as the catalog says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    path: Box<str>,
+    generation: u64,
+}
+
+/// Records found, and whether there are more than were looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Found<'c> {
+    pub(crate) entries: Vec<&'c Arc<Entry>>,
+    pub(crate) cut: bool,
+    /// How many were looked at, and leaps over others counted by their cost.
+    pub(crate) looked: usize,
+}
+
+impl Catalog {
+    /// The record under exactly this key.
+    pub fn get(&self, key: &str) -> Option<Endpoint> {
+        self.entry(key).cloned().map(Endpoint)
+    }
+
+    /// Every record, in the order of names: that of keys but for those that read as another one.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        self.tree.values().cloned().map(Endpoint)
+    }
+
+    /// Every value that is no record, by key.
+    pub fn bad(&self) -> impl Iterator<Item = (&Text, &Bad)> {
+        self.bad.iter()
+    }
+
+    /// Why the value under this key is no record.
+    pub fn bad_at(&self, key: &str) -> Option<&Bad> {
+        self.bad.get(key)
+    }
+
+    /// The paths of services that several endpoints claim to be the primary of.
+    pub fn contested(&self) -> impl Iterator<Item = &Text> {
+        self.contested.iter()
+    }
+
+    /// Numbers, without walking.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            records: self.tree.len(),
+            services: self.services,
+            bad: self.bad.len(),
+            held: self.held.len(),
+            contested: self.contested.len(),
+        }
+    }
+
+    /// The keys below `prefix`, after `after` and up to `through` (all when `None`), that are not among `present`:
+    /// what a page of a fresh list shows to have vanished. Bad values count too.
+    pub fn vanished<'p>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        through: Option<&str>,
+        present: impl IntoIterator<Item = &'p str>,
+    ) -> Vec<Text> {
+        let (first, end) = (path::below(prefix), path::beyond(prefix));
+        let from =
+            after.filter(|after| *after >= first.as_str()).map_or(Bound::Included(first.as_str()), Bound::Excluded);
+        let to = through.map_or(Bound::Excluded(end.as_str()), Bound::Included);
+        let present: std::collections::HashSet<&str> = present.into_iter().collect();
+        let plain = self.tree.range::<_, str>((from, to)).filter(|(_, entry)| !entry.is_renamed());
+        let records = plain.chain(self.renamed.range::<_, str>((from, to))).map(|(key, _)| key);
+        let bad = self.bad.range::<_, str>((from, to)).map(|(key, _)| key);
+        records.chain(bad).filter(|key| !present.contains(&***key)).cloned().collect()
+    }
+
+    /// What this owner, who runs on `node`, has published.
+    pub fn owned_by(&self, node: &str, owner: &str) -> Vec<Endpoint> {
+        let Some(slug) = crate::model::name::Label::slug(node) else { return Vec::new() };
+        let term = format!("n:{slug}");
+        let own = index::all(&self.terms, &term).filter(|entry| entry.owner.as_deref() == Some(owner));
+        own.cloned().map(Endpoint).collect()
+    }
+
+    /// Whether everything that an answer rests on is as it was. `epoch` is what [`Catalog::epoch`] was then.
+    pub fn holds_still(&self, epoch: u64, dependencies: &[Dependency]) -> bool {
+        self.epoch == epoch && dependencies.iter().all(|on| self.stamp(&on.path) == on.generation)
+    }
+
+    /// Changes with what touches every answer: staleness, the times granted to leases.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What an answer about `path` rests on: the path itself when it has records below, else the one above.
+    pub(crate) fn dependency(&self, path: &str) -> Dependency {
+        let path = match path::parent(path) {
+            Some(parent) if !self.dirs.contains_key(path) => parent,
+            _ => path,
+        };
+        Dependency { path: path.into(), generation: self.stamp(path) }
+    }
+
+    /// What an answer rests on that any change may alter.
+    pub(crate) fn dependency_on_all(&self) -> Dependency {
+        Dependency { path: "".into(), generation: self.generation }
+    }
+
+    fn stamp(&self, path: &str) -> u64 {
+        if path.is_empty() {
+            return self.generation;
+        }
+        self.dirs.get(path).map_or(0, |dir| dir.generation)
+    }
+
+    /// Whether anything is at or below `path`.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.dirs.contains_key(path) || self.at(path).next().is_some()
+    }
+
+    /// How many records are below `path`.
+    pub(crate) fn size(&self, path: &str) -> usize {
+        self.dirs.get(path).map_or(0, |dir| dir.below as usize)
+    }
+
+    /// The records whose name is exactly this path: one, or several when keys spell one name differently.
+    pub(crate) fn at(&self, path: &str) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
+        let (from, to) = (format!("{path}\0"), format!("{path}\u{1}"));
+        let range = (Bound::Included(from.as_str()), Bound::Excluded(to.as_str()));
+        let renamed = (!self.renamed.is_empty()).then(|| self.tree.range::<_, str>(range));
+        self.tree.get(path).into_iter().chain(renamed.into_iter().flatten().map(|(_, entry)| entry))
+    }
+
+    /// The records at or below `path`; more than [`WINDOW`] (or `limit`) are cut to a window that `seed` chooses.
+    pub(crate) fn at_or_below(&self, path: &str, seed: u64, limit: usize) -> Found<'_> {
+        let mut found = Found { entries: self.at(path).collect(), cut: false, looked: 1 };
+        let size = self.size(path);
+        if size == 0 {
+            return found;
+        }
+        let limit = limit.min(WINDOW);
+        let window = if size > limit { self.window(path, seed) } else { None };
+        found.cut = size > limit;
+        let room = limit.saturating_sub(found.entries.len());
+        found.entries.extend(self.below(path, window).take(room));
+        if let Some(start) = window {
+            let room = limit.saturating_sub(found.entries.len());
+            let before = self.below(path, None).take_while(|entry| **entry.place() < *start);
+            found.entries.extend(before.take(room));
+        }
+        found.looked += found.entries.len();
+        found
+    }
+
+    /// The records at or below `path` under a selector's term, cut likewise.
+    pub(crate) fn under(&self, term: &str, path: &str, seed: u64, limit: usize) -> Found<'_> {
+        let limit = limit.min(WINDOW);
+        let window = if self.size(path) > limit { self.window(path, seed) } else { None };
+        let mut entries: Vec<_> = index::within(&self.terms, term, path, window).take(limit + 1).collect();
+        if let Some(start) = window.filter(|_| entries.len() <= limit) {
+            let before = index::within(&self.terms, term, path, None).take_while(|entry| entry.path() < start);
+            entries.extend(before.take(limit + 1 - entries.len()));
+        }
+        let cut = entries.len() > limit;
+        entries.truncate(limit);
+        Found { looked: entries.len() + 1, entries, cut }
+    }
+
+    /// The primaries at or below `path`, at most `limit`.
+    pub(crate) fn primaries(&self, path: &str, limit: usize) -> Vec<&Arc<Entry>> {
+        index::within(&self.terms, index::role_term(Role::Primary), path, None).take(limit).collect()
+    }
+
+    /// The records published under an address, at most `limit`.
+    pub(crate) fn published(&self, address: std::net::IpAddr, limit: usize) -> Vec<&Arc<Entry>> {
+        index::all(&self.terms, &index::address_term(address)).take(limit).collect()
+    }
+
+    /// The mark below `path` that `seed` chooses; `None` begins at the start.
+    pub(super) fn window(&self, path: &str, seed: u64) -> Option<&str> {
+        let (below, beyond) = (path::below(path), path::beyond(path));
+        let range = (Bound::Included(below.as_str()), Bound::Excluded(beyond.as_str()));
+        let marks: Vec<&Text> = self.marks.range::<_, str>(range).collect();
+        let choice = usize::try_from(seed % (marks.len() as u64 + 1)).unwrap_or(0);
+        choice.checked_sub(1).map(|choice| &**marks[choice])
+    }
+
+    /// Records below `path`, from the place `start` on.
+    pub(super) fn below(&self, path: &str, start: Option<&str>) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
+        let (below, beyond) = (path::below(path), path::beyond(path));
+        let range = (Bound::Included(start.unwrap_or(&below)), Bound::Excluded(beyond.as_str()));
+        self.tree.range::<_, str>(range).map(|(_, entry)| entry)
+    }
+}

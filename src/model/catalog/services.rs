@@ -1,0 +1,53 @@
+//! The catalog by services, as HTTP and the command line show it: names are exact here, never subtrees.
+
+use std::collections::BTreeMap;
+
+use super::{Catalog, Endpoint, path};
+use crate::model::zone::Zones;
+
+/// One service: its name, and what was found under it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Dotted, relative to the default domain; names of other zones are in full.
+    pub name: String,
+    /// Its endpoints, in key order.
+    pub endpoints: Vec<Endpoint>,
+    /// Several of them claim to be the primary.
+    pub contested: bool,
+}
+
+impl Catalog {
+    /// Every service, by name. Records of no zone are left out.
+    pub fn services(&self, zones: &Zones) -> Vec<Service> {
+        let mut services: BTreeMap<String, Service> = BTreeMap::new();
+        for entry in self.tree.values() {
+            let Some(parent) = path::parent(&entry.key) else { continue };
+            let Some(name) = zones.service_name(parent) else { continue };
+            let contested = self.contested.contains(parent);
+            let service = services.entry(name.clone()).or_insert_with(|| Service {
+                name,
+                endpoints: Vec::new(),
+                contested: false,
+            });
+            service.contested |= contested;
+            service.endpoints.push(Endpoint(entry.clone()));
+        }
+        services.into_values().collect()
+    }
+
+    /// The service of exactly this name: dotted below the default domain, or in full below any zone.
+    pub fn service(&self, zones: &Zones, name: &str) -> Option<Service> {
+        let mut service = Service { name: String::new(), endpoints: Vec::new(), contested: false };
+        for path in zones.service_paths(name) {
+            let own = self
+                .below(&path, None)
+                .filter(|entry| path::parent(&entry.key).is_some_and(|parent| parent.eq_ignore_ascii_case(&path)));
+            service.endpoints.extend(own.cloned().map(Endpoint));
+            service.contested |= self.contested.contains(path.as_str());
+            if service.name.is_empty() {
+                service.name = zones.service_name(&path).unwrap_or_else(|| name.to_owned());
+            }
+        }
+        (!service.endpoints.is_empty()).then_some(service)
+    }
+}
