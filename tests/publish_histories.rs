@@ -359,7 +359,8 @@ impl Story {
         tokio::time::sleep(Duration::from_secs(120)).await;
         let later = self.store.inner().get(&[]).await.unwrap().revision;
         assert_eq!(quiet, later, "WHARF_SEED={}: writes with nothing to write", self.seed);
-        assert!(!self.host().outputs.overlay.borrow().active, "WHARF_SEED={}: overlay stays", self.seed);
+        let (local, overlay) = (self.host().outputs.local.borrow().clone(), self.host().outputs.overlay.borrow().clone());
+        assert!(!overlay.active, "WHARF_SEED={}: overlay stays: {overlay:?} {local:?} {:?}", self.seed, self.told);
     }
 }
 
