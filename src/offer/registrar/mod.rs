@@ -292,6 +292,10 @@ impl Registrar {
             return None;
         }
         self.link.rest = None;
+        // The pages of a scan are all of the time when it began.
+        if self.scan.place.is_none() {
+            self.desk.view.read_begins();
+        }
         let store = Arc::clone(&self.store);
         if self.link.session.is_none() {
             return Some(jobs::open(Opening {
@@ -480,9 +484,7 @@ impl Registrar {
     fn on_scanned(&mut self, result: Result<Page, StoreError>) {
         match result {
             Ok(page) => {
-                for item in &page.items {
-                    self.desk.item(item);
-                }
+                self.desk.found(&page);
                 let last = page.items.last().map(|item| item.key.clone());
                 self.scan.place = last.filter(|_| page.more).map(|last| (last, page.revision));
                 if self.scan.place.is_none() {
