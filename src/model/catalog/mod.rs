@@ -272,7 +272,7 @@ impl Catalog {
             dir.generation = generation;
             dir.below = dir.below.saturating_add_signed(change);
             if distance == 0 {
-                self.services = self.services - usize::from(dir.direct > 0);
+                self.services -= usize::from(dir.direct > 0);
                 dir.direct = dir.direct.saturating_add_signed(change);
                 self.services += usize::from(dir.direct > 0);
                 dir.primaries = dir.primaries.saturating_add_signed(if claims { change } else { 0 });
