@@ -102,9 +102,12 @@ impl Keep {
         let (path, changed) = (self.path.clone(), self.written != Some(self.wanted));
         self.written = Some(self.wanted);
         let catalog = catalog.clone();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            if changed { written(&path, &catalog, cluster) } else { renewed(&path) }
-        }));
+        self.writing =
+            Some(tokio::task::spawn_blocking(
+                move || {
+                    if changed { written(&path, &catalog, cluster) } else { renewed(&path) }
+                },
+            ));
     }
 
     /// Writes it now, at the end of the run. A catalog not in step is older than its file says, so that one stays.

@@ -97,9 +97,7 @@ impl Metrics {
 
     /// The counter's place for one kind of reply.
     pub(super) fn place(&self, zone: ZoneIndex, asked: Option<RecordType>, rcode: usize) -> usize {
-        let kind = asked
-            .and_then(|asked| TYPES.iter().position(|(known, _)| *known == asked))
-            .unwrap_or(OTHER_TYPE);
+        let kind = asked.and_then(|asked| TYPES.iter().position(|(known, _)| *known == asked)).unwrap_or(OTHER_TYPE);
         (zone.0.min(self.zones.len()) * (TYPES.len() + 1) + kind) * RCODES.len() + rcode
     }
 

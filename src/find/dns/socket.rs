@@ -221,10 +221,8 @@ impl Udp {
                 sendmsg(fd, &parts, &[ControlMessage::Ipv4PacketInfo(&info)], MsgFlags::MSG_DONTWAIT, Some(&to))
             }
             IpAddr::V6(address) => {
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr { s6_addr: address.octets() },
-                    ipi6_ifindex: 0,
-                };
+                let info =
+                    libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: address.octets() }, ipi6_ifindex: 0 };
                 sendmsg(fd, &parts, &[ControlMessage::Ipv6PacketInfo(&info)], MsgFlags::MSG_DONTWAIT, Some(&to))
             }
         };
@@ -287,10 +285,10 @@ mod tests {
         let taken = first.addresses()[0];
         let elsewhere: SocketAddr = "192.0.2.1:5300".parse().expect("an address");
         let BindError(problems) = Sockets::bind(&[taken, elsewhere], 2).expect_err("neither can be had");
-        assert_eq!(problems.iter().map(|problem| &*problem.address).collect::<Vec<_>>(), [
-            taken.to_string(),
-            elsewhere.to_string()
-        ]);
+        assert_eq!(
+            problems.iter().map(|problem| &*problem.address).collect::<Vec<_>>(),
+            [taken.to_string(), elsewhere.to_string()]
+        );
     }
 
     #[test]

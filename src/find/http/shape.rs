@@ -1,5 +1,6 @@
 //! From the catalog's own types to the shapes that are sent.
 
+use crate::find::view::{CatalogView, Progress};
 use crate::model::api;
 use crate::model::catalog::{Catalog, Endpoint, Service};
 use crate::model::name::Label;
@@ -23,6 +24,11 @@ pub(super) fn service(found: &Service) -> api::Service {
 
 fn endpoint(found: &Endpoint) -> api::Endpoint {
     api::Endpoint { record: found.record(), key: found.key().clone(), held: found.held() }
+}
+
+/// Whether what is shown may be out of date: the store is away, or has not been read since the start.
+pub(super) fn is_stale(view: &CatalogView, catalog: &Catalog) -> bool {
+    catalog.is_stale() || view.progress() != Progress::Read
 }
 
 /// Whether a node's name or a tag is the one asked for: the same text, or the same slug, as in DNS.

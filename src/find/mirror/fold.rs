@@ -93,13 +93,7 @@ impl Fold {
     }
 
     /// The list is whole: it takes the catalog's place.
-    pub(super) fn listed(
-        &mut self,
-        revision: Revision,
-        returned: Option<Duration>,
-        now: Duration,
-        desk: &mut Desk,
-    ) {
+    pub(super) fn listed(&mut self, revision: Revision, returned: Option<Duration>, now: Duration, desk: &mut Desk) {
         let Some(list) = self.list.take() else { return };
         self.catalog = list.catalog;
         for (key, owner) in &list.put {

@@ -63,7 +63,8 @@ impl Desk {
         if self.asking.is_some() || now < self.not_before {
             return None;
         }
-        let next = self.doubtful.pop_front().or_else(|| self.served.pop_front()).or_else(|| self.unknown.pop_front())?;
+        let next =
+            self.doubtful.pop_front().or_else(|| self.served.pop_front()).or_else(|| self.unknown.pop_front())?;
         self.asking = Some(next);
         self.not_before = now + PACE;
         Some(next)
