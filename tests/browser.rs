@@ -19,8 +19,14 @@ const EVIL: &str = r#"{"host":"10.88.0.3","port":80,"node":"<img src=x onerror=\
 
 fn fill(side: &mut Side) {
     side.put("/services/redis/a", r#"{"host":"10.88.0.1","port":6379,"node":"core-01","role":"primary","since":"2026-03-04T05:06:07Z","image":"redis:7"}"#);
-    side.put("/services/redis/b", r#"{"host":"10.88.0.2","port":6379,"node":"core-02","role":"replica","image":"redis:7"}"#);
-    side.put("/services/memcached/a", r#"{"host":"10.88.0.1","port":11211,"node":"core-01","tags":["blue"],"image":"memcached:1.6"}"#);
+    side.put(
+        "/services/redis/b",
+        r#"{"host":"10.88.0.2","port":6379,"node":"core-02","role":"replica","image":"redis:7"}"#,
+    );
+    side.put(
+        "/services/memcached/a",
+        r#"{"host":"10.88.0.1","port":11211,"node":"core-01","tags":["blue"],"image":"memcached:1.6"}"#,
+    );
     let skipped = Skipped {
         container: "web".into(),
         port: "80/tcp".into(),
@@ -65,7 +71,9 @@ async fn the_page_is_live_honest_safe_and_usable() {
     // Everything is there.
     browser.open(&url);
     browser.until("document.getElementById('state').textContent === 'live'");
-    browser.until("document.body.innerText.includes('10.88.0.2:6379') && document.body.innerText.includes('connection refused')");
+    browser.until(
+        "document.body.innerText.includes('10.88.0.2:6379') && document.body.innerText.includes('connection refused')",
+    );
     let text = browser.text();
     for seen in ["memcached", "core-02", "replica", "bound to 127.0.0.1", "0.1.0", "core-02:postgres:5432"] {
         assert!(text.contains(seen), "{seen} in {text}");
@@ -89,7 +97,8 @@ async fn the_page_is_live_honest_safe_and_usable() {
 
     // The store away.
     side.set_stale(true);
-    browser.until("document.getElementById('state').textContent === 'stale' && !document.getElementById('stale').hidden");
+    browser
+        .until("document.getElementById('state').textContent === 'stale' && !document.getElementById('stale').hidden");
     browser.picture("stale");
     side.set_stale(false);
     browser.until("document.getElementById('stale').hidden");
@@ -114,7 +123,9 @@ async fn the_page_is_live_honest_safe_and_usable() {
     let complaints = std::mem::take(&mut browser.complaints);
     assert!(complaints.is_empty(), "the page runs within its own policy: {complaints:?}");
     side.stop().await;
-    browser.until("!document.getElementById('away').hidden && document.getElementById('state').textContent === 'agent away'");
+    browser.until(
+        "!document.getElementById('away').hidden && document.getElementById('state').textContent === 'agent away'",
+    );
     browser.picture("agent-away");
     let mut side = Side::start_with(Options { listen: Some(address), ..Options::default() }).await;
     side.put("/services/after/a", r#"{"host":"10.88.0.7","port":1}"#);

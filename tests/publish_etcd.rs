@@ -191,32 +191,45 @@ async fn a_dead_or_hung_member_costs_one_deadline_and_no_lease() {
     let host = start(&cluster, directory.path());
     host.ready(offered(5));
     publishes(&host, 5).await;
-    let lease = host.outputs.local.borrow().lease;
-    let mut number = 5;
-    for place in 0..3 {
-        cluster.members[place].freeze();
-        number += 1;
+    let lease = || host.outputs.local.borrow().lease;
+    let published = async |number: u16| {
         host.ready(offered(number));
-        eventually("published though a member hangs", || async {
+        eventually(&format!("{number} published though a member is out"), || async {
             host.outputs.local.borrow().instances.iter().filter(|it| it.published).count() == usize::from(number)
         })
         .await;
+    };
+    let mut number = 5;
+    let leader = cluster.leader();
+    for place in (0..3).filter(|place| *place != leader) {
+        let before = lease();
+        cluster.members[place].freeze();
+        number += 1;
+        published(number).await;
         tokio::time::sleep(TTL).await;
         cluster.members[place].thaw();
         cluster.wait_healthy();
+        assert_eq!(lease(), before, "a hung member costs no lease");
     }
     for place in 0..3 {
+        let before = lease();
         cluster.members[place].kill();
         number += 1;
-        host.ready(offered(number));
-        eventually("published though a member is dead", || async {
-            host.outputs.local.borrow().instances.iter().filter(|it| it.published).count() == usize::from(number)
-        })
-        .await;
+        published(number).await;
         cluster.run(place);
         cluster.wait_healthy();
+        assert_eq!(lease(), before, "a dead member costs no lease");
     }
-    assert_eq!(host.outputs.local.borrow().lease, lease, "the lease outlived all of it");
+    // A leader that thaws may revoke what it believes to be over, though another leads by now (etcd before 3.4.31):
+    // then all is published again.
+    let (before, leader) = (lease(), cluster.leader());
+    cluster.members[leader].freeze();
+    number += 1;
+    published(number).await;
+    tokio::time::sleep(TTL).await;
+    assert_eq!(lease(), before, "a hung leader costs no lease while it hangs");
+    cluster.members[leader].thaw();
+    cluster.wait_healthy();
     publishes(&host, usize::from(number)).await;
 }
 
@@ -253,8 +266,12 @@ async fn a_compacted_history_is_read_afresh() {
         cluster.ctl(&["put", "/elsewhere", "x"]);
     }
     cluster.ctl(&["compact", &cluster.revision().to_string()]);
-    let watch = store.watch("/services/", revision).await;
-    assert!(matches!(watch, Err(StoreError::Compacted(_))), "{:?}", watch.err());
+    let told = async {
+        let mut watch = store.watch("/services/", revision).await?;
+        watch.next().await
+    };
+    let told = told.await;
+    assert!(matches!(told, Err(StoreError::Compacted(_))), "{told:?}");
     let read = store.read("/services/", None, Some(revision)).await;
     assert!(matches!(read, Err(StoreError::Compacted(_))), "{read:?}");
     // And the host goes on, also when it was away while that happened.

@@ -1,13 +1,17 @@
 //! From the first bind to the last goodbye: signals, reload, stop with a deadline.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::settings;
+use super::WRONG_USE;
+use super::build::{self, Agent};
+use super::{settings, translate};
 use crate::cli::AgentArgs;
-use crate::config::Config;
+use crate::config::{Config, ProbeConfig};
+use crate::host::sockets::Passed;
 use crate::notify::Notify;
 use crate::supervisor::Supervisor;
 use crate::telemetry::LogFilter;
@@ -18,7 +22,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const ABORTED: i32 = 130;
 
 /// The settings that a reload applies.
-const LIVE: [&str; 1] = ["log"];
+const LIVE: [&str; 8] = ["address-label", "allow-name", "checks", "explicit", "log", "network", "service", "tags"];
 
 /// The signals that mean something here.
 struct Signals {
@@ -52,7 +56,7 @@ impl Signals {
 }
 
 /// Lives until told to stop, or until a worker ends.
-pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> ExitCode {
+pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &LogFilter) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -61,6 +65,14 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
         }
     };
     let mut supervisor = Supervisor::default();
+    let agent = match build::build(&config, passed, &mut supervisor).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the agent cannot start");
+            supervisor.stop(STOP_DEADLINE).await;
+            return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
+        }
+    };
     let mut current = config;
     let code = loop {
         tokio::select! {
@@ -69,7 +81,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
                 break ExitCode::FAILURE;
             }
             told = signals.next() => match told {
-                Told::Reload => current = reload(args, current, log),
+                Told::Reload => current = reload(args, current, &agent, log),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break ExitCode::SUCCESS;
@@ -79,18 +91,28 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
     };
     Notify.stopping();
     tokio::select! {
+        () = agent.leave_with_host(current.dns.ttl) => {}
+        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+    }
+    tokio::select! {
         ends = supervisor.stop(STOP_DEADLINE) => {
             for end in &ends {
                 tracing::warn!(error = end as &dyn std::error::Error, "a worker did not stop well");
             }
         }
-        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+        () = stopped_twice(&mut signals) => abort(),
     }
     code
 }
 
+/// Asked twice: what is still on its way out is given up.
+#[allow(clippy::disallowed_methods)]
+fn abort() -> ! {
+    std::process::exit(ABORTED)
+}
+
 /// Reads the settings again. Bad ones are told and change nothing.
-fn reload(args: &AgentArgs, old: Config, log: &LogFilter) -> Config {
+fn reload(args: &AgentArgs, old: Config, agent: &Agent, log: &LogFilter) -> Config {
     Notify.reloading();
     let current = match settings::read(args) {
         Err(problems) => {
@@ -107,6 +129,9 @@ fn reload(args: &AgentArgs, old: Config, log: &LogFilter) -> Config {
                 tracing::warn!(keys = ?waiting, "these settings wait for a restart");
             }
             log.set(&new.log.filter);
+            let probe = ProbeConfig { checks: new.probe.checks, ..old.probe };
+            let applied = Config { offer: new.offer.clone(), probe, ..old };
+            agent.inventory.send_replace(Arc::new(translate::inventory(&applied)));
             new
         }
     };

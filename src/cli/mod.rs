@@ -9,6 +9,7 @@ pub mod drain;
 pub mod events;
 pub mod exit;
 pub mod explain;
+pub mod healthcheck;
 pub mod nodes;
 pub mod output;
 pub mod resolve;
@@ -43,6 +44,11 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Read the settings as `agent` would, print every problem, start nothing
     CheckConfig(Box<AgentArgs>),
+    /// List services with their endpoints
+    Services(services::ServicesArgs),
+    /// Tell by the exit code whether the agent answers
+    #[command(hide = true)]
+    Healthcheck(healthcheck::HealthcheckArgs),
 }
 
 /// Settings of the agent: each flag is also a `WHARF_*` variable and a key of the file.

@@ -54,6 +54,8 @@ struct Track {
     stop_signal: Option<u32>,
     stop_timeout: Option<Duration>,
     started_at: Text,
+    /// The container whose network it shares: it must be known too, be it listed or not.
+    shares: Option<Text>,
 }
 
 impl Track {
@@ -103,13 +105,15 @@ impl Tracker {
     pub(super) fn listed(&mut self, ids: BTreeSet<Text>, look_at_all: bool) {
         self.listing = false;
         let lately = std::mem::take(&mut self.since_list);
-        let known = |id: &&Text| self.tracks.contains_key(*id);
-        let running: BTreeSet<Text> = ids.iter().chain(lately.iter().filter(known)).cloned().collect();
+        let shared: Vec<&Text> = self.tracks.values().filter_map(|track| track.shares.as_ref()).collect();
+        let known = lately.iter().chain(shared).filter(|id| self.tracks.contains_key(*id));
+        let running: BTreeSet<Text> = ids.iter().chain(known).cloned().collect();
         self.tracks.retain(|id, track| running.contains(id) || track.looking);
         for (id, track) in &mut self.tracks {
             track.outdated |= track.looking && !running.contains(id);
         }
-        let new: Vec<Text> = ids.into_iter().filter(|id| look_at_all || !self.tracks.contains_key(id)).collect();
+        let listed = if look_at_all { running.clone() } else { ids };
+        let new: Vec<Text> = listed.into_iter().filter(|id| look_at_all || !self.tracks.contains_key(id)).collect();
         self.told.push_back(Sighting::Listed(running));
         if look_at_all {
             self.unseen = Some(new.iter().cloned().collect());
@@ -197,6 +201,8 @@ impl Tracker {
             track.stop_by = track.stop_by.filter(|_| !another_life);
         }
         (track.stop_signal, track.stop_timeout) = (facts.stop_signal, facts.stop_timeout);
+        track.shares = facts.network_mode.strip_prefix("container:").filter(|id| is_id(id)).map(Text::from);
+        let shares = track.shares.clone();
         let asked_to_stop = track.stop_by;
         track.stop_by = asked_to_stop.filter(|by| *by > now);
         let stays = track.stop_by.is_some();
@@ -205,6 +211,9 @@ impl Tracker {
             None => {}
             Some(_) if stays => self.told.push_back(Sighting::Stopping(id.clone())),
             Some(_) => self.told.push_back(Sighting::Survived(id.clone())),
+        }
+        if let Some(shared) = shares.filter(|shared| !self.tracks.contains_key(shared)) {
+            self.want(&shared);
         }
     }
 
@@ -275,5 +284,172 @@ impl Tracker {
             self.unseen = None;
             self.told.push_back(Sighting::InStep);
         }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::RunState;
+
+    const WAIT: Duration = Duration::from_secs(3600);
+
+    fn facts(id: &str, life: &str) -> Look {
+        let facts =
+            Container { id: id.into(), started_at: life.into(), state: RunState::Running, ..Container::default() };
+        Look::Facts(Arc::new(facts))
+    }
+
+    fn told(tracker: &mut Tracker) -> Vec<String> {
+        let word = |sighting: Sighting| match sighting {
+            Sighting::Seen(facts) => format!("seen {}", facts.id),
+            Sighting::Gone(id) => format!("gone {id}"),
+            Sighting::Stopping(id) => format!("stopping {id}"),
+            Sighting::Survived(id) => format!("survived {id}"),
+            Sighting::Unseen(id, _) => format!("unseen {id}"),
+            Sighting::Listed(ids) => format!("listed {}", ids.into_iter().collect::<Vec<_>>().join(" ")),
+            Sighting::InStep => "in step".to_owned(),
+            Sighting::Engine(_) => "engine".to_owned(),
+        };
+        tracker.told.drain(..).map(word).collect()
+    }
+
+    fn ids(ids: &[&str]) -> BTreeSet<Text> {
+        ids.iter().map(|id| Text::from(*id)).collect()
+    }
+
+    /// A tracker in step, with these containers seen.
+    fn in_step(known: &[&str]) -> Tracker {
+        let mut tracker = Tracker::default();
+        tracker.list_asked();
+        tracker.listed(ids(known), true);
+        while let Some(id) = tracker.next_look() {
+            tracker.looked(&id, facts(&id, "1"), Instant::now());
+        }
+        assert_eq!(told(&mut tracker).last().map(String::as_str), Some("in step"));
+        tracker
+    }
+
+    #[test]
+    fn a_look_asked_for_before_the_end_is_not_believed() {
+        let (mut tracker, now) = (in_step(&[]), Instant::now());
+        let a = Text::from("a");
+        tracker.event(&a, What::Changed, now);
+        assert_eq!(tracker.next_look(), Some(a.clone()));
+        tracker.event(&a, What::Ended, now);
+        tracker.looked(&a, facts("a", "1"), now);
+        assert_eq!(told(&mut tracker), ["gone a"]);
+        assert_eq!(tracker.next_look(), None);
+    }
+
+    #[test]
+    fn a_start_after_the_end_is_looked_at() {
+        let (mut tracker, now) = (in_step(&["a"]), Instant::now());
+        let a = Text::from("a");
+        tracker.event(&a, What::Changed, now);
+        let _under_way = tracker.next_look();
+        tracker.event(&a, What::Ended, now);
+        tracker.event(&a, What::Changed, now);
+        assert_eq!(tracker.next_look(), None, "one look per container at once");
+        tracker.looked(&a, facts("a", "1"), now);
+        assert_eq!(tracker.next_look(), Some(a.clone()));
+        tracker.looked(&a, facts("a", "2"), now);
+        assert_eq!(told(&mut tracker), ["gone a", "seen a"]);
+    }
+
+    #[test]
+    fn what_happens_while_the_list_is_on_its_way_is_not_undone() {
+        let (mut tracker, now) = (in_step(&["a", "b"]), Instant::now());
+        tracker.list_asked();
+        tracker.event(&"new".into(), What::Changed, now);
+        tracker.event(&"a".into(), What::Ended, now);
+        tracker.listed(ids(&["b"]), false);
+        assert_eq!(told(&mut tracker), ["gone a", "listed b new"]);
+    }
+
+    #[test]
+    fn hanging_retries_leave_room_for_new_ones() {
+        let (mut tracker, now) = (in_step(&[]), Instant::now());
+        let names: Vec<Text> = (0..20).map(|number| Text::from(format!("hangs-{number}"))).collect();
+        for name in &names {
+            tracker.event(name, What::Changed, now);
+        }
+        let mut left: Vec<Text> = Vec::new();
+        while left.len() < names.len() {
+            let under_way: Vec<Text> = std::iter::from_fn(|| tracker.next_look()).collect();
+            assert!(under_way.len() <= MAX_LOOKS);
+            under_way.iter().for_each(|id| tracker.looked(id, Look::Failed("hangs".to_owned()), now));
+            left.extend(under_way);
+        }
+        tracker.tick(now + WAIT);
+        let retries = std::iter::from_fn(|| tracker.next_look()).count();
+        assert_eq!(retries, MAX_RETRIES);
+        tracker.event(&"fresh".into(), What::Changed, now);
+        assert_eq!(tracker.next_look(), Some("fresh".into()));
+    }
+
+    #[test]
+    fn a_stop_signal_withdraws_and_a_survivor_comes_back() {
+        let (mut tracker, now) = (in_step(&["a"]), Instant::now());
+        let a = Text::from("a");
+        for other in [1, 10, 28] {
+            tracker.event(&a, What::Signalled(other), now);
+        }
+        assert_eq!(told(&mut tracker), Vec::<String>::new(), "other signals change nothing");
+        tracker.event(&a, What::Signalled(15), now);
+        assert_eq!(told(&mut tracker), ["stopping a"]);
+        assert_eq!(tracker.next_timer(), Some(now + DEFAULT_STOP_TIMEOUT + GRACE));
+        tracker.event(&a, What::Changed, now);
+        let _look = tracker.next_look();
+        tracker.looked(&a, facts("a", "1"), now);
+        assert_eq!(told(&mut tracker), ["seen a", "stopping a"], "a look in between changes nothing");
+        let later = now + DEFAULT_STOP_TIMEOUT + GRACE;
+        tracker.tick(later);
+        let _look = tracker.next_look();
+        tracker.looked(&a, facts("a", "1"), later);
+        assert_eq!(told(&mut tracker), ["seen a", "survived a"]);
+        assert_eq!(tracker.next_timer(), None);
+    }
+
+    #[test]
+    fn a_failing_look_waits_longer_each_time() {
+        let (mut tracker, mut now) = (in_step(&[]), Instant::now());
+        let a = Text::from("a");
+        tracker.event(&a, What::Changed, now);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(tracker.next_look(), Some(a.clone()));
+            tracker.looked(&a, Look::Failed("no".to_owned()), now);
+            let at = tracker.next_timer().expect("a retry");
+            waits.push(at - now);
+            now = at;
+            tracker.tick(now);
+        }
+        assert!(waits.is_sorted() && waits[0] == FIRST_RETRY && waits[9] == LAST_RETRY, "{waits:?}");
+    }
+
+    #[test]
+    fn the_container_whose_network_is_shared_is_looked_at_too() {
+        let (mut tracker, now) = (in_step(&[]), Instant::now());
+        let (a, pod) = (Text::from("a"), Text::from("0".repeat(64)));
+        tracker.event(&a, What::Changed, now);
+        let _look = tracker.next_look();
+        let sharing = Container {
+            id: a.clone(),
+            state: RunState::Running,
+            network_mode: format!("container:{pod}").into(),
+            ..Container::default()
+        };
+        tracker.looked(&a, Look::Facts(Arc::new(sharing)), now);
+        assert_eq!(tracker.next_look(), Some(pod.clone()));
+        tracker.looked(&pod, facts(&pod, "1"), now);
+        told(&mut tracker);
+        tracker.list_asked();
+        tracker.listed(ids(&["a"]), false);
+        assert_eq!(told(&mut tracker), [format!("listed {pod} a")], "it stays though it is not listed");
     }
 }

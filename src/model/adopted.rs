@@ -42,6 +42,11 @@ impl Adopted {
         }
     }
 
+    /// Every adoptee: the id in its record, its container, and how it served.
+    pub fn iter(&self) -> impl Iterator<Item = (&Text, &Text, &Serving)> {
+        self.0.iter().map(|(key, serving)| (&key.id, &key.container, serving))
+    }
+
     /// Whether nothing is left of it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

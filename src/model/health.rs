@@ -90,8 +90,8 @@ impl Outcome {
 /// Where an instance is in its life, as far as answers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It has never served.
-    First,
+    /// It has never served; so many bad answers so far.
+    First { bad: u32 },
     /// It serves; so many bad answers since the last good one.
     Up { bad: u32 },
     /// It does not any more; so many good answers in a row.
@@ -116,7 +116,7 @@ impl Health {
     pub fn new(probed: bool, docker: DockerStanding, now: SystemTime) -> Self {
         let mut health = Self {
             probed,
-            phase: Phase::First,
+            phase: Phase::First { bad: 0 },
             full: false,
             docker,
             role: None,
@@ -129,13 +129,14 @@ impl Health {
     }
 
     /// Takes over a record that an earlier life of this agent published: ready, since then and with that role, until
-    /// answers say otherwise. An instance that has spoken for itself is left alone.
-    pub fn adopt(&mut self, since: SystemTime, role: Option<Role>, now: SystemTime) {
-        let silent = self.phase == Phase::First || !self.probed;
-        if !silent {
-            return;
-        }
-        self.phase = Phase::Up { bad: 0 };
+    /// answers say otherwise. An instance that has spoken for itself, or failed to often enough, is left alone.
+    pub fn adopt(&mut self, since: SystemTime, role: Option<Role>, rules: Rules, now: SystemTime) {
+        let bad = match self.phase {
+            Phase::First { bad } if bad < rules.fall => bad,
+            _ if !self.probed => 0,
+            _ => return,
+        };
+        self.phase = Phase::Up { bad };
         self.role = role.or(self.role);
         self.settle(now);
         if self.shown.serves() {
@@ -148,7 +149,7 @@ impl Health {
         let was_halted = self.is_halted();
         self.docker = docker;
         if self.probed && was_halted && !self.is_halted() {
-            self.phase = Phase::First;
+            self.phase = Phase::First { bad: 0 };
         }
         self.settle(now);
     }
@@ -164,9 +165,8 @@ impl Health {
         }
         let good = outcome.verdict != Verdict::Fails;
         self.phase = match self.phase {
-            Phase::First if good => Phase::Up { bad: 0 },
-            Phase::First => Phase::First,
-            Phase::Up { .. } if good => Phase::Up { bad: 0 },
+            Phase::First { .. } | Phase::Up { .. } if good => Phase::Up { bad: 0 },
+            Phase::First { bad } => Phase::First { bad: bad.saturating_add(1) },
             Phase::Up { bad } if bad + 1 >= rules.fall => Phase::Down { good: 0 },
             Phase::Up { bad } => Phase::Up { bad: bad + 1 },
             Phase::Down { good: before } if good && before + 1 >= rules.rise => Phase::Up { bad: 0 },
@@ -183,7 +183,7 @@ impl Health {
             self.error = None;
             self.full = false;
             if !matches!(self.phase, Phase::Up { .. }) {
-                self.phase = Phase::First;
+                self.phase = Phase::First { bad: 0 };
             }
         }
         self.settle(now);
@@ -196,7 +196,7 @@ impl Health {
 
     /// Whether it has never served, and is therefore asked often.
     pub fn is_first(&self) -> bool {
-        self.phase == Phase::First
+        matches!(self.phase, Phase::First { .. })
     }
 
     /// Whether its answers say that it does not serve any more.
@@ -232,7 +232,7 @@ impl Health {
             (DockerStanding::Paused, _) => State::Paused,
             (DockerStanding::Stopping, _) => State::Stopping,
             (DockerStanding::Unhealthy, _) => State::Unhealthy,
-            (_, Phase::First) => State::Starting,
+            (_, Phase::First { .. }) => State::Starting,
             (_, Phase::Down { .. }) => State::Down,
             (_, Phase::Up { .. }) if self.full => State::Saturated,
             (_, Phase::Up { .. }) => State::Ready,

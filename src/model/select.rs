@@ -4,15 +4,19 @@
 //! first label selects within what the rest takes: role, then node, then tag. At most two selectors stack. A role that
 //! nobody has is no data, never another role; a primary that several claim is nobody.
 
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use super::catalog::{Catalog, Dependency, Entry, Found, Pattern};
+use super::catalog::{Catalog, Dependency, Entry, Pattern};
 use super::key::Prefix;
 use super::record::{Proto, Role};
 
 /// How many selectors may stack.
 const MAX_SELECTORS: usize = 2;
+/// Records that are enough to know that there are some.
+const A_FEW: usize = 64;
 /// Claims to be the primary that are looked at; two that differ are enough to know.
 const MAX_CLAIMS: usize = 64;
 
@@ -57,17 +61,17 @@ impl Selector {
 
 /// Where the records of a set stand, before anything is selected.
 #[derive(Clone, Debug)]
-enum Base {
+enum Base<'c> {
     /// At or below these paths, by the place of their prefix.
     Paths(Vec<(usize, String)>),
-    /// Where one of these patterns fits.
-    Patterns(Vec<(usize, Pattern)>),
+    /// What a wildcard fits, and whether there is more.
+    Fitting(Rc<[Hit<'c>]>, bool),
 }
 
 /// A set of records, described.
 #[derive(Clone, Debug)]
-struct Query {
-    base: Base,
+struct Query<'c> {
+    base: Base<'c>,
     proto: Option<Proto>,
     selectors: Vec<Selector>,
 }
@@ -98,6 +102,8 @@ pub(crate) struct Finder<'c> {
     pub(crate) seed: u64,
     /// How many records may be looked at.
     pub(crate) limit: usize,
+    /// How many have been.
+    pub(crate) looked: Cell<usize>,
     /// What the findings rest on.
     pub(crate) dependencies: Vec<Dependency>,
 }
@@ -106,7 +112,7 @@ impl<'c> Finder<'c> {
     /// What the name (lower-case labels below the zone, most particular first) takes; `None` when there is no such
     /// name.
     pub(crate) fn find(&mut self, labels: &[&str]) -> Option<Selection<'c>> {
-        let (query, selection) = self.resolve(labels, 0)?;
+        let (query, selection) = self.resolve(labels, 0, true)?;
         let mut selection = selection.unwrap_or_else(|| self.run(&query));
         selection.hits = self.merged(std::mem::take(&mut selection.hits));
         Some(selection)
@@ -133,7 +139,13 @@ impl<'c> Finder<'c> {
     }
 
     /// The query that the name stands for; with its result where that was needed to know that the name exists.
-    fn resolve(&mut self, labels: &[&str], selectors: usize) -> Option<(Query, Option<Selection<'c>>)> {
+    /// Unless the `whole` of it is wanted, a few records will do to know.
+    fn resolve(
+        &mut self,
+        labels: &[&str],
+        selectors: usize,
+        whole: bool,
+    ) -> Option<(Query<'c>, Option<Selection<'c>>)> {
         if let Some(query) = self.in_tree(labels) {
             return Some((query, None));
         }
@@ -143,12 +155,12 @@ impl<'c> Finder<'c> {
             }
             // What `_service._tcp.rest` stands below must exist, else resolvers stop there (RFC 8020).
             [proto, rest @ ..] if proto_of(proto).is_some() => {
-                let (query, _) = self.resolve(rest, selectors)?;
+                let (query, _) = self.resolve(rest, selectors, false)?;
                 Some((query, Some(Selection::default())))
             }
             [first, rest @ ..] if !rest.is_empty() && selectors < MAX_SELECTORS => {
-                let (query, _) = self.resolve(rest, selectors + 1)?;
-                self.selected(first, query)
+                let (query, _) = self.resolve(rest, selectors + 1, false)?;
+                self.selected(first, query, whole)
             }
             _ => None,
         }
@@ -161,14 +173,14 @@ impl<'c> Finder<'c> {
         proto: Proto,
         rest: &[&str],
         selectors: usize,
-    ) -> Option<(Query, Option<Selection<'c>>)> {
+    ) -> Option<(Query<'c>, Option<Selection<'c>>)> {
         if service.is_empty() {
             return None;
         }
         for count in 0..=MAX_SELECTORS.saturating_sub(selectors).min(rest.len()) {
             let (before, after) = rest.split_at(count);
             let labels: Vec<&str> = before.iter().copied().chain([service]).chain(after.iter().copied()).collect();
-            if let Some((mut query, _)) = self.resolve(&labels, selectors) {
+            if let Some((mut query, _)) = self.resolve(&labels, selectors, false) {
                 query.proto = Some(proto);
                 return Some((query, None));
             }
@@ -177,15 +189,21 @@ impl<'c> Finder<'c> {
     }
 
     /// Role, then node, then tag.
-    fn selected(&mut self, label: &str, mut query: Query) -> Option<(Query, Option<Selection<'c>>)> {
+    fn selected(
+        &mut self,
+        label: &str,
+        mut query: Query<'c>,
+        whole: bool,
+    ) -> Option<(Query<'c>, Option<Selection<'c>>)> {
         if let Some(role) = Role::parse(label) {
             query.selectors.push(Selector::Role(role));
             return Some((query, None));
         }
         for selector in [Selector::Node(label.to_owned()), Selector::Tag(label.to_owned())] {
             query.selectors.push(selector);
-            let selection = self.run(&query);
-            if !selection.hits.is_empty() {
+            let enough = if whole || query.proto.is_some() { self.left() } else { A_FEW };
+            let selection = self.run_some(&query, enough);
+            if !selection.hits.is_empty() || selection.contested || self.is_known(&query) {
                 return Some((query, Some(selection)));
             }
             query.selectors.pop();
@@ -193,23 +211,46 @@ impl<'c> Finder<'c> {
         None
     }
 
-    fn in_tree(&mut self, labels: &[&str]) -> Option<Query> {
-        let base = if labels.iter().any(|label| is_wildcard(label)) {
-            let patterns = self.patterns(labels);
-            let fitting = patterns
-                .into_iter()
-                .filter(|(_, pattern)| !self.catalog.matching(pattern, self.seed, self.limit).entries.is_empty());
-            Base::Patterns(fitting.collect())
-        } else {
-            let paths = self.paths(labels);
-            let catalog = self.catalog;
-            Base::Paths(paths.into_iter().filter(|(_, path)| labels.is_empty() || catalog.exists(path)).collect())
-        };
-        let empty = match &base {
-            Base::Paths(paths) => paths.is_empty(),
-            Base::Patterns(patterns) => patterns.is_empty(),
-        };
-        (!empty).then_some(Query { base, proto: None, selectors: Vec::new() })
+    /// Whether the node or tag is known there at all: then a role or proto that it lacks is no data, as elsewhere.
+    fn is_known(&self, query: &Query<'c>) -> bool {
+        let mut loose = Query { proto: None, ..query.clone() };
+        loose.selectors.retain(|selector| !matches!(selector, Selector::Role(_)));
+        let narrowed = loose.selectors.len() < query.selectors.len() || query.proto.is_some();
+        narrowed && !self.run_some(&loose, A_FEW).hits.is_empty()
+    }
+
+    fn in_tree(&mut self, labels: &[&str]) -> Option<Query<'c>> {
+        if labels.iter().any(|label| is_wildcard(label)) {
+            let (hits, cut) = self.fitting(labels);
+            let base = Base::Fitting(hits.into(), cut);
+            return Some(Query { base, proto: None, selectors: Vec::new() })
+                .filter(|query| !matches!(&query.base, Base::Fitting(hits, _) if hits.is_empty()));
+        }
+        let catalog = self.catalog;
+        let mut paths = self.paths(labels);
+        paths.retain(|(_, path)| labels.is_empty() || catalog.exists(path));
+        (!paths.is_empty()).then(|| Query { base: Base::Paths(paths), proto: None, selectors: Vec::new() })
+    }
+
+    /// What a name with wildcards fits.
+    fn fitting(&mut self, labels: &[&str]) -> (Vec<Hit<'c>>, bool) {
+        let (mut hits, mut cut) = (Vec::new(), false);
+        for (prefix, pattern) in self.patterns(labels) {
+            let found = self.catalog.matching(&pattern, self.seed, self.left());
+            self.note(found.looked);
+            cut |= found.cut;
+            hits.extend(found.entries.into_iter().map(|entry| Hit { entry, prefix }));
+        }
+        (hits, cut)
+    }
+
+    /// How many records may still be looked at. A few may always be.
+    fn left(&self) -> usize {
+        self.limit.saturating_sub(self.looked.get()).max(A_FEW)
+    }
+
+    fn note(&self, looked: usize) {
+        self.looked.set(self.looked.get() + looked);
     }
 
     fn paths(&mut self, labels: &[&str]) -> Vec<(usize, String)> {
@@ -243,51 +284,47 @@ impl<'c> Finder<'c> {
         }
     }
 
-    fn run(&self, query: &Query) -> Selection<'c> {
+    fn run(&self, query: &Query<'c>) -> Selection<'c> {
+        self.run_some(query, self.left())
+    }
+
+    /// Looks at no more than `enough` records of the base that the narrowest selector takes.
+    fn run_some(&self, query: &Query<'c>, enough: usize) -> Selection<'c> {
         if query.selectors.contains(&Selector::Role(Role::Primary)) {
             return self.run_for_primary(query);
         }
-        let mut selection = self.run_base(query);
+        let mut selection = self.run_base(query, enough);
         selection.hits.retain(|hit| takes(query, hit.entry));
         selection
     }
 
     /// What the base holds, already narrowed by the narrowest selector.
-    fn run_base(&self, query: &Query) -> Selection<'c> {
+    fn run_base(&self, query: &Query<'c>, enough: usize) -> Selection<'c> {
+        let paths = match &query.base {
+            Base::Paths(paths) => paths,
+            Base::Fitting(hits, cut) => return Selection { hits: hits.to_vec(), cut: *cut, contested: false },
+        };
         let narrowest = query.selectors.iter().min_by_key(|selector| selector.breadth()).map(Selector::term);
         let mut selection = Selection::default();
-        let mut take = |prefix: usize, found: Found<'c>| {
+        for (prefix, path) in paths {
+            let found = match &narrowest {
+                Some(term) => self.catalog.under(term, path, self.seed, enough.min(self.left())),
+                None => self.catalog.at_or_below(path, self.seed, enough.min(self.left())),
+            };
+            self.note(found.looked);
             selection.cut |= found.cut;
-            selection.hits.extend(found.entries.into_iter().map(|entry| Hit { entry, prefix }));
-        };
-        match &query.base {
-            Base::Paths(paths) => {
-                for (prefix, path) in paths {
-                    take(
-                        *prefix,
-                        match &narrowest {
-                            Some(term) => self.catalog.under(term, path, self.seed, self.limit),
-                            None => self.catalog.at_or_below(path, self.seed, self.limit),
-                        },
-                    );
-                }
-            }
-            Base::Patterns(patterns) => {
-                for (prefix, pattern) in patterns {
-                    take(*prefix, self.catalog.matching(pattern, self.seed, self.limit));
-                }
-            }
+            selection.hits.extend(found.entries.into_iter().map(|entry| Hit { entry, prefix: *prefix }));
         }
         selection
     }
 
     /// Nobody is named while two living endpoints of the base claim it, whatever else is selected. One that is only
     /// held gives way to one that lives.
-    fn run_for_primary(&self, query: &Query) -> Selection<'c> {
+    fn run_for_primary(&self, query: &Query<'c>) -> Selection<'c> {
         let claims = Query { selectors: vec![Selector::Role(Role::Primary)], ..query.clone() };
         let mut claiming = match &claims.base {
             Base::Paths(paths) => self.claims_below(paths),
-            Base::Patterns(_) => self.run_base(&claims).hits,
+            Base::Fitting(..) => self.run_base(&claims, self.left()).hits,
         };
         claiming.retain(|hit| takes(&claims, hit.entry));
         if claiming.iter().any(|hit| !hit.entry.held) {
@@ -306,7 +343,9 @@ impl<'c> Finder<'c> {
         let below = paths.iter().flat_map(|(prefix, path)| {
             catalog.primaries(path, MAX_CLAIMS).into_iter().map(|entry| Hit { entry, prefix: *prefix })
         });
-        below.collect()
+        let claims: Vec<_> = below.collect();
+        self.note(claims.len());
+        claims
     }
 
     /// Several prefixes are a union: what connects to the same place is there once, the one with an owner first.
@@ -329,7 +368,7 @@ pub(crate) fn place_of(entry: &Entry) -> (&str, u16, Proto) {
     (&entry.host, entry.port, entry.proto())
 }
 
-fn takes(query: &Query, entry: &Entry) -> bool {
+fn takes(query: &Query<'_>, entry: &Entry) -> bool {
     query.proto.is_none_or(|proto| entry.proto() == proto) && query.selectors.iter().all(|own| own.takes(entry))
 }
 

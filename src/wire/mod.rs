@@ -5,10 +5,15 @@
 //! bounded number of bytes. Deadlines are the caller's: he wraps the whole exchange in one.
 
 pub mod connection;
+pub mod http;
 pub mod memcached;
+pub mod mongodb;
+pub mod mysql;
+pub mod postgres;
 pub mod redis;
 pub mod tcp;
-pub mod tls;
+mod tls;
+pub mod zookeeper;
 
 pub use connection::Connection;
 

@@ -40,7 +40,8 @@ impl Browser {
             to.display(),
             from.display()
         );
-        let child = Command::new("sh").arg("-c").arg(script).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child =
+            Command::new("sh").arg("-c").arg(script).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let to = File::options().write(true).open(to).unwrap();
         let from = File::open(from).unwrap();
         let mut browser = Self {
@@ -119,8 +120,11 @@ impl Browser {
                 let text = self.value("document.body.innerText");
                 panic!("never: {expression}\n{}\n{:?}", text.as_str().unwrap_or_default(), self.complaints);
             }
-            self.call("Runtime.evaluate", json!({
-                "expression": "new Promise((done) => setTimeout(done, 20))", "awaitPromise": true}));
+            self.call(
+                "Runtime.evaluate",
+                json!({
+                "expression": "new Promise((done) => setTimeout(done, 20))", "awaitPromise": true}),
+            );
         }
     }
 
@@ -141,8 +145,11 @@ impl Browser {
     /// Presses a key that is no character.
     pub fn press(&mut self, key: &str, code: u32) {
         for kind in ["keyDown", "keyUp"] {
-            self.call("Input.dispatchKeyEvent", json!({
-                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}));
+            self.call(
+                "Input.dispatchKeyEvent",
+                json!({
+                "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}),
+            );
         }
     }
 

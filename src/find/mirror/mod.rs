@@ -62,7 +62,7 @@ pub enum MirrorError {
 pub struct Mirror {
     settings: Settings,
     store: Arc<dyn Store>,
-    overlay: watch::Receiver<Overlay>,
+    overlay: watch::Receiver<Arc<Overlay>>,
     outlet: Outlet,
     served: mpsc::Receiver<LeaseId>,
     gauges: Gauges,
@@ -85,7 +85,7 @@ impl Mirror {
     pub fn new(
         settings: Settings,
         store: Arc<dyn Store>,
-        overlay: watch::Receiver<Overlay>,
+        overlay: watch::Receiver<Arc<Overlay>>,
         keep: Option<PathBuf>,
         registry: &mut Registry,
     ) -> (Self, CatalogView) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::intern::Interner;
+use super::path;
 use crate::model::name::Label;
 use crate::model::record::{Proto, Record, Role, Text};
 
@@ -25,8 +26,9 @@ pub struct LeaseTimes {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) key: Text,
-    /// The path of the record's DNS name, where that differs from its key (dots or capitals in a segment).
-    pub(crate) alias: Option<Text>,
+    /// Its place in the tree, where that is not its key: the path that the key reads as (it has dots or capitals in a
+    /// segment), NUL, and the key.
+    alias: Option<Text>,
     pub(crate) host: Text,
     pub(crate) address: Option<IpAddr>,
     /// The second address of a dual-stack instance.
@@ -57,12 +59,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(key: &str, record: &Record, lease: LeaseId, revision: i64, pool: &mut Interner) -> Self {
+    pub(super) fn new(key: Text, record: &Record, lease: LeaseId, revision: i64, pool: &mut Interner) -> Self {
         let address = record.host.parse().ok();
         let other = record.host6.as_deref().and_then(|host| host.parse().ok());
         Self {
-            key: key.into(),
-            alias: None,
+            alias: path::alias(&key).map(|path| format!("{path}\0{key}").into()),
+            key,
             host: pool.text(&record.host),
             address,
             other: other.filter(|other| Some(*other) != address),
@@ -143,7 +145,18 @@ impl Entry {
 
     /// The path that its DNS name has in the tree.
     pub(crate) fn path(&self) -> &str {
-        self.alias.as_deref().unwrap_or(&self.key)
+        let place = self.alias.as_deref().and_then(|alias| alias.split_once('\0'));
+        place.map_or(&self.key, |(path, _)| path)
+    }
+
+    /// Where it stands in the tree.
+    pub(super) fn place(&self) -> &Text {
+        self.alias.as_ref().unwrap_or(&self.key)
+    }
+
+    /// Whether it stands elsewhere than under its key.
+    pub(super) fn is_renamed(&self) -> bool {
+        self.alias.is_some()
     }
 
     /// What it speaks; a record that does not say so is a stream.
@@ -168,7 +181,17 @@ impl Entry {
 }
 
 fn reads_as(text: &str, slug: &str) -> bool {
-    text == slug || Label::slug(text).is_some_and(|label| label.as_str() == slug)
+    text == slug || (!is_plain(text) && Label::slug(text).is_some_and(|label| label.as_str() == slug))
+}
+
+/// Whether a text is its own slug for sure.
+fn is_plain(text: &str) -> bool {
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().all(|byte| lower(byte) || byte == b'-')
+        && text.bytes().next().is_some_and(lower)
+        && text.bytes().last().is_some_and(lower)
+        && !matches!(text, "instances" | "master")
 }
 
 /// A record as found: cheap to clone, never changes.

@@ -23,14 +23,13 @@ pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
 use self::index::Under;
 use self::intern::Interner;
 pub use self::read::Dependency;
-pub(crate) use self::read::Found;
 pub use self::services::Service;
 pub(crate) use self::wild::Pattern;
 use super::record::{BadRecord, Record, Role, Text};
 
 /// A set larger than this is cut to a rotating window.
 pub const WINDOW: usize = 4_096;
-/// One key of so many is a mark that a window may begin at.
+/// One record of so many is a mark that a window may begin at.
 const MARK_EVERY: u32 = 256;
 
 /// A value that is no record.
@@ -73,9 +72,10 @@ pub struct Counts {
 /// A snapshot of every record of the cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    keys: OrdMap<Text, Arc<Entry>>,
-    /// Records whose path is not their key, by path, NUL and key.
-    aliases: OrdMap<Text, Arc<Entry>>,
+    /// Every record by its place: its key, or the path that this reads as, NUL and the key.
+    tree: OrdMap<Text, Arc<Entry>>,
+    /// Those that stand elsewhere than under their key, by key.
+    renamed: OrdMap<Text, Arc<Entry>>,
     marks: OrdSet<Text>,
     dirs: HashMap<Text, Dir>,
     terms: OrdSet<Under>,
@@ -98,7 +98,7 @@ impl Catalog {
     /// record away and is remembered as bad.
     pub fn put(&mut self, key: &str, value: &[u8], lease: LeaseId, revision: i64) -> Result<(), BadRecord> {
         let same = |old: &Arc<Entry>| revision != 0 && old.revision == revision && old.lease == lease && !old.held;
-        if self.keys.get(key).is_some_and(same) {
+        if self.entry(key).is_some_and(same) {
             return Ok(());
         }
         match Record::decode(value) {
@@ -122,11 +122,9 @@ impl Catalog {
     /// Puts a record that is decoded already.
     pub fn put_record(&mut self, key: &str, record: &Record, lease: LeaseId, revision: i64) {
         self.delete(key);
-        let alias = path::alias(key);
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut entry = Entry::new(key, record, lease, revision, &mut pool);
+        let entry = Entry::new(key.into(), record, lease, revision, &mut pool);
         drop(pool);
-        entry.alias = alias.map(Text::from);
         self.insert(Arc::new(entry));
     }
 
@@ -136,7 +134,7 @@ impl Catalog {
             self.touch();
         }
         self.held.remove(key);
-        if let Some(old) = self.keys.remove(key) {
+        if let Some(old) = self.entry(key).cloned() {
             self.unlink(&old);
         }
     }
@@ -144,7 +142,7 @@ impl Catalog {
     /// Goes on answering a record that the store lost in its return, until its owner publishes or `until` has come.
     pub fn hold(&mut self, key: &str, until: Duration) {
         self.mark_held(key, true);
-        if self.keys.contains_key(key) {
+        if self.entry(key).is_some() {
             self.held.insert(key.into(), until);
         }
     }
@@ -246,13 +244,13 @@ impl Catalog {
             self.terms.insert(Under { term: pool.text(&term), entry: entry.clone() });
         }
         drop(pool);
-        if let Some(alias) = &entry.alias {
-            self.aliases.insert(alias_key(alias, &entry.key), entry.clone());
+        if entry.is_renamed() {
+            self.renamed.insert(entry.key.clone(), entry.clone());
         }
-        if is_mark(&entry.key) {
-            self.marks.insert(entry.key.clone());
+        if is_mark(entry.place()) {
+            self.marks.insert(entry.place().clone());
         }
-        self.keys.insert(entry.key.clone(), entry);
+        self.tree.insert(entry.place().clone(), entry);
     }
 
     fn unlink(&mut self, entry: &Arc<Entry>) {
@@ -263,12 +261,9 @@ impl Catalog {
             let probe: &dyn index::Pair = &probe;
             self.terms.remove(probe);
         }
-        if let Some(alias) = &entry.alias {
-            self.aliases.remove(&alias_key(alias, &entry.key));
-        }
-        if is_mark(&entry.key) {
-            self.marks.remove(&entry.key);
-        }
+        self.renamed.remove(&entry.key);
+        self.marks.remove(entry.place());
+        self.tree.remove(entry.place());
     }
 
     /// Counts a record into the paths above it, or out of them.
@@ -301,10 +296,13 @@ impl Catalog {
     }
 
     fn mark_held(&mut self, key: &str, held: bool) {
-        let Some(old) = self.keys.get(key).filter(|old| old.held != held).cloned() else { return };
-        self.keys.remove(key);
+        let Some(old) = self.entry(key).filter(|old| old.held != held).cloned() else { return };
         self.unlink(&old);
         self.insert(Arc::new(old.with_held(held)));
+    }
+
+    fn entry(&self, key: &str) -> Option<&Arc<Entry>> {
+        self.renamed.get(key).or_else(|| self.tree.get(key))
     }
 
     fn touch(&mut self) -> u64 {
@@ -317,13 +315,9 @@ impl Catalog {
     }
 }
 
-fn alias_key(alias: &str, key: &str) -> Text {
-    format!("{alias}\0{key}").into()
-}
-
-/// One key of [`MARK_EVERY`], spread evenly whatever the keys look like (FNV-1a).
-fn is_mark(key: &str) -> bool {
+/// One place of [`MARK_EVERY`], spread evenly whatever the keys look like (FNV-1a).
+fn is_mark(place: &str) -> bool {
     let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let hash = key.bytes().fold(0x811c_9dc5, step);
+    let hash = place.bytes().fold(0x811c_9dc5, step);
     (hash ^ (hash >> 15)).is_multiple_of(MARK_EVERY)
 }

@@ -19,17 +19,19 @@ pub struct Dependency {
 pub(crate) struct Found<'c> {
     pub(crate) entries: Vec<&'c Arc<Entry>>,
     pub(crate) cut: bool,
+    /// How many were looked at, and leaps over others counted by their cost.
+    pub(crate) looked: usize,
 }
 
 impl Catalog {
     /// The record under exactly this key.
     pub fn get(&self, key: &str) -> Option<Endpoint> {
-        self.keys.get(key).cloned().map(Endpoint)
+        self.entry(key).cloned().map(Endpoint)
     }
 
-    /// Every record, in key order.
+    /// Every record, in the order of names: that of keys but for those that read as another one.
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + '_ {
-        self.keys.values().cloned().map(Endpoint)
+        self.tree.values().cloned().map(Endpoint)
     }
 
     /// Every value that is no record, by key.
@@ -50,7 +52,7 @@ impl Catalog {
     /// Numbers, without walking.
     pub fn counts(&self) -> Counts {
         Counts {
-            records: self.keys.len(),
+            records: self.tree.len(),
             services: self.services,
             bad: self.bad.len(),
             held: self.held.len(),
@@ -72,7 +74,8 @@ impl Catalog {
             after.filter(|after| *after >= first.as_str()).map_or(Bound::Included(first.as_str()), Bound::Excluded);
         let to = through.map_or(Bound::Excluded(end.as_str()), Bound::Included);
         let present: std::collections::HashSet<&str> = present.into_iter().collect();
-        let records = self.keys.range::<_, str>((from, to)).map(|(key, _)| key);
+        let plain = self.tree.range::<_, str>((from, to)).filter(|(_, entry)| !entry.is_renamed());
+        let records = plain.chain(self.renamed.range::<_, str>((from, to))).map(|(key, _)| key);
         let bad = self.bad.range::<_, str>((from, to)).map(|(key, _)| key);
         records.chain(bad).filter(|key| !present.contains(&***key)).cloned().collect()
     }
@@ -128,13 +131,15 @@ impl Catalog {
 
     /// The records whose name is exactly this path: one, or several when keys spell one name differently.
     pub(crate) fn at(&self, path: &str) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
-        let plain = self.keys.get(path).filter(|entry| entry.alias.is_none());
-        plain.into_iter().chain(self.aliases_between(path, '\0', '\u{1}'))
+        let (from, to) = (format!("{path}\0"), format!("{path}\u{1}"));
+        let range = (Bound::Included(from.as_str()), Bound::Excluded(to.as_str()));
+        let renamed = (!self.renamed.is_empty()).then(|| self.tree.range::<_, str>(range));
+        self.tree.get(path).into_iter().chain(renamed.into_iter().flatten().map(|(_, entry)| entry))
     }
 
     /// The records at or below `path`; more than [`WINDOW`] (or `limit`) are cut to a window that `seed` chooses.
     pub(crate) fn at_or_below(&self, path: &str, seed: u64, limit: usize) -> Found<'_> {
-        let mut found = Found { entries: self.at(path).collect(), cut: false };
+        let mut found = Found { entries: self.at(path).collect(), cut: false, looked: 1 };
         let size = self.size(path);
         if size == 0 {
             return found;
@@ -143,15 +148,13 @@ impl Catalog {
         let window = if size > limit { self.window(path, seed) } else { None };
         found.cut = size > limit;
         let room = limit.saturating_sub(found.entries.len());
-        let mut taken = self.aliases_below(path).collect::<Vec<_>>();
-        taken.truncate(room);
-        let room = room - taken.len();
-        taken.extend(self.plain_below(path, window).take(room));
+        found.entries.extend(self.below(path, window).take(room));
         if let Some(start) = window {
-            let room = limit.saturating_sub(found.entries.len() + taken.len());
-            taken.extend(self.plain_below(path, None).take_while(|entry| &*entry.key < start).take(room));
+            let room = limit.saturating_sub(found.entries.len());
+            let before = self.below(path, None).take_while(|entry| **entry.place() < *start);
+            found.entries.extend(before.take(room));
         }
-        found.entries.append(&mut taken);
+        found.looked += found.entries.len();
         found
     }
 
@@ -166,7 +169,7 @@ impl Catalog {
         }
         let cut = entries.len() > limit;
         entries.truncate(limit);
-        Found { entries, cut }
+        Found { looked: entries.len() + 1, entries, cut }
     }
 
     /// The primaries at or below `path`, at most `limit`.
@@ -188,23 +191,10 @@ impl Catalog {
         choice.checked_sub(1).map(|choice| &**marks[choice])
     }
 
-    /// Records below `path` whose key is their path, from `start` on.
-    pub(super) fn plain_below(&self, path: &str, start: Option<&str>) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
+    /// Records below `path`, from the place `start` on.
+    pub(super) fn below(&self, path: &str, start: Option<&str>) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
         let (below, beyond) = (path::below(path), path::beyond(path));
         let range = (Bound::Included(start.unwrap_or(&below)), Bound::Excluded(beyond.as_str()));
-        self.keys.range::<_, str>(range).map(|(_, entry)| entry).filter(|entry| entry.alias.is_none())
-    }
-
-    /// Records below `path` whose key is not their path.
-    pub(super) fn aliases_below(&self, path: &str) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
-        self.aliases_between(path, '/', '0')
-    }
-
-    fn aliases_between(&self, path: &str, from: char, to: char) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
-        let found = (!self.aliases.is_empty()).then(|| {
-            let (from, to) = (format!("{path}{from}"), format!("{path}{to}"));
-            self.aliases.range::<_, str>((Bound::Included(from.as_str()), Bound::Excluded(to.as_str())))
-        });
-        found.into_iter().flatten().map(|(_, entry)| entry)
+        self.tree.range::<_, str>(range).map(|(_, entry)| entry)
     }
 }

@@ -20,7 +20,7 @@ impl Catalog {
     /// Every service, by name. Records of no zone are left out.
     pub fn services(&self, zones: &Zones) -> Vec<Service> {
         let mut services: BTreeMap<String, Service> = BTreeMap::new();
-        for entry in self.keys.values() {
+        for entry in self.tree.values() {
             let Some(parent) = path::parent(&entry.key) else { continue };
             let Some(name) = zones.service_name(parent) else { continue };
             let contested = self.contested.contains(parent);
@@ -39,7 +39,9 @@ impl Catalog {
     pub fn service(&self, zones: &Zones, name: &str) -> Option<Service> {
         let mut service = Service { name: String::new(), endpoints: Vec::new(), contested: false };
         for path in zones.service_paths(name) {
-            let own = self.plain_below(&path, None).filter(|entry| path::parent(&entry.key) == Some(path.as_str()));
+            let own = self
+                .below(&path, None)
+                .filter(|entry| path::parent(&entry.key).is_some_and(|parent| parent.eq_ignore_ascii_case(&path)));
             service.endpoints.extend(own.cloned().map(Endpoint));
             service.contested |= self.contested.contains(path.as_str());
             if service.name.is_empty() {

@@ -31,10 +31,6 @@ enum Fit {
 }
 
 impl Pattern {
-    fn fits(&self, path: &str) -> bool {
-        matches!(self.judge(path), Some(Fit::Yes))
-    }
-
     /// `None` when `path` is too short to fit.
     fn judge(&self, path: &str) -> Option<Fit> {
         let mut at = self.root.len();
@@ -76,8 +72,6 @@ impl Catalog {
         let large = self.size(&pattern.root) > limit;
         let window = if large { self.window(&pattern.root, seed) } else { None };
         let mut found = Found::default();
-        let aliased = self.aliases_below(&pattern.root).take(limit).filter(|entry| pattern.fits(entry.path()));
-        found.entries.extend(aliased);
         let mut steps = limit;
         let beyond = path::beyond(&pattern.root);
         self.scan(pattern, window.unwrap_or(&path::below(&pattern.root)), &beyond, &mut steps, &mut found.entries);
@@ -85,6 +79,7 @@ impl Catalog {
             self.scan(pattern, &path::below(&pattern.root), start, &mut steps, &mut found.entries);
         }
         found.cut = steps == 0;
+        found.looked = limit - steps;
         found
     }
 
@@ -93,10 +88,10 @@ impl Catalog {
         while *steps > 0 && from.as_str() < to {
             let range = (Bound::Included(from.as_str()), Bound::Excluded(to));
             let mut next = None;
-            for (key, entry) in self.keys.range::<_, str>(range) {
+            for (_, entry) in self.tree.range::<_, str>(range) {
                 *steps = steps.saturating_sub(1);
-                match pattern.judge(key) {
-                    Some(Fit::Yes) if entry.alias.is_none() => found.push(entry),
+                match pattern.judge(entry.path()) {
+                    Some(Fit::Yes) => found.push(entry),
                     Some(Fit::Over) => return,
                     Some(Fit::LeapTo(text)) => next = Some(text),
                     _ => {}

@@ -87,6 +87,8 @@ pub struct Answer {
     pub fresh_until: Option<Duration>,
     /// The leases of foreign records that are answered here: their remainder should be known.
     pub leases: Vec<LeaseId>,
+    /// How many records were looked at: what the answer cost.
+    pub looked_at: usize,
 }
 
 /// What the catalog says of a question.
@@ -126,6 +128,14 @@ impl Answer {
             dependencies: Vec::new(),
             fresh_until: None,
             leases: Vec::new(),
+            looked_at: 0,
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod laws;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The work of one question: how names are found, what was rested on, how long records may be kept.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(super) struct Work<'c> {
     pub(super) context: &'c Context,
     /// Records that may still be looked at.
     steps: usize,
+    looked: usize,
     dependencies: Vec<Dependency>,
     fresh_until: Option<Duration>,
     leases: Vec<LeaseId>,
@@ -40,6 +42,7 @@ impl<'c> Work<'c> {
             question,
             context,
             steps: WINDOW + MORE_STEPS,
+            looked: 0,
             dependencies: Vec::new(),
             fresh_until: None,
             leases: Vec::new(),
@@ -55,6 +58,11 @@ impl<'c> Work<'c> {
             return Outcome::Answer(self.negative(place, ResponseCode::NXDomain));
         };
         match self.question.qtype {
+            // A reverse tree's hosts are what PTR leads to, not other names for it.
+            RecordType::A | RecordType::AAAA | RecordType::CNAME if self.is_reverse(place) => {
+                let found = self.find(place, &own, None);
+                Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
+            }
             RecordType::A => self.addresses(place, &own, &owner, &[Family::V4]),
             RecordType::AAAA => self.addresses(place, &own, &owner, &[Family::V6]),
             RecordType::SRV => self.service(place, &own, &owner),
@@ -66,10 +74,14 @@ impl<'c> Work<'c> {
             RecordType::ANY => self.minimal(place, &own, &owner),
             _ => {
                 let found = self.find(place, &own, None);
-                let answers = found.map(|_| Vec::new());
-                Outcome::Answer(self.finish(place, answers, Vec::new()))
+                Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
             }
         }
+    }
+
+    fn is_reverse(&self, place: usize) -> bool {
+        let top = self.zones.get(place).and_then(|zone| zone.labels().last());
+        top.is_some_and(|label| label == "arpa")
     }
 
     /// The labels below the zone as text; `None` when no record can have such a name.
@@ -118,12 +130,14 @@ impl<'c> Work<'c> {
             prefixes: self.zones.get(place)?.prefixes(),
             seed: self.context.seed,
             limit: self.steps.min(limit.unwrap_or(WINDOW)),
+            looked: Cell::new(0),
             dependencies: std::mem::take(&mut self.dependencies),
         };
         let selection = find(&mut finder);
+        self.looked += finder.looked.get();
+        self.steps = self.steps.saturating_sub(finder.looked.get());
         self.dependencies = finder.dependencies;
         if let Some(selection) = &selection {
-            self.steps = self.steps.saturating_sub(selection.hits.len());
             self.contested |= selection.contested;
         }
         selection
@@ -219,6 +233,7 @@ impl<'c> Work<'c> {
             dependencies: self.dependencies,
             fresh_until: self.fresh_until,
             leases: self.leases,
+            looked_at: self.looked,
             ..Answer::empty(ResponseCode::NoError)
         }
     }

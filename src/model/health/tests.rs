@@ -30,7 +30,7 @@ fn hear(health: &mut Health, heard: Heard, now: SystemTime) {
         Full => health.hear_probe(Outcome::full("full"), RULES, now),
         Bad => health.hear_probe(Outcome::fails("refused"), RULES, now),
         Docker(docker) => health.hear_docker(docker, now),
-        Adopted => health.adopt(at(0) - Duration::from_secs(500), Some(Role::Primary), now),
+        Adopted => health.adopt(at(0) - Duration::from_secs(500), Some(Role::Primary), RULES, now),
     }
 }
 
@@ -141,6 +141,14 @@ fn what_was_halted_becomes_ready_like_a_new_one() {
 fn an_adopted_record_is_ready_until_fall() {
     check(true, Running, &[(Adopted, State::Ready), (Bad, State::Ready), (Bad, State::Ready), (Bad, State::Down)]);
     check(true, Running, &[(Good, State::Ready), (Bad, State::Ready), (Adopted, State::Ready)]);
+    let late = [(Bad, State::Starting), (Bad, State::Starting), (Adopted, State::Ready), (Bad, State::Down)];
+    check(true, Running, &late);
+    let starting = State::Starting;
+    check(
+        true,
+        Running,
+        &[(Bad, starting), (Bad, starting), (Bad, starting), (Adopted, starting), (Good, State::Ready)],
+    );
     check(false, Starting, &[(Adopted, State::Ready), (Docker(Healthy), State::Ready)]);
     check(false, Starting, &[(Adopted, State::Ready), (Docker(Unhealthy), State::Unhealthy)]);
     check(true, Paused, &[(Adopted, State::Paused)]);

@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::question::Answer;
+use crate::model::health::Verdict;
 use crate::model::instance::CheckKind;
 use crate::model::standing::State;
 
@@ -34,6 +36,16 @@ pub(super) enum End {
 }
 
 impl End {
+    /// How the probe that got `answer` ended; without one it panicked.
+    pub(super) fn of(answer: Option<&Answer>) -> Self {
+        match answer {
+            Some(Answer::Heard(outcome)) if outcome.verdict == Verdict::Fails => Self::Fails,
+            Some(Answer::Heard(_)) => Self::Serves,
+            Some(Answer::Unasked(_)) => Self::Unasked,
+            None => Self::Panic,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Serves => "serves",

@@ -3,10 +3,14 @@
 //! [`Fleet`] is the worker: it follows the offer, asks every instance that has a check, and publishes standings. *When*
 //! to ask is `schedule` (pure), *what* to ask is `question`, what follows from the answers is [`crate::model::health`].
 
+mod berths;
 mod fleet;
 mod metrics;
+mod postgres;
 mod question;
+mod redis;
 mod schedule;
+mod secret;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

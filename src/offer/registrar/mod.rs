@@ -151,7 +151,8 @@ struct NodeDesk {
     key: String,
     wanted: Bytes,
     written: Option<(Bytes, LeaseId)>,
-    last: Option<Instant>,
+    /// It is not written before this.
+    earliest: Instant,
 }
 
 /// The search for leftovers of this owner.
@@ -188,7 +189,7 @@ impl Registrar {
             key: settings.prefix.node_key(&settings.node, &owner),
             wanted: Bytes::new(),
             written: None,
-            last: None,
+            earliest: Instant::now(),
         };
         let (local, local_out) = watch::channel(Arc::default());
         let (overlay, overlay_out) = watch::channel(Arc::default());
@@ -396,7 +397,7 @@ impl Registrar {
             Outcome::Node { value, lease, result } => match result {
                 Ok(_) => {
                     self.metrics.node_writes.inc();
-                    (self.node.written, self.node.last) = (Some((value, lease)), Some(Instant::now()));
+                    (self.node.written, self.node.earliest) = (Some((value, lease)), Instant::now() + NODE_PAUSE);
                 }
                 Err(error) => self.on_error(&error),
             },
@@ -530,7 +531,7 @@ impl NodeDesk {
     /// When the record is to be written, if it differs from what stands.
     fn due(&self, lease: LeaseId) -> Option<Instant> {
         let stands = self.written.as_ref().is_some_and(|(value, on)| *value == self.wanted && *on == lease);
-        (!stands && lease != 0).then(|| self.last.map_or_else(Instant::now, |last| last + NODE_PAUSE))
+        (!stands && lease != 0).then_some(self.earliest)
     }
 }
 
