@@ -1,21 +1,15 @@
 //! The commands as people and scripts use them: what they print, and how they exit.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod command;
 mod side;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use command::{Written, eventually, run, run_into};
 use side::{Options, Side};
-use wharf::cli::drain::{self, DrainArgs};
 use wharf::cli::exit::Exit;
-use wharf::cli::explain::{self, ExplainArgs};
-use wharf::cli::nodes::{self, NodesArgs};
-use wharf::cli::services::{self, ServicesArgs};
-use wharf::cli::terminal::Terminal;
-use wharf::cli::wait::{self, WaitArgs};
 use wharf::find::http::Readiness;
 use wharf::model::api::Nodes;
 use wharf::model::instance::{Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source};
@@ -24,71 +18,6 @@ use wharf::model::name::{Label, ServiceName};
 use wharf::model::node::{NodeRecord, Waiting};
 use wharf::model::record::Proto;
 use wharf::model::standing::State;
-
-#[derive(Debug, Parser)]
-enum Command {
-    Services(ServicesArgs),
-    Wait(WaitArgs),
-    Explain(ExplainArgs),
-    Nodes(NodesArgs),
-    Drain(DrainArgs),
-    Undrain(DrainArgs),
-}
-
-/// What a command wrote; can be read while it runs.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Written {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-struct Ran {
-    exit: Exit,
-    out: String,
-    err: String,
-}
-
-/// Runs `wharf <line>`.
-async fn run(line: &str) -> Ran {
-    let (out, err) = (Written::default(), Written::default());
-    let exit = run_into(line, &out, &err, false).await;
-    Ran { exit, out: out.text(), err: err.text() }
-}
-
-async fn run_into(line: &str, out: &Written, err: &Written, live: bool) -> Exit {
-    let mut terminal = Terminal::new(Box::new(out.clone()), Box::new(err.clone()), live);
-    let words = std::iter::once("wharf").chain(line.split_whitespace());
-    match Command::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}")) {
-        Command::Services(args) => services::run(args, &mut terminal).await,
-        Command::Wait(args) => wait::run(args, &mut terminal).await,
-        Command::Explain(args) => explain::run(args, &mut terminal).await,
-        Command::Nodes(args) => nodes::run(args, &mut terminal).await,
-        Command::Drain(args) => drain::run(args, true, &mut terminal).await,
-        Command::Undrain(args) => drain::run(args, false, &mut terminal).await,
-    }
-}
-
-async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
 
 const PRIMARY: &str =
     r#"{"host":"10.88.0.1","port":6379,"node":"core-01","role":"primary","since":"2026-03-04T05:06:07Z"}"#;

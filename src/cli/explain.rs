@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::age::age;
 use super::client::ConnectArgs;
 use super::exit::Exit;
-use super::output;
+use super::output::{self, JsonOutput};
 use super::terminal::{Terminal, Tone};
 use crate::model::api::{Local, LocalInstance, LocalSkipped};
 use crate::model::plain::plain;
@@ -21,18 +21,11 @@ pub struct ExplainArgs {
 
     /// Tell it as JSON
     #[arg(short, long, value_enum)]
-    pub output: Option<ExplainOutput>,
+    pub output: Option<JsonOutput>,
 
     #[command(flatten)]
     #[allow(missing_docs)] // a doc comment would become the command's own help
     pub agent: ConnectArgs,
-}
-
-/// How it is told, when not in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ExplainOutput {
-    /// JSON, as `GET /v1/local` has it.
-    Json,
 }
 
 /// Runs the command.
@@ -56,7 +49,7 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
         }
     }
     let text = match args.output {
-        Some(ExplainOutput::Json) => output::json(&local),
+        Some(JsonOutput::Json) => output::json(&local),
         None => words(&local, terminal, SystemTime::now()),
     };
     terminal.print(&text);

@@ -4,8 +4,7 @@ use std::time::SystemTime;
 
 use super::age::age;
 use super::exit::Exit;
-use super::explain::ExplainOutput;
-use super::output;
+use super::output::{self, JsonOutput};
 use super::source::SourceArgs;
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
@@ -21,7 +20,7 @@ pub struct NodesArgs {
 
     /// Show it as JSON
     #[arg(short, long, value_enum)]
-    pub output: Option<ExplainOutput>,
+    pub output: Option<JsonOutput>,
 
     #[command(flatten)]
     #[allow(missing_docs)] // a doc comment would become the command's own help
@@ -57,7 +56,7 @@ pub async fn run(args: NodesArgs, terminal: &mut Terminal) -> Exit {
         terminal.note("stale: the store is away or not read yet; this is what was known last");
     }
     let text = match args.output {
-        Some(ExplainOutput::Json) => output::json(&nodes),
+        Some(JsonOutput::Json) => output::json(&nodes),
         None => render(&nodes, terminal, SystemTime::now()),
     };
     terminal.print(&text);

@@ -13,8 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::exit::Exit;
-use super::explain::ExplainOutput;
-use super::output;
+use super::output::{self, JsonOutput};
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
 
@@ -47,7 +46,7 @@ pub struct ResolveArgs {
 
     /// Show it as JSON
     #[arg(short, long, value_enum)]
-    pub output: Option<ExplainOutput>,
+    pub output: Option<JsonOutput>,
 }
 
 fn record_type(text: &str) -> Result<RecordType, String> {
@@ -180,7 +179,7 @@ fn show(answer: &Message, name: &Name, args: &ResolveArgs, terminal: &mut Termin
     let code = answer.metadata.response_code;
     let lines: Vec<Line> = answer.answers.iter().map(Line::of).collect();
     let glue: Vec<Line> = answer.additionals.iter().map(Line::of).collect();
-    if args.output == Some(ExplainOutput::Json) {
+    if args.output == Some(JsonOutput::Json) {
         let document =
             serde_json::json!({"name": name.to_string(), "code": code.to_str(), "answers": lines, "additional": glue});
         terminal.print(&output::json(&document));

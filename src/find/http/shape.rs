@@ -8,7 +8,7 @@ use crate::model::zone::Zones;
 
 /// How many near names are told.
 const MAX_NEAR: usize = 3;
-/// Names looked at for near ones.
+/// In a catalog of more services a near name is not looked for: a wrong one should cost little.
 const MAX_LOOKED_AT: usize = 5_000;
 
 /// A service as it is sent.
@@ -38,12 +38,14 @@ pub(super) fn alike(given: &str, asked: &str) -> bool {
 
 /// Names that may have been meant: those below the one asked for, then those a slip or two away.
 pub(super) fn near(catalog: &Catalog, zones: &Zones, asked: &str) -> Vec<String> {
+    if catalog.counts().services > MAX_LOOKED_AT {
+        return Vec::new();
+    }
     let asked = asked.to_ascii_lowercase();
     let below = format!(".{asked}");
     let mut near: Vec<(usize, String)> = catalog
         .services(zones)
         .into_iter()
-        .take(MAX_LOOKED_AT)
         .filter_map(|service| {
             let related = service.name.ends_with(&below) || asked.ends_with(&format!(".{}", service.name));
             let distance = if related { 0 } else { slips(&service.name, &asked)? };
