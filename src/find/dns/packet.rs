@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hickory_server::proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_server::proto::rr::rdata::opt::EdnsOption;
-use hickory_server::proto::rr::{Name, Record as Rr, RecordType};
+use hickory_server::proto::rr::{Name, Record as Rr};
 use hickory_server::proto::serialize::binary::{BinEncodable, BinEncoder};
 use ipnet::IpNet;
 
@@ -103,8 +103,6 @@ pub(super) struct Pending {
     pub(super) target: Name,
     /// What is known here already: a chain of CNAMEs that leads to the target.
     pub(super) beginning: Option<Answer>,
-    /// The question as it came.
-    pub(super) packet: Vec<u8>,
 }
 
 /// How the reply to one question is written.
@@ -131,7 +129,15 @@ impl Extended {
     const PROHIBITED: Self = Self(18, "");
     const STALE_NXDOMAIN: Self = Self(19, "the store is away");
     const NOT_AUTHORITATIVE: Self = Self(20, "");
+    /// Nobody who was asked could say.
     pub(super) const NETWORK: Self = Self(23, "no upstream answered");
+}
+
+impl Pending {
+    /// The reply when nobody can be asked.
+    pub(super) fn give_up(&self, reply: &mut Vec<u8>) {
+        self.frame.write(&Answer::empty(ResponseCode::ServFail), Some(Extended::NETWORK), reply);
+    }
 }
 
 impl Rules {
@@ -170,7 +176,8 @@ impl Rules {
         if packet[2] & 0x80 != 0 {
             return Verdict::Drop(Dropped::Response);
         }
-        let plain = |rcode| Said { place: metrics.place(metrics.foreign(), None, outcome(rcode)), rests: None, leases: vec![] };
+        let plain =
+            |rcode| Said { place: metrics.place(metrics.foreign(), None, outcome(rcode)), rests: None, leases: vec![] };
         let Ok(message) = Message::from_vec(packet) else {
             write_header_only(packet, malformed(packet), reply);
             return Verdict::Reply(plain(malformed(packet)));
@@ -199,7 +206,7 @@ impl Rules {
             }
             Outcome::Chase { answer, target } if frame.recursion => {
                 let beginning = Some(answer);
-                Verdict::Pending(Box::new(Pending { frame, target, beginning, packet: packet.to_vec() }))
+                Verdict::Pending(Box::new(Pending { frame, target, beginning }))
             }
             Outcome::Chase { answer, .. } => {
                 let zone = answer.zone.map_or(metrics.foreign(), ZoneIndex);
@@ -208,7 +215,7 @@ impl Rules {
             }
             Outcome::Foreign if frame.recursion && frame.request.recursion_desired => {
                 let target = frame.question.name.clone();
-                Verdict::Pending(Box::new(Pending { frame, target, beginning: None, packet: packet.to_vec() }))
+                Verdict::Pending(Box::new(Pending { frame, target, beginning: None }))
             }
             Outcome::Foreign => {
                 frame.write(&Answer::empty(ResponseCode::Refused), Some(Extended::NOT_AUTHORITATIVE), reply);
@@ -290,8 +297,7 @@ impl Frame {
             return Err((ResponseCode::BADVERS, edns));
         }
         let [query] = message.queries.as_slice() else { return Err((ResponseCode::FormErr, edns)) };
-        let question =
-            Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
+        let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
         let takes = message.edns.as_ref().map_or(UDP_PLAIN, |edns| edns.max_payload().clamp(UDP_PLAIN, UDP_MOST));
         let limit = if transport == Transport::Udp { takes } else { u16::MAX };
         Ok(Self { request: message.metadata, question, edns, limit, transport, recursion })
@@ -334,16 +340,13 @@ impl Frame {
         metadata
     }
 
-    /// The message number that the client knows the question by.
-    pub(super) fn id(&self) -> u16 {
-        self.request.id
+    /// The client checks signatures itself.
+    pub(super) fn checking_disabled(&self) -> bool {
+        self.request.checking_disabled
     }
 }
 
-fn emit_question(
-    encoder: &mut BinEncoder<'_>,
-    question: &Question,
-) -> Result<(), hickory_server::proto::ProtoError> {
+fn emit_question(encoder: &mut BinEncoder<'_>, question: &Question) -> Result<(), hickory_server::proto::ProtoError> {
     question.name.emit(encoder)?;
     question.qtype.emit(encoder)?;
     question.qclass.emit(encoder)
@@ -406,8 +409,7 @@ fn write_error(message: &Message, rcode: ResponseCode, edns: Option<bool>, reply
     encoder.set_max_size(UDP_PLAIN);
     let mut begun = encoder.emit_vec(&[0; HEADER]).is_ok();
     if let [query] = message.queries.as_slice() {
-        let question =
-            Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
+        let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
         begun &= emit_question(&mut encoder, &question).is_ok();
         counts[0] = 1;
     }
@@ -458,11 +460,6 @@ pub(super) fn question_end(packet: &[u8]) -> Option<usize> {
     }
     let end = at + 4;
     (end <= packet.len() && at - HEADER <= 255).then_some(end)
-}
-
-/// The type asked for, of a packet whose question ends at `end`.
-pub(super) fn question_type(packet: &[u8], end: usize) -> RecordType {
-    RecordType::from(u16::from_be_bytes([packet[end - 4], packet[end - 3]]))
 }
 
 /// The first bytes of a packet, for the log.
