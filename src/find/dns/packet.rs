@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hickory_server::proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_server::proto::rr::rdata::opt::EdnsOption;
-use hickory_server::proto::rr::{Name, Record as Rr, RecordType};
+use hickory_server::proto::rr::{Name, Record as Rr};
 use hickory_server::proto::serialize::binary::{BinEncodable, BinEncoder};
 use ipnet::IpNet;
 
@@ -103,8 +103,6 @@ pub(super) struct Pending {
     pub(super) target: Name,
     /// What is known here already: a chain of CNAMEs that leads to the target.
     pub(super) beginning: Option<Answer>,
-    /// The question as it came.
-    pub(super) packet: Vec<u8>,
 }
 
 /// How the reply to one question is written.
@@ -131,7 +129,15 @@ impl Extended {
     const PROHIBITED: Self = Self(18, "");
     const STALE_NXDOMAIN: Self = Self(19, "the store is away");
     const NOT_AUTHORITATIVE: Self = Self(20, "");
+    /// Nobody who was asked could say.
     pub(super) const NETWORK: Self = Self(23, "no upstream answered");
+}
+
+impl Pending {
+    /// The reply when nobody can be asked.
+    pub(super) fn give_up(&self, reply: &mut Vec<u8>) {
+        self.frame.write(&Answer::empty(ResponseCode::ServFail), Some(Extended::NETWORK), reply);
+    }
 }
 
 impl Rules {
@@ -200,7 +206,7 @@ impl Rules {
             }
             Outcome::Chase { answer, target } if frame.recursion => {
                 let beginning = Some(answer);
-                Verdict::Pending(Box::new(Pending { frame, target, beginning, packet: packet.to_vec() }))
+                Verdict::Pending(Box::new(Pending { frame, target, beginning }))
             }
             Outcome::Chase { answer, .. } => {
                 let zone = answer.zone.map_or(metrics.foreign(), ZoneIndex);
@@ -209,7 +215,7 @@ impl Rules {
             }
             Outcome::Foreign if frame.recursion && frame.request.recursion_desired => {
                 let target = frame.question.name.clone();
-                Verdict::Pending(Box::new(Pending { frame, target, beginning: None, packet: packet.to_vec() }))
+                Verdict::Pending(Box::new(Pending { frame, target, beginning: None }))
             }
             Outcome::Foreign => {
                 frame.write(&Answer::empty(ResponseCode::Refused), Some(Extended::NOT_AUTHORITATIVE), reply);
@@ -334,9 +340,9 @@ impl Frame {
         metadata
     }
 
-    /// The message number that the client knows the question by.
-    pub(super) fn id(&self) -> u16 {
-        self.request.id
+    /// The client checks signatures itself.
+    pub(super) fn checking_disabled(&self) -> bool {
+        self.request.checking_disabled
     }
 }
 
@@ -454,11 +460,6 @@ pub(super) fn question_end(packet: &[u8]) -> Option<usize> {
     }
     let end = at + 4;
     (end <= packet.len() && at - HEADER <= 255).then_some(end)
-}
-
-/// The type asked for, of a packet whose question ends at `end`.
-pub(super) fn question_type(packet: &[u8], end: usize) -> RecordType {
-    RecordType::from(u16::from_be_bytes([packet[end - 4], packet[end - 3]]))
 }
 
 /// The first bytes of a packet, for the log.
