@@ -6,4 +6,21 @@
 pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
+pub mod config;
+pub mod docker;
+pub mod host;
+pub mod state;
 pub mod store;
+pub mod wire;
+
+// Floor 2: the workers.
+pub mod cli;
+pub mod find;
+pub mod offer;
+
+// Floor 3: only here may two workers be known at once.
+pub mod app;
+pub mod notify;
+pub mod pulse;
+pub mod supervisor;
+pub mod telemetry;

@@ -1,3 +1,11 @@
-//! The `wharf` program.
+//! The `wharf` program: parse, run, exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use wharf::app;
+use wharf::cli::Cli;
+
+fn main() -> ExitCode {
+    app::main(Cli::parse())
+}

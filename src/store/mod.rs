@@ -4,6 +4,9 @@
 //! to the same behaviour. Every call has a deadline of its own; an error says what was tried and is an ordinary
 //! outcome for the caller, who tries again by the state he is in.
 
+pub mod embedded;
+pub mod etcd;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -50,12 +53,22 @@ pub enum Event {
     Delete(String),
 }
 
-/// What a watch brings: everything of one or more whole revisions, or a sign that it is in step.
+impl Event {
+    /// The key it happened to.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(item) => &item.key,
+            Self::Delete(key) => key,
+        }
+    }
+}
+
+/// What a watch brings: everything of one or more whole revisions, or (empty) a sign that it is in step.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The changes in order.
     pub events: Vec<Event>,
-    /// Everything up to here has been seen.
+    /// Everything up to here has been seen, so a later watch goes on from the next revision.
     pub revision: Revision,
 }
 
@@ -107,6 +120,15 @@ pub enum Reach {
     Away,
 }
 
+/// Which history of which cluster the revisions and leases seen belong to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The identity of the cluster, once known.
+    pub cluster: Option<u64>,
+    /// Grows when the store turns out to be another one, or an older one than it was.
+    pub generation: u64,
+}
+
 /// What went wrong with a call.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -122,6 +144,10 @@ pub enum StoreError {
     /// The revision asked for is gone from the history; read afresh.
     #[error("history before revision {0} is gone")]
     Compacted(Revision),
+    /// The store is not the one it was: wiped, restored from a backup, or another cluster. Read afresh; every session
+    /// from before is lost.
+    #[error("the store went back in its history, or is another one")]
+    Rewound,
     /// The lease does not exist (any more).
     #[error("lease {0:x} is gone")]
     NoLease(LeaseId),
@@ -152,8 +178,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// A new lease of `ttl`, or the one given when it still lives: kept alive until it is closed, dropped or lost.
     fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>>;
 
-    /// All writes together when all conditions hold, else nothing. May be larger than one etcd transaction allows only
-    /// if `conditions` is empty; callers keep commits below [`MAX_WRITES`].
+    /// The keys of those named that exist, in the order of their names, as they stand now (linearizable), however many.
+    fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>>;
+
+    /// All writes together when all conditions hold, else nothing; at most [`MAX_WRITES`] of either. After `Away` it may
+    /// have been made or not, or be made yet: only conditions keep that harmless.
     fn commit<'a>(
         &'a self,
         conditions: &'a [Condition],
@@ -166,8 +195,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Ends a lease and deletes its keys.
     fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// The identity of the cluster, once known; another one means another store.
-    fn cluster(&self) -> Option<u64>;
+    /// Which history the store tells, as it changes. A change means: read afresh, open a new session.
+    fn history(&self) -> watch::Receiver<History>;
 
     /// How the store is reached, as it changes.
     fn reach(&self) -> watch::Receiver<Reach>;
@@ -190,7 +219,8 @@ pub struct LeaseInfo {
 /// A running watch.
 pub trait Watch: Send {
     /// The next batch. While nothing happens, an empty one at least every 5 s says that the watch is in step;
-    /// `StoreError::Away` means it is not any more, and `Compacted` that one must read afresh. Either ends the watch.
+    /// `StoreError::Away` means it is not any more (watch again from the revision after the last batch's), `Compacted`
+    /// and `Rewound` that one must read afresh. Each ends the watch. Cancel-safe: a dropped future loses no event.
     fn next(&mut self) -> BoxFuture<'_, Result<Batch, StoreError>>;
 }
 

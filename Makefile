@@ -1,0 +1,69 @@
+# Every target first sees to it that what it needs is there (tests/setup/setup.sh); `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test lint bench lab demo image dist fuzz drill
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+SETUP := @tests/setup/setup.sh
+STATE := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/wharf
+# What `make run` and `make demo` hand on: make run ARGS='--dns 127.0.0.1:5353'
+ARGS ?=
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+	  printf '%-14s %s\n' "$$name" "$$text"; done
+
+setup: ## install what all of the others need (Debian, as root; elsewhere: say what is missing)
+	$(SETUP) test lint bench lab demo
+
+build: ## build the program (target/debug/wharf)
+	$(SETUP) build
+	$(CARGO) build --locked
+
+run: ## build it and run it on this host's Docker, with the embedded store
+	$(SETUP) --engine build
+	$(CARGO) build --locked
+	@mkdir -p '$(STATE)'
+	@# The shell gives way to the agent, so that Ctrl-C and kill reach it directly.
+	@test -n "$$DOCKER_HOST" || test -S /var/run/docker.sock || ! test -S /run/podman/podman.sock \
+	  || export DOCKER_HOST=unix:///run/podman/podman.sock; \
+	exec target/debug/wharf agent --store embedded --state-dir '$(STATE)' $(ARGS)
+
+test: ## every check: format, lints, unit, property, doc, server and lab tests
+	$(SETUP) test lint lab
+	@tests/setup/check.sh
+
+lint: ## format check, clippy and rustdoc, warnings denied
+	$(SETUP) lint
+	@tests/setup/check.sh lint
+
+bench: ## measure against the budgets, side by side with the peers
+	$(SETUP) bench
+	@tests/setup/piece.sh benches && $(CARGO) bench --locked --benches $(ARGS)
+
+lab: ## three hosts with etcd and wharf on this machine, to play with
+	$(SETUP) lab
+	$(CARGO) build --locked --bin wharf --example lab
+	@exec target/debug/examples/lab up $(ARGS)
+
+demo: ## the three-host cluster with memcached, redis and postgres: dig from every host
+	$(SETUP) demo lab
+	$(CARGO) build --locked --bin wharf --example lab
+	@exec target/debug/examples/lab demo $(ARGS)
+
+image: ## a FROM scratch image of the static binary, built without a registry
+	$(SETUP) --engine build image
+	@tests/setup/piece.sh docker/image.sh $(ARGS)
+
+dist: ## one static binary, its tarball and checksums (in dist/)
+	$(SETUP) build dist
+	@tests/setup/piece.sh docker/dist.sh $(ARGS)
+
+fuzz: ## a short run of every fuzz target (make fuzz ARGS=-runs=10000000 for longer)
+	$(SETUP) fuzz
+	@tests/setup/piece.sh fuzz && tests/setup/fuzz.sh $(ARGS)
+
+drill: ## the long forms of the lab tests: outages, churn, soak
+	$(SETUP) lab test
+	WHARF_DRILL=1 $(CARGO) test --locked --test cluster -- --nocapture --test-threads=1 $(ARGS)
+	@tests/lab/sweep.sh

@@ -1,0 +1,145 @@
+//! From the first bind to the last goodbye: signals, reload, stop with a deadline.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::WRONG_USE;
+use super::build::{self, Agent};
+use super::{settings, translate};
+use crate::cli::AgentArgs;
+use crate::config::{Config, ProbeConfig};
+use crate::host::sockets::Passed;
+use crate::notify::Notify;
+use crate::supervisor::Supervisor;
+use crate::telemetry::{LogFilter, whole};
+
+/// How long each half may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// What a second signal exits with, as a shell would show it.
+const ABORTED: i32 = 130;
+
+/// The settings that a reload applies.
+const LIVE: [&str; 8] = ["address-label", "allow-name", "checks", "explicit", "log", "network", "service", "tags"];
+
+/// The signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What ends or interrupts the agent's life.
+enum Told {
+    Stop(&'static str),
+    Reload,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+}
+
+/// Lives until told to stop, or until a worker ends.
+pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &LogFilter) -> ExitCode {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be listened to");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut supervisor = Supervisor::default();
+    let agent = match build::build(&config, passed, &mut supervisor).await {
+        Ok(agent) => agent,
+        Err(error) => {
+            tracing::error!(error = whole(&error), "the agent cannot start");
+            supervisor.stop(STOP_DEADLINE).await;
+            return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
+        }
+    };
+    let mut current = config;
+    let code = loop {
+        tokio::select! {
+            end = supervisor.first_end() => {
+                tracing::error!(error = whole(&end), "a worker ended, so does the agent");
+                break ExitCode::FAILURE;
+            }
+            told = signals.next() => match told {
+                Told::Reload => current = reload(args, current, &agent, log),
+                Told::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break ExitCode::SUCCESS;
+                }
+            },
+        }
+    };
+    Notify.stopping();
+    tokio::select! {
+        () = agent.leave_with_host(current.dns.ttl) => {}
+        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+    }
+    tokio::select! {
+        ends = supervisor.stop(STOP_DEADLINE) => {
+            for end in &ends {
+                tracing::warn!(error = whole(end), "a worker did not stop well");
+            }
+        }
+        () = stopped_twice(&mut signals) => abort(),
+    }
+    code
+}
+
+/// Asked twice: what is still on its way out is given up.
+#[allow(clippy::disallowed_methods)]
+fn abort() -> ! {
+    std::process::exit(ABORTED)
+}
+
+/// Reads the settings again. Bad ones are told and change nothing.
+fn reload(args: &AgentArgs, old: Config, agent: &Agent, log: &LogFilter) -> Config {
+    Notify.reloading();
+    let current = match settings::read(args) {
+        Err(problems) => {
+            for problem in &problems.0 {
+                tracing::error!(at = problem.at, what = problem.what, "reload refused, settings stay as they were");
+            }
+            old
+        }
+        Ok(new) => {
+            let (live, waiting): (Vec<_>, Vec<_>) =
+                new.changed_keys(&old).into_iter().partition(|key| LIVE.contains(&key.as_str()));
+            tracing::info!(applied = ?live, "settings read again");
+            if !waiting.is_empty() {
+                tracing::warn!(keys = ?waiting, "these settings wait for a restart");
+            }
+            log.set(&new.log.filter);
+            let probe = ProbeConfig { checks: new.probe.checks, ..old.probe };
+            let applied = Config { offer: new.offer.clone(), probe, ..old };
+            agent.inventory.send_replace(Arc::new(translate::inventory(&applied)));
+            new
+        }
+    };
+    Notify.ready();
+    current
+}
+
+async fn stopped_twice(signals: &mut Signals) {
+    while !matches!(signals.next().await, Told::Stop(_)) {}
+    tracing::warn!("told to stop a second time, leaving at once");
+}

@@ -1,0 +1,88 @@
+//! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
+
+mod adoption;
+mod build;
+mod drain;
+mod lifecycle;
+mod ready;
+mod settings;
+mod shutdown;
+mod translate;
+pub mod watchdog;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::cli::{self, AgentArgs, Cli, Command};
+use crate::host::sockets;
+use crate::telemetry;
+
+/// Wrong use: a flag, a key of the file, a state directory that another agent holds.
+const WRONG_USE: u8 = 2;
+
+/// Runs the command and tells the exit code.
+pub fn main(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Agent(args) => agent(&args),
+        Command::CheckConfig(args) => check_config(&args),
+        command => ask(command),
+    }
+}
+
+/// The commands that ask an agent or a store.
+fn ask(command: Command) -> ExitCode {
+    let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_current_thread()) else { return ExitCode::FAILURE };
+    let terminal = &mut Terminal::stdio();
+    let exit = runtime.block_on(async {
+        match command {
+            Command::Agent(_) | Command::CheckConfig(_) => Exit::Usage,
+            Command::Services(args) => cli::services::run(args, terminal).await,
+            Command::Wait(args) => cli::wait::run(args, terminal).await,
+            Command::Resolve(args) => cli::resolve::run(args, terminal).await,
+            Command::Explain(args) => cli::explain::run(args, terminal).await,
+            Command::Nodes(args) => cli::nodes::run(args, terminal).await,
+            Command::Drain(args) => cli::drain::run(args, true, terminal).await,
+            Command::Undrain(args) => cli::drain::run(args, false, terminal).await,
+            Command::Completions(args) => cli::completions::run(&args, Cli::command(), terminal),
+            Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,
+        }
+    });
+    exit.into()
+}
+
+fn runtime(builder: &mut tokio::runtime::Builder) -> Option<tokio::runtime::Runtime> {
+    let built = builder.enable_all().build();
+    built.inspect_err(|error| tracing::error!(%error, "threads cannot be started")).ok()
+}
+
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+fn check_config(args: &AgentArgs) -> ExitCode {
+    match settings::read(args) {
+        Ok(config) => {
+            println!("valid: node {}, {} store", config.node, translate::store_name(&config));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::from(WRONG_USE)
+        }
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn agent(args: &AgentArgs) -> ExitCode {
+    let config = match settings::read(args) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(WRONG_USE);
+        }
+    };
+    let passed = sockets::passed(); // before the first thread
+    let log = telemetry::start(&config.log.filter, config.log.json);
+    let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_multi_thread()) else { return ExitCode::FAILURE };
+    runtime.block_on(lifecycle::run(args, config, passed, &log))
+}

@@ -1,0 +1,164 @@
+//! From the settings as validated to those that each worker is built with.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::build::BuildError;
+use crate::cli::VERSION;
+use crate::config::{Config, Forward};
+use crate::docker;
+use crate::find::{dns, http, mirror};
+use crate::host::identity;
+use crate::host::sockets::Passed;
+use crate::model::advertise::{HostAddresses, choose};
+use crate::model::health::Rules;
+use crate::model::memory::{Here, Resumed};
+use crate::model::naming;
+use crate::model::node::AgentFacts;
+use crate::model::zone::{BadZone, Zones};
+use crate::offer::{inventory, probe, registrar};
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::store::etcd::{self, Etcd};
+
+pub(super) fn zones(config: &Config) -> Result<Zones, BadZone> {
+    Zones::new(&config.dns.domain, config.store.prefix.clone(), config.dns.zones.iter().cloned())
+}
+
+/// Where and what this agent is, for what it remembers.
+pub(super) fn here(config: &Config) -> Here {
+    Here {
+        node: config.node.as_str().into(),
+        prefix: config.store.prefix.as_str().into(),
+        machine: identity::machine_id(),
+        boot: identity::boot_id(),
+    }
+}
+
+pub(super) fn store(config: &Config) -> Arc<dyn Store> {
+    let Some(etcd) = &config.store.etcd else { return Arc::new(Embedded::new()) };
+    Arc::new(Etcd::new(etcd::Settings {
+        endpoints: etcd.endpoints.clone(),
+        ca: etcd.ca.clone(),
+        identity: etcd.identity.clone(),
+        user: etcd.user.clone(),
+        lease_ttl: config.store.lease_ttl,
+        probe: config.store.prefix.below(),
+    }))
+}
+
+pub(super) fn docker(config: &Config) -> Result<docker::Settings, BuildError> {
+    Ok(docker::Settings::new(config.offer.docker.parse()?))
+}
+
+pub(super) fn inventory(config: &Config) -> inventory::Settings {
+    let offer = &config.offer;
+    inventory::Settings {
+        naming: naming::Settings {
+            internal: offer.internal,
+            explicit: offer.explicit,
+            tags: offer.tags.iter().map(|tag| tag.as_str().into()).collect(),
+            networks: offer.network.iter().cloned().collect(),
+            address_label: offer.address_label.clone(),
+            allow_names: offer.allow_names.clone(),
+            checks: config.probe.checks,
+            secrets_dir: config.probe.secrets.clone(),
+            ..naming::Settings::new(&config.node)
+        },
+        advertise: offer.advertise.clone(),
+        services: offer.services.clone(),
+    }
+}
+
+pub(super) fn probe(config: &Config) -> probe::Settings {
+    probe::Settings {
+        interval: config.probe.interval,
+        timeout: config.probe.timeout,
+        rules: Rules { rise: config.probe.rise, fall: config.probe.fall },
+        secrets_dir: config.probe.secrets.clone(),
+    }
+}
+
+pub(super) fn registrar(
+    config: &Config,
+    resumed: &Resumed,
+    addresses: &HostAddresses,
+    writable: bool,
+) -> registrar::Settings {
+    let withdraw = config.store.withdraw_on_stop || !writable;
+    registrar::Settings {
+        node: config.node.as_str().into(),
+        prefix: config.store.prefix.clone(),
+        lease_ttl: config.store.lease_ttl,
+        on_stop: if withdraw { registrar::OnStop::Withdraw } else { registrar::OnStop::Keep },
+        agent: AgentFacts {
+            version: VERSION.into(),
+            addresses: choose(&config.offer.advertise, addresses).addresses().collect(),
+            started: SystemTime::now(),
+        },
+        resumed: resumed.clone(),
+        kept: Vec::new(),
+    }
+}
+
+pub(super) fn mirror(config: &Config, zones: &Zones, resumed: &Resumed) -> mirror::Settings {
+    mirror::Settings {
+        prefixes: zones.prefixes().into_iter().cloned().collect(),
+        node: config.node.as_str().into(),
+        owner: resumed.owner.clone(),
+        lease_ttl: config.store.lease_ttl,
+    }
+}
+
+pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
+    let token = match &config.http.token_file {
+        None => None,
+        Some(file) => {
+            let unreadable = |source| BuildError::Token { file: file.clone(), source };
+            let text = std::fs::read_to_string(file).map_err(unreadable)?;
+            Some(http::Token::new(&text).ok_or_else(|| BuildError::EmptyToken(file.clone()))?)
+        }
+    };
+    Ok(http::Settings {
+        listen: vec![config.http.listen],
+        socket: config.http.socket.clone(),
+        token,
+        hosts: config.http.hosts.clone(),
+        version: VERSION.to_owned(),
+    })
+}
+
+pub(super) fn dns(config: &Config, zones: Zones, passed: Passed) -> dns::Settings {
+    let upstream = |forward: &Forward| match forward {
+        Forward::System => dns::Upstream::System,
+        Forward::Server(at) => dns::Upstream::Server(*at),
+    };
+    let udp = passed.udp.into_iter().map(OwnedFd::from);
+    dns::Settings {
+        listen: config.dns.listen.clone(),
+        passed: udp.chain(passed.tcp.into_iter().map(OwnedFd::from)).collect(),
+        zones,
+        ttl: config.dns.ttl,
+        negative_ttl: config.dns.negative_ttl,
+        forward: config.dns.forward.iter().map(upstream).collect(),
+        forward_allow: config.dns.forward_allow.clone(),
+        allow: config.dns.allow.clone(),
+        rate_limit: config.dns.rate_limit,
+    }
+}
+
+/// The store in words.
+pub(super) fn store_name(config: &Config) -> String {
+    match &config.store.etcd {
+        Some(etcd) => format!("etcd at {}", etcd.endpoints.join(", ")),
+        None => "embedded".to_owned(),
+    }
+}
+
+/// What to type to see an answer; NAME stands for a service.
+pub(super) fn dig_line(at: SocketAddr, domain: &str) -> String {
+    let ip = if at.ip().is_unspecified() { "127.0.0.1".to_owned() } else { at.ip().to_string() };
+    format!("dig @{ip} -p {} SRV NAME.{domain}", at.port())
+}

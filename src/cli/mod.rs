@@ -1,0 +1,71 @@
+//! The command line: one file per subcommand. Only the shape of `agent` and `check-config` is here; what they start is
+//! the business of [`crate::app`].
+
+pub mod age;
+pub mod client;
+pub mod completions;
+pub mod direct;
+pub mod drain;
+pub mod events;
+pub mod exit;
+pub mod explain;
+pub mod healthcheck;
+pub mod nodes;
+pub mod output;
+pub mod resolve;
+pub mod services;
+pub mod source;
+pub mod table;
+pub mod terminal;
+pub mod wait;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Raw;
+
+/// The version, with its commit in a distributed build.
+pub const VERSION: &str = env!("WHARF_VERSION");
+
+/// Tells the programs of a cluster where the services they need are, right now.
+#[derive(Debug, Parser)]
+#[command(name = "wharf", version = VERSION, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)] // a doc comment here would replace the command's own help
+pub enum Command {
+    /// Run the daemon: offer what serves on this host, answer for the whole cluster
+    Agent(Box<AgentArgs>),
+    /// Read the settings as `agent` would, print every problem, start nothing
+    CheckConfig(Box<AgentArgs>),
+    Services(services::ServicesArgs),
+    Wait(wait::WaitArgs),
+    Resolve(resolve::ResolveArgs),
+    Explain(explain::ExplainArgs),
+    Nodes(nodes::NodesArgs),
+    Drain(drain::DrainArgs),
+    /// Offer again what a drain has withdrawn
+    Undrain(drain::DrainArgs),
+    Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Healthcheck(healthcheck::HealthcheckArgs),
+}
+
+/// Settings of the agent: each flag is also a `WHARF_*` variable and a key of the file.
+#[derive(Clone, Debug, Args)]
+#[command(next_line_help = false, after_help = "A flag wins over its variable, which wins over the file.")]
+pub struct AgentArgs {
+    /// File with settings, as TOML
+    #[arg(long, env = "WHARF_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Raw,
+}

@@ -1,0 +1,98 @@
+//! The TOML file, and how flags are laid over it.
+//!
+//! Each key is read by itself, so that one bad key does not hide the others. Keys may be written with `-` or `_`.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::Problem;
+use super::raw::{Raw, RawService};
+
+/// Knows which settings came from the file, to name the place of a problem.
+#[derive(Debug, Default)]
+pub(super) struct Origins {
+    file: String,
+    keys: HashSet<String>,
+}
+
+impl Origins {
+    /// How a person finds the setting: its flag, or its key in the file.
+    pub(super) fn place(&self, key: &str) -> String {
+        let top = key.split(['.', '[']).next().unwrap_or(key);
+        if self.keys.contains(top) { format!("{}: {key}", self.file) } else { format!("--{key}") }
+    }
+}
+
+/// Lays flags over the file's settings. What cannot be read is a problem and otherwise left out.
+pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut table = Table::new();
+    let mut origins = Origins::default();
+    if let Some((name, text)) = file {
+        name.clone_into(&mut origins.file);
+        match text.parse::<Table>() {
+            Ok(read) => table = dashed(read),
+            Err(error) => problems.push(Problem { at: name.to_owned(), what: one_line(&error.to_string()) }),
+        }
+    }
+    let services = services(&mut table, &origins.file, &mut problems);
+    table.retain(|key, value| readable::<Raw>(key, value, &format!("{}: {key}", origins.file), &mut problems));
+    origins.keys = table.keys().cloned().collect();
+    if !services.is_empty() {
+        origins.keys.insert("service".to_owned());
+    }
+    for (key, value) in Table::try_from(flags).unwrap_or_default() {
+        origins.keys.remove(&key);
+        table.insert(key, value);
+    }
+    let mut merged: Raw = table.try_into().unwrap_or_default();
+    merged.service = services;
+    (merged, origins, problems)
+}
+
+/// The keys whose values differ.
+pub(super) fn differing(one: &Raw, other: &Raw) -> Vec<String> {
+    let [one, other] = [one, other].map(|raw| Table::try_from(raw).unwrap_or_default());
+    let keys: BTreeSet<_> = one.keys().chain(other.keys()).cloned().collect();
+    keys.into_iter().filter(|key| one.get(key) != other.get(key)).collect()
+}
+
+fn services(table: &mut Table, file: &str, problems: &mut Vec<Problem>) -> Vec<RawService> {
+    let Some(value) = table.remove("service") else { return Vec::new() };
+    let Value::Array(tables) = value else {
+        problems.push(Problem { at: format!("{file}: service"), what: "write each one as a [[service]] table".into() });
+        return Vec::new();
+    };
+    let mut services = Vec::new();
+    for (position, value) in tables.into_iter().enumerate() {
+        let at = format!("{file}: service[{}]", position + 1);
+        let Value::Table(service) = value else {
+            problems.push(Problem { at, what: "write it as a [[service]] table".into() });
+            continue;
+        };
+        let mut service = dashed(service);
+        service.retain(|key, value| readable::<RawService>(key, value, &format!("{at}.{key}"), problems));
+        services.push(service.try_into().unwrap_or_default());
+    }
+    services
+}
+
+/// Whether one key with its value is a setting of `T`; says so when it is not.
+fn readable<T: DeserializeOwned>(key: &str, value: &Value, at: &str, problems: &mut Vec<Problem>) -> bool {
+    let alone = Table::from_iter([(key.to_owned(), value.clone())]);
+    let Err(error) = alone.try_into::<T>() else { return true };
+    let text = error.message();
+    let what = if text.contains("unknown field") { "no such setting".to_owned() } else { one_line(text) };
+    problems.push(Problem { at: at.to_owned(), what });
+    false
+}
+
+fn dashed(table: Table) -> Table {
+    table.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,354 @@
+//! Settings as people write them: flags, `WHARF_*` variables and the keys of a TOML file, all as text.
+//!
+//! One struct serves the three sources, so a setting cannot exist in one and be missing in another. Nothing is judged
+//! here but the shape; `validate` reads the text, and then tells every problem at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// Every setting of the agent, as written. `None` is not given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Raw {
+    /// Name of this host among the nodes [default: the hostname]
+    #[arg(long, env = "WHARF_NODE", value_name = "NAME", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub node: Option<String>,
+
+    /// Address that clients of this host's services connect to: an address, an interface, a CIDR or auto, one per
+    /// family [default: auto]
+    #[arg(
+        long,
+        env = "WHARF_ADVERTISE",
+        value_name = "ADDR|IFACE|CIDR|auto",
+        value_delimiter = ',',
+        help_heading = "Offer"
+    )]
+    #[serde(deserialize_with = "list")]
+    pub advertise: Option<Vec<String>>,
+
+    /// Docker engine to watch [default: $DOCKER_HOST, else unix:///var/run/docker.sock]
+    #[arg(long, env = "WHARF_DOCKER", value_name = "URI", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub docker: Option<String>,
+
+    /// Offer the containers' own addresses and exposed ports instead of published ones
+    #[arg(long, env = "WHARF_INTERNAL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub internal: Option<String>,
+
+    /// Offer only ports that have a SERVICE_NAME
+    #[arg(long, env = "WHARF_EXPLICIT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub explicit: Option<String>,
+
+    /// Tags that every instance of this host gets
+    #[arg(long, env = "WHARF_TAGS", value_name = "TAG", value_delimiter = ',', help_heading = "Offer")]
+    #[serde(deserialize_with = "list")]
+    pub tags: Option<Vec<String>>,
+
+    /// Network to take the address from, for containers on several
+    #[arg(long, env = "WHARF_NETWORK", value_name = "NAME", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub network: Option<String>,
+
+    /// Label of a container that holds the address to publish
+    #[arg(long, env = "WHARF_ADDRESS_LABEL", value_name = "LABEL", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub address_label: Option<String>,
+
+    /// Names that containers of this host may claim [default: *]
+    #[arg(long, env = "WHARF_ALLOW_NAME", value_name = "GLOB", value_delimiter = ',', help_heading = "Offer")]
+    #[serde(deserialize_with = "list")]
+    pub allow_name: Option<Vec<String>>,
+
+    /// Which instances are probed: auto (asked or guessed), asked (by label only) or off [default: auto]
+    #[arg(long, env = "WHARF_CHECKS", value_name = "auto|asked|off", help_heading = "Probes")]
+    #[serde(deserialize_with = "scalar")]
+    pub checks: Option<String>,
+
+    /// Directory with the password files that SERVICE_CHECK_PASSWORD_FILE may name
+    #[arg(long, env = "WHARF_CHECK_SECRETS", value_name = "DIR", help_heading = "Probes")]
+    #[serde(deserialize_with = "scalar")]
+    pub check_secrets: Option<String>,
+
+    /// Time from one probe's start to the next [default: 2s]
+    #[arg(long, env = "WHARF_PROBE_INTERVAL", value_name = "TIME", help_heading = "Probes")]
+    #[serde(deserialize_with = "scalar")]
+    pub probe_interval: Option<String>,
+
+    /// Time a probe may take [default: 500ms]
+    #[arg(long, env = "WHARF_PROBE_TIMEOUT", value_name = "TIME", help_heading = "Probes")]
+    #[serde(deserialize_with = "scalar")]
+    pub probe_timeout: Option<String>,
+
+    /// Failures in a row that take an instance down [default: 3]
+    #[arg(long, env = "WHARF_PROBE_FALL", value_name = "N", help_heading = "Probes")]
+    #[serde(deserialize_with = "scalar")]
+    pub probe_fall: Option<String>,
+
+    /// Successes in a row that bring it up again [default: 2]
+    #[arg(long, env = "WHARF_PROBE_RISE", value_name = "N", help_heading = "Probes")]
+    #[serde(deserialize_with = "scalar")]
+    pub probe_rise: Option<String>,
+
+    /// Where records are kept [default: etcd when endpoints are given, else embedded]
+    #[arg(long, env = "WHARF_STORE", value_name = "embedded|etcd", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub store: Option<String>,
+
+    /// etcd endpoints, such as http://10.0.0.1:2379
+    #[arg(long, env = "WHARF_ETCD_ENDPOINTS", value_name = "URL", value_delimiter = ',', help_heading = "Store")]
+    #[serde(deserialize_with = "list")]
+    pub etcd_endpoints: Option<Vec<String>>,
+
+    /// Authorities that may have signed etcd's certificate, as PEM
+    #[arg(long, env = "WHARF_ETCD_CA", value_name = "FILE", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_ca: Option<String>,
+
+    /// Client certificate for etcd, as PEM; read again when it changes
+    #[arg(long, env = "WHARF_ETCD_CERT", value_name = "FILE", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_cert: Option<String>,
+
+    /// Key of the client certificate, as PEM
+    #[arg(long, env = "WHARF_ETCD_KEY", value_name = "FILE", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_key: Option<String>,
+
+    /// User to be towards etcd
+    #[arg(long, env = "WHARF_ETCD_USER", value_name = "NAME", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_user: Option<String>,
+
+    /// File with that user's password
+    #[arg(long, env = "WHARF_ETCD_PASSWORD_FILE", value_name = "FILE", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_password_file: Option<String>,
+
+    /// Root of the tree of records [default: /services]
+    #[arg(long, env = "WHARF_PREFIX", value_name = "KEY", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub prefix: Option<String>,
+
+    /// How long this node's records outlive it [default: 30s]
+    #[arg(long, env = "WHARF_LEASE_TTL", value_name = "TIME", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub lease_ttl: Option<String>,
+
+    /// Directory for what must outlive a restart [default: $STATE_DIRECTORY, else /var/lib/wharf]
+    #[arg(long, env = "WHARF_STATE_DIR", value_name = "DIR", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub state_dir: Option<String>,
+
+    /// What becomes of the records when the agent is stopped [default: keep]
+    #[arg(long, env = "WHARF_ON_STOP", value_name = "keep|withdraw", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub on_stop: Option<String>,
+
+    /// DNS name of the prefix [default: services.internal]
+    #[arg(long, env = "WHARF_DOMAIN", value_name = "NAME", help_heading = "DNS")]
+    #[serde(deserialize_with = "scalar")]
+    pub domain: Option<String>,
+
+    /// Further zone and the prefix it shows; several prefixes of one zone are joined
+    #[arg(long, env = "WHARF_ZONE", value_name = "NAME=PREFIX", value_delimiter = ',', help_heading = "DNS")]
+    #[serde(deserialize_with = "list")]
+    pub zone: Option<Vec<String>>,
+
+    /// Addresses to answer DNS on, UDP and TCP [default: 127.0.0.1:5300]
+    #[arg(long, env = "WHARF_DNS", value_name = "ADDR", value_delimiter = ',', help_heading = "DNS")]
+    #[serde(deserialize_with = "list")]
+    pub dns: Option<Vec<String>>,
+
+    /// How long a client may keep an answer [default: 5s]
+    #[arg(long, env = "WHARF_DNS_TTL", value_name = "TIME", help_heading = "DNS")]
+    #[serde(deserialize_with = "scalar")]
+    pub dns_ttl: Option<String>,
+
+    /// How long a client may keep a "no such name" [default: 5s]
+    #[arg(long, env = "WHARF_NEGATIVE_TTL", value_name = "TIME", help_heading = "DNS")]
+    #[serde(deserialize_with = "scalar")]
+    pub negative_ttl: Option<String>,
+
+    /// Resolvers for names that are not ours; system is what this host uses
+    #[arg(long, env = "WHARF_FORWARD", value_name = "ADDR|system", value_delimiter = ',', help_heading = "DNS")]
+    #[serde(deserialize_with = "list")]
+    pub forward: Option<Vec<String>>,
+
+    /// Clients that may have names forwarded [default: loopback and private networks]
+    #[arg(long, env = "WHARF_FORWARD_ALLOW", value_name = "CIDR", value_delimiter = ',', help_heading = "DNS")]
+    #[serde(deserialize_with = "list")]
+    pub forward_allow: Option<Vec<String>>,
+
+    /// Clients that may ask at all [default: everyone who reaches the socket]
+    #[arg(long, env = "WHARF_ALLOW", value_name = "CIDR", value_delimiter = ',', help_heading = "DNS")]
+    #[serde(deserialize_with = "list")]
+    pub allow: Option<Vec<String>>,
+
+    /// UDP answers a second to one network outside --forward-allow; 0 is no limit [default: 100]
+    #[arg(long, env = "WHARF_RATE_LIMIT", value_name = "N", help_heading = "DNS")]
+    #[serde(deserialize_with = "scalar")]
+    pub rate_limit: Option<String>,
+
+    /// Address to serve HTTP on [default: 127.0.0.1:5380]
+    #[arg(long, env = "WHARF_HTTP", value_name = "ADDR", help_heading = "HTTP")]
+    #[serde(deserialize_with = "scalar")]
+    pub http: Option<String>,
+
+    /// Unix socket to serve HTTP on [default: $RUNTIME_DIRECTORY/http.sock when that is set]
+    #[arg(long, env = "WHARF_HTTP_SOCKET", value_name = "PATH", help_heading = "HTTP")]
+    #[serde(deserialize_with = "scalar")]
+    pub http_socket: Option<String>,
+
+    /// File with the token that drain asks for over TCP
+    #[arg(long, env = "WHARF_HTTP_TOKEN_FILE", value_name = "FILE", help_heading = "HTTP")]
+    #[serde(deserialize_with = "scalar")]
+    pub http_token_file: Option<String>,
+
+    /// Host names, besides addresses and localhost, under which HTTP may be asked
+    #[arg(long, env = "WHARF_HTTP_HOST", value_name = "NAME", value_delimiter = ',', help_heading = "HTTP")]
+    #[serde(deserialize_with = "list")]
+    pub http_host: Option<Vec<String>>,
+
+    /// What is logged, as in wharf=debug [default: info]
+    #[arg(long, env = "WHARF_LOG", value_name = "FILTER", help_heading = "Log")]
+    #[serde(deserialize_with = "scalar")]
+    pub log: Option<String>,
+
+    /// How it is written [default: text]
+    #[arg(long, env = "WHARF_LOG_FORMAT", value_name = "text|json", help_heading = "Log")]
+    #[serde(deserialize_with = "scalar")]
+    pub log_format: Option<String>,
+
+    /// `[[service]]`: what runs outside Docker.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service: Vec<RawService>,
+}
+
+/// One `[[service]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawService {
+    /// The service's name.
+    #[serde(deserialize_with = "scalar")]
+    pub name: Option<String>,
+    /// Its port.
+    #[serde(deserialize_with = "scalar")]
+    pub port: Option<String>,
+    /// Its address, when it is not the advertised one.
+    #[serde(deserialize_with = "scalar")]
+    pub address: Option<String>,
+    /// Its id, instead of `<node>:<name>:<port>`.
+    #[serde(deserialize_with = "scalar")]
+    pub id: Option<String>,
+    /// `tcp` or `udp`.
+    #[serde(deserialize_with = "scalar")]
+    pub proto: Option<String>,
+    /// Its tags.
+    #[serde(deserialize_with = "list")]
+    pub tags: Option<Vec<String>>,
+    /// `primary` or `replica`.
+    #[serde(deserialize_with = "scalar")]
+    pub role: Option<String>,
+    /// SRV weight.
+    #[serde(deserialize_with = "scalar")]
+    pub weight: Option<String>,
+    /// SRV priority.
+    #[serde(deserialize_with = "scalar")]
+    pub priority: Option<String>,
+    /// Seconds that an answer may be kept.
+    #[serde(deserialize_with = "scalar")]
+    pub ttl: Option<String>,
+    /// What SERVICE_CHECK would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check: Option<String>,
+    /// What SERVICE_CHECK_HTTP would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_http: Option<String>,
+    /// What SERVICE_CHECK_INTERVAL would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_interval: Option<String>,
+    /// What SERVICE_CHECK_TIMEOUT would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_timeout: Option<String>,
+    /// What SERVICE_CHECK_USER would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_user: Option<String>,
+    /// What SERVICE_CHECK_PASSWORD_FILE would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_password_file: Option<String>,
+    /// Further attributes, as of SERVICE_<KEY>.
+    pub attrs: BTreeMap<String, String>,
+}
+
+/// A string, number or truth value, as text.
+fn scalar<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    from.deserialize_any(Scalar).map(Some)
+}
+
+/// A list of such, or one string with commas.
+fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    from.deserialize_any(List).map(Some)
+}
+
+struct Scalar;
+
+impl Visitor<'_> for Scalar {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, a number or a truth value")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<String, E> {
+        Ok(truth.to_string())
+    }
+}
+
+struct List;
+
+impl<'de> Visitor<'de> for List {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of strings, or one string with commas")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Vec<String>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(part) = parts.next_element::<Text>()? {
+            all.push(part.0);
+        }
+        Ok(all)
+    }
+}
+
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Scalar).map(Self)
+    }
+}

@@ -1,0 +1,104 @@
+//! One `[[service]]` table: what runs outside Docker.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::parse::{self, Parsed};
+use super::raw::RawService;
+use crate::model::name::ServiceName;
+use crate::model::naming::StaticService;
+use crate::model::record::{Proto, Role};
+
+type Problems = Vec<(&'static str, String)>;
+
+/// The service of one table, and what is wrong with it by key; `None` only with at least one problem.
+pub(super) fn read(table: &RawService) -> (Option<StaticService>, Problems) {
+    let mut problems = Problems::new();
+    let service = fields(table, &mut problems);
+    (service.filter(|_| problems.is_empty()), problems)
+}
+
+fn fields(table: &RawService, problems: &mut Problems) -> Option<StaticService> {
+    let name = needed("name", table.name.as_deref(), name, problems);
+    let port = needed("port", table.port.as_deref(), port, problems);
+    let proto = given("proto", table.proto.as_deref(), proto, problems);
+    let role = given("role", table.role.as_deref(), role, problems);
+    let address = given("address", table.address.as_deref(), address, problems);
+    let weight = given("weight", table.weight.as_deref(), small, problems);
+    let priority = given("priority", table.priority.as_deref(), small, problems);
+    let ttl = given("ttl", table.ttl.as_deref(), ttl, problems);
+    Some(StaticService {
+        name: name?.into(),
+        port: port?,
+        address,
+        id: table.id.as_deref().map(Into::into),
+        proto: proto.unwrap_or_default(),
+        tags: table.tags.iter().flatten().map(|tag| tag.as_str().into()).collect(),
+        role,
+        weight,
+        priority,
+        ttl,
+        check: table.check.as_deref().map(Into::into),
+        attrs: attrs(table),
+    })
+}
+
+/// What `SERVICE_<KEY>` would say on a container.
+fn attrs(table: &RawService) -> BTreeMap<crate::model::record::Text, crate::model::record::Text> {
+    let given = [
+        ("check_http", &table.check_http),
+        ("check_interval", &table.check_interval),
+        ("check_timeout", &table.check_timeout),
+        ("check_user", &table.check_user),
+        ("check_password_file", &table.check_password_file),
+    ];
+    let checks = given.into_iter().filter_map(|(key, value)| Some((key.into(), value.as_deref()?.into())));
+    let own = table.attrs.iter().map(|(key, value)| (key.to_ascii_lowercase().into(), value.as_str().into()));
+    own.chain(checks).collect()
+}
+
+fn needed<T>(key: &'static str, text: Option<&str>, read: fn(&str) -> Parsed<T>, problems: &mut Problems) -> Option<T> {
+    if text.is_none() {
+        problems.push((key, "is needed".to_owned()));
+    }
+    given(key, text, read, problems)
+}
+
+fn given<T>(key: &'static str, text: Option<&str>, read: fn(&str) -> Parsed<T>, problems: &mut Problems) -> Option<T> {
+    read(text?).map_err(|what| problems.push((key, what))).ok()
+}
+
+fn name(text: &str) -> Parsed<String> {
+    let names = text.split(',').all(|name| ServiceName::slug(name).is_some());
+    if names { Ok(text.to_owned()) } else { Err(format!("{text:?} is no service name")) }
+}
+
+fn port(text: &str) -> Parsed<u16> {
+    let port = text.parse::<u16>().ok().filter(|port| *port > 0);
+    port.ok_or_else(|| format!("{text:?} is no port between 1 and 65535"))
+}
+
+fn small(text: &str) -> Parsed<u16> {
+    text.parse().map_err(|_| format!("{text:?} is no whole number between 0 and 65535"))
+}
+
+fn proto(text: &str) -> Parsed<Proto> {
+    match text {
+        "tcp" => Ok(Proto::Tcp),
+        "udp" => Ok(Proto::Udp),
+        _ => Err(format!("{text:?} is neither tcp nor udp")),
+    }
+}
+
+fn role(text: &str) -> Parsed<Role> {
+    Role::parse(text).ok_or_else(|| format!("{text:?} is neither primary nor replica"))
+}
+
+fn address(text: &str) -> Parsed<IpAddr> {
+    text.parse().map_err(|_| format!("{text:?} is no address"))
+}
+
+fn ttl(text: &str) -> Parsed<Duration> {
+    parse::duration(text, Duration::from_secs(1), Duration::from_secs(3600))
+}

@@ -1,0 +1,120 @@
+//! The whole way from flags, environment and file to settings, and every problem told at once.
+
+use std::time::Duration;
+
+use super::*;
+
+fn here() -> Surroundings {
+    Surroundings { hostname: "core-01".to_owned(), ..Surroundings::default() }
+}
+
+fn load(file: &str) -> Result<Config, Vec<String>> {
+    load_with(&Raw::default(), file, &here())
+}
+
+fn load_with(flags: &Raw, file: &str, surroundings: &Surroundings) -> Result<Config, Vec<String>> {
+    Config::load(flags, Some(("wharf.toml", file)), surroundings)
+        .map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn nothing_given_serves_one_host() {
+    let config = load("").expect("defaults are valid");
+    assert_eq!(config.node, "core-01");
+    assert_eq!(config.store.etcd, None);
+    assert_eq!(config.store.prefix.as_str(), "/services");
+    assert_eq!(config.store.lease_ttl, Duration::from_secs(30));
+    assert_eq!(config.offer.docker, "unix:///var/run/docker.sock");
+    assert_eq!(config.dns.listen, ["127.0.0.1:5300".parse().expect("an address")]);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let problems = load(
+        "lease_ttl = '3 parsecs'\nprefix = 'services'\nprobe-fall = 0\ncolour = 'blue'\nadvertise = ['10.0.0.1', 'not an interface']\n\
+         dns = '127.0.0.1'\ninternal = 'maybe'\n[[service]]\nname = 'db'\nprot = 'tcp'",
+    );
+    assert_eq!(
+        problems.expect_err("all of it is wrong"),
+        [
+            "wharf.toml: advertise: \"not an interface\" is no address, network, interface name or auto",
+            "wharf.toml: colour: no such setting",
+            "wharf.toml: dns: \"127.0.0.1\" is no address with a port, such as 127.0.0.1:5300 or [::1]:53",
+            "wharf.toml: internal: \"maybe\" is neither true nor false",
+            "wharf.toml: lease-ttl: \"3 parsecs\" is no time such as 30s or 500ms",
+            "wharf.toml: prefix: \"services\" is no key such as /services",
+            "wharf.toml: probe-fall: \"0\" is no whole number between 1 and 1000",
+            "wharf.toml: service[1].port: is needed",
+            "wharf.toml: service[1].prot: no such setting",
+        ]
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let flags = Raw { node: Some("flagged".to_owned()), lease_ttl: Some("5s".to_owned()), ..Raw::default() };
+    let config = load_with(&flags, "node = 'filed'\nlease-ttl = '9s'\nrate_limit = 7", &here()).expect("valid");
+    assert_eq!((config.node.as_str(), config.store.lease_ttl), ("flagged", Duration::from_secs(5)));
+    assert_eq!(config.dns.rate_limit, 7);
+}
+
+#[test]
+fn a_problem_of_a_flag_names_the_flag() {
+    let flags = Raw { prefix: Some("nope".to_owned()), ..Raw::default() };
+    let problems = load_with(&flags, "prefix = '/fine'", &here()).expect_err("the flag wins");
+    assert_eq!(problems, ["--prefix: \"nope\" is no key such as /services"]);
+}
+
+#[test]
+fn endpoints_choose_etcd_and_get_their_port() {
+    let config = load("etcd-endpoints = ['10.0.0.1', 'https://etcd.local:2380/', 'http://[::1]']").expect("valid");
+    let etcd = config.store.etcd.expect("etcd");
+    assert_eq!(etcd.endpoints, ["http://10.0.0.1:2379", "https://etcd.local:2380", "http://[::1]:2379"]);
+}
+
+#[test]
+fn localhost_is_no_node_of_a_cluster() {
+    let surroundings = Surroundings { hostname: "localhost".to_owned(), ..Surroundings::default() };
+    assert!(load_with(&Raw::default(), "", &surroundings).is_ok(), "alone it may be called so");
+    assert!(load_with(&Raw::default(), "etcd-endpoints = 'http://10.0.0.1:2379'", &surroundings).is_err());
+}
+
+#[test]
+fn a_container_must_be_told_who_and_where_it_is() {
+    let surroundings = Surroundings { contained: true, ..here() };
+    let problems = load_with(&Raw::default(), "", &surroundings).expect_err("two things are missing");
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(load_with(&Raw::default(), "node = 'a'\nadvertise = '10.0.0.9'", &surroundings).is_ok());
+}
+
+#[test]
+fn halves_of_a_pair_are_refused() {
+    for file in ["etcd-cert = 'a'", "etcd-key = 'a'", "etcd-user = 'a'", "etcd-password-file = 'a'"] {
+        let file = format!("etcd-endpoints = 'http://10.0.0.1:2379'\n{file}");
+        assert_eq!(load(&file).expect_err("half of a pair").len(), 1, "{file}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_one_problem() {
+    assert_eq!(load("= nonsense").expect_err("no TOML").len(), 1);
+    assert_eq!(load("service = 3").expect_err("no table").len(), 1);
+}
+
+#[test]
+fn what_was_written_differently_is_named_by_its_key() {
+    let old = load("node = 'a'\nlog = 'info'").expect("valid");
+    let new = load("log = 'debug'\nlease_ttl = '5s'\n[[service]]\nname = 'x'\nport = 1").expect("valid");
+    assert_eq!(old.changed_keys(&new), ["lease-ttl", "log", "node", "service"]);
+    assert!(old.changed_keys(&old.clone()).is_empty());
+}
+
+#[test]
+fn a_service_table_is_an_instance_of_this_host() {
+    let config =
+        load("[[service]]\nname = 'billing.prod'\nport = 8443\nrole = 'master'\ncheck = 'http'\ncheck-http = '/up'");
+    let service = &config.expect("valid").offer.services[0];
+    assert_eq!((&*service.name, service.port), ("billing.prod", 8443));
+    assert_eq!(service.role, Some(crate::model::record::Role::Primary));
+    assert_eq!(service.attrs.get("check_http").map(|path| &**path), Some("/up"));
+}

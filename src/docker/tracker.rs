@@ -1,0 +1,455 @@
+//! What must be looked at next, and which looks may still be believed: the order of things, without sockets or clock.
+//!
+//! A look that was asked for before a container ended says nothing of what came after, so its answer is dropped; one
+//! that was asked for after an event has seen that event. That alone keeps ghosts out and leaves nobody missing,
+//! however closely events follow each other. At most one look per container is under way, and at most
+//! [`MAX_LOOKS`] in all; of these only half may be second tries, so what hangs leaves room for what does not.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::container::{Container, Sighting};
+use crate::model::record::Text;
+
+use super::events::What;
+
+/// Looks under way at once.
+pub(super) const MAX_LOOKS: usize = 8;
+const MAX_RETRIES: usize = MAX_LOOKS / 2;
+/// How long a container may outlive its stop timeout before it is offered again.
+const GRACE: Duration = Duration::from_secs(5);
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// TERM, INT, QUIT and KILL ask every container to stop.
+const STOP_SIGNALS: [u32; 4] = [15, 2, 3, 9];
+
+/// What a look brought.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// The container as it is.
+    Facts(Arc<Container>),
+    /// There is no such container.
+    Missing,
+    /// The engine did not say, for this reason.
+    Failed(String),
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    /// A look is under way.
+    looking: bool,
+    /// It was asked for before the container ended.
+    outdated: bool,
+    /// Something happened since it was asked for.
+    again: bool,
+    /// Waits for its turn.
+    queued: bool,
+    /// Failed looks in a row, and when to try again.
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// Asked to stop: until when it may take.
+    stop_by: Option<Instant>,
+    stop_signal: Option<u32>,
+    stop_timeout: Option<Duration>,
+    started_at: Text,
+    /// The container whose network it shares: it must be known too, be it listed or not.
+    shares: Option<Text>,
+}
+
+impl Track {
+    /// When it is to be looked at again, be it to try again or to see whether it has survived.
+    fn due(&self) -> Option<Instant> {
+        if self.looking || self.queued { None } else { self.retry_at.or(self.stop_by) }
+    }
+}
+
+/// The order of sightings of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    tracks: BTreeMap<Text, Track>,
+    queue: VecDeque<Text>,
+    under_way: usize,
+    retries_under_way: usize,
+    /// Listed containers that have not been looked at yet; `None` when in step.
+    unseen: Option<BTreeSet<Text>>,
+    /// Containers with an event since the list was asked for.
+    since_list: BTreeSet<Text>,
+    listing: bool,
+    /// Sightings to be told, in order.
+    pub(super) told: VecDeque<Sighting>,
+}
+
+impl Tracker {
+    /// The connection is gone: no look under way will ever answer.
+    pub(super) fn disconnected(&mut self) {
+        self.under_way = 0;
+        self.retries_under_way = 0;
+        self.listing = false;
+        self.unseen = None;
+        self.queue.clear();
+        for track in self.tracks.values_mut() {
+            (track.looking, track.outdated, track.again, track.queued) = (false, false, false, false);
+            (track.failures, track.retry_at) = (0, None);
+        }
+    }
+
+    /// A list has been asked for.
+    pub(super) fn list_asked(&mut self) {
+        self.listing = true;
+        self.since_list.clear();
+    }
+
+    /// The list is here. With `look_at_all` every container is looked at, else only the unknown ones.
+    pub(super) fn listed(&mut self, ids: BTreeSet<Text>, look_at_all: bool) {
+        self.listing = false;
+        let lately = std::mem::take(&mut self.since_list);
+        let shared: Vec<&Text> = self.tracks.values().filter_map(|track| track.shares.as_ref()).collect();
+        let known = lately.iter().chain(shared).filter(|id| self.tracks.contains_key(*id));
+        let running: BTreeSet<Text> = ids.iter().chain(known).cloned().collect();
+        self.tracks.retain(|id, track| running.contains(id) || track.looking);
+        for (id, track) in &mut self.tracks {
+            track.outdated |= track.looking && !running.contains(id);
+        }
+        let listed = if look_at_all { running.clone() } else { ids };
+        let new: Vec<Text> = listed.into_iter().filter(|id| look_at_all || !self.tracks.contains_key(id)).collect();
+        self.told.push_back(Sighting::Listed(running));
+        if look_at_all {
+            self.unseen = Some(new.iter().cloned().collect());
+        }
+        for id in new {
+            self.want(&id);
+        }
+        self.check_in_step();
+    }
+
+    /// Something happened to a container.
+    pub(super) fn event(&mut self, id: &Text, what: What, now: Instant) {
+        if self.listing {
+            self.since_list.insert(id.clone());
+        }
+        match what {
+            What::Changed => self.want(id),
+            What::Ended => self.ended(id),
+            What::Signalled(signal) => self.signalled(id, signal, now),
+        }
+    }
+
+    /// The next container to look at, if a look may be made now.
+    pub(super) fn next_look(&mut self) -> Option<Text> {
+        if self.under_way >= MAX_LOOKS {
+            return None;
+        }
+        for _ in 0..self.queue.len() {
+            let id = self.queue.pop_front()?;
+            let Some(track) = self.tracks.get_mut(&id).filter(|track| track.queued) else { continue };
+            if track.failures > 0 && self.retries_under_way >= MAX_RETRIES {
+                self.queue.push_back(id);
+                continue;
+            }
+            (track.queued, track.looking, track.again, track.outdated) = (false, true, false, false);
+            self.under_way += 1;
+            self.retries_under_way += usize::from(track.failures > 0);
+            return Some(id);
+        }
+        None
+    }
+
+    /// A look has ended.
+    pub(super) fn looked(&mut self, id: &Text, look: Look, now: Instant) {
+        self.under_way = self.under_way.saturating_sub(1);
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        if track.failures > 0 {
+            self.retries_under_way = self.retries_under_way.saturating_sub(1);
+        }
+        track.looking = false;
+        let again = std::mem::take(&mut track.again);
+        if std::mem::take(&mut track.outdated) {
+            match again {
+                true => self.want(id),
+                false => _ = self.tracks.remove(id),
+            }
+        } else {
+            self.believe(id, look, again, now);
+        }
+        self.done(id);
+    }
+
+    fn believe(&mut self, id: &Text, look: Look, again: bool, now: Instant) {
+        match look {
+            Look::Facts(facts) if facts.runs() => self.seen(id, facts, now),
+            Look::Facts(_) | Look::Missing => {
+                self.told.push_back(Sighting::Gone(id.clone()));
+                if !again {
+                    self.tracks.remove(id);
+                }
+            }
+            Look::Failed(why) => self.failed(id, why, now),
+        }
+        if again {
+            self.want(id);
+        }
+    }
+
+    fn seen(&mut self, id: &Text, facts: Arc<Container>, now: Instant) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        (track.failures, track.retry_at) = (0, None);
+        if track.started_at != facts.started_at {
+            let another_life = !track.started_at.is_empty();
+            track.started_at = facts.started_at.clone();
+            track.stop_by = track.stop_by.filter(|_| !another_life);
+        }
+        (track.stop_signal, track.stop_timeout) = (facts.stop_signal, facts.stop_timeout);
+        track.shares = facts.network_mode.strip_prefix("container:").filter(|id| is_id(id)).map(Text::from);
+        let shares = track.shares.clone();
+        let asked_to_stop = track.stop_by;
+        track.stop_by = asked_to_stop.filter(|by| *by > now);
+        let stays = track.stop_by.is_some();
+        self.told.push_back(Sighting::Seen(facts));
+        match asked_to_stop {
+            None => {}
+            Some(_) if stays => self.told.push_back(Sighting::Stopping(id.clone())),
+            Some(_) => self.told.push_back(Sighting::Survived(id.clone())),
+        }
+        if let Some(shared) = shares.filter(|shared| !self.tracks.contains_key(shared)) {
+            self.want(&shared);
+        }
+    }
+
+    fn failed(&mut self, id: &Text, why: String, now: Instant) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        let wait = FIRST_RETRY.saturating_mul(1 << track.failures.min(10)).min(LAST_RETRY);
+        track.failures += 1;
+        track.retry_at = Some(now + wait);
+        self.told.push_back(Sighting::Unseen(id.clone(), why));
+    }
+
+    /// When the next timer ends.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.tracks.values().filter_map(Track::due).min()
+    }
+
+    /// Looks again at what has been waited for.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let over = |track: &Track| track.due().is_some_and(|at| at <= now);
+        let due: Vec<Text> = self.tracks.iter().filter(|(_, track)| over(track)).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.want(&id);
+        }
+    }
+
+    fn want(&mut self, id: &Text) {
+        let track = self.tracks.entry(id.clone()).or_default();
+        track.retry_at = None;
+        if track.looking {
+            track.again = true;
+        } else if !track.queued {
+            track.queued = true;
+            self.queue.push_back(id.clone());
+        }
+    }
+
+    fn ended(&mut self, id: &Text) {
+        self.told.push_back(Sighting::Gone(id.clone()));
+        match self.tracks.get_mut(id) {
+            Some(track) if track.looking => {
+                (track.outdated, track.again, track.queued, track.stop_by) = (true, false, false, None);
+            }
+            Some(_) => _ = self.tracks.remove(id),
+            None => {}
+        }
+        self.done(id);
+    }
+
+    fn signalled(&mut self, id: &Text, signal: u32, now: Instant) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        if !STOP_SIGNALS.contains(&signal) && track.stop_signal != Some(signal) {
+            return;
+        }
+        track.stop_by = Some(now + track.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT) + GRACE);
+        self.told.push_back(Sighting::Stopping(id.clone()));
+    }
+
+    /// A listed container has been looked at, or has ended.
+    fn done(&mut self, id: &Text) {
+        if let Some(unseen) = &mut self.unseen {
+            unseen.remove(id);
+        }
+        self.check_in_step();
+    }
+
+    fn check_in_step(&mut self) {
+        if !self.listing && self.unseen.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.unseen = None;
+            self.told.push_back(Sighting::InStep);
+        }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::RunState;
+
+    const WAIT: Duration = Duration::from_secs(3600);
+
+    fn facts(id: &str, life: &str) -> Look {
+        let facts =
+            Container { id: id.into(), started_at: life.into(), state: RunState::Running, ..Container::default() };
+        Look::Facts(Arc::new(facts))
+    }
+
+    fn told(tracker: &mut Tracker) -> Vec<String> {
+        let word = |sighting: Sighting| match sighting {
+            Sighting::Seen(facts) => format!("seen {}", facts.id),
+            Sighting::Gone(id) => format!("gone {id}"),
+            Sighting::Stopping(id) => format!("stopping {id}"),
+            Sighting::Survived(id) => format!("survived {id}"),
+            Sighting::Unseen(id, _) => format!("unseen {id}"),
+            Sighting::Listed(ids) => format!("listed {}", ids.into_iter().collect::<Vec<_>>().join(" ")),
+            Sighting::InStep => "in step".to_owned(),
+            Sighting::Engine(_) => "engine".to_owned(),
+        };
+        tracker.told.drain(..).map(word).collect()
+    }
+
+    fn ids(ids: &[&str]) -> BTreeSet<Text> {
+        ids.iter().map(|id| Text::from(*id)).collect()
+    }
+
+    /// A tracker in step, with these containers seen.
+    fn in_step(known: &[&str]) -> Tracker {
+        let mut tracker = Tracker::default();
+        tracker.list_asked();
+        tracker.listed(ids(known), true);
+        while let Some(id) = tracker.next_look() {
+            tracker.looked(&id, facts(&id, "1"), Instant::now());
+        }
+        assert_eq!(told(&mut tracker).last().map(String::as_str), Some("in step"));
+        tracker
+    }
+
+    #[test]
+    fn a_look_asked_for_before_the_end_is_not_believed() {
+        let (mut tracker, now) = (in_step(&[]), Instant::now());
+        let a = Text::from("a");
+        tracker.event(&a, What::Changed, now);
+        assert_eq!(tracker.next_look(), Some(a.clone()));
+        tracker.event(&a, What::Ended, now);
+        tracker.looked(&a, facts("a", "1"), now);
+        assert_eq!(told(&mut tracker), ["gone a"]);
+        assert_eq!(tracker.next_look(), None);
+    }
+
+    #[test]
+    fn a_start_after_the_end_is_looked_at() {
+        let (mut tracker, now) = (in_step(&["a"]), Instant::now());
+        let a = Text::from("a");
+        tracker.event(&a, What::Changed, now);
+        let _under_way = tracker.next_look();
+        tracker.event(&a, What::Ended, now);
+        tracker.event(&a, What::Changed, now);
+        assert_eq!(tracker.next_look(), None, "one look per container at once");
+        tracker.looked(&a, facts("a", "1"), now);
+        assert_eq!(tracker.next_look(), Some(a.clone()));
+        tracker.looked(&a, facts("a", "2"), now);
+        assert_eq!(told(&mut tracker), ["gone a", "seen a"]);
+    }
+
+    #[test]
+    fn what_happens_while_the_list_is_on_its_way_is_not_undone() {
+        let (mut tracker, now) = (in_step(&["a", "b"]), Instant::now());
+        tracker.list_asked();
+        tracker.event(&"new".into(), What::Changed, now);
+        tracker.event(&"a".into(), What::Ended, now);
+        tracker.listed(ids(&["b"]), false);
+        assert_eq!(told(&mut tracker), ["gone a", "listed b new"]);
+    }
+
+    #[test]
+    fn hanging_retries_leave_room_for_new_ones() {
+        let (mut tracker, now) = (in_step(&[]), Instant::now());
+        let names: Vec<Text> = (0..20).map(|number| Text::from(format!("hangs-{number}"))).collect();
+        for name in &names {
+            tracker.event(name, What::Changed, now);
+        }
+        let mut left: Vec<Text> = Vec::new();
+        while left.len() < names.len() {
+            let under_way: Vec<Text> = std::iter::from_fn(|| tracker.next_look()).collect();
+            assert!(under_way.len() <= MAX_LOOKS);
+            under_way.iter().for_each(|id| tracker.looked(id, Look::Failed("hangs".to_owned()), now));
+            left.extend(under_way);
+        }
+        tracker.tick(now + WAIT);
+        let retries = std::iter::from_fn(|| tracker.next_look()).count();
+        assert_eq!(retries, MAX_RETRIES);
+        tracker.event(&"fresh".into(), What::Changed, now);
+        assert_eq!(tracker.next_look(), Some("fresh".into()));
+    }
+
+    #[test]
+    fn a_stop_signal_withdraws_and_a_survivor_comes_back() {
+        let (mut tracker, now) = (in_step(&["a"]), Instant::now());
+        let a = Text::from("a");
+        for other in [1, 10, 28] {
+            tracker.event(&a, What::Signalled(other), now);
+        }
+        assert_eq!(told(&mut tracker), Vec::<String>::new(), "other signals change nothing");
+        tracker.event(&a, What::Signalled(15), now);
+        assert_eq!(told(&mut tracker), ["stopping a"]);
+        assert_eq!(tracker.next_timer(), Some(now + DEFAULT_STOP_TIMEOUT + GRACE));
+        tracker.event(&a, What::Changed, now);
+        let _look = tracker.next_look();
+        tracker.looked(&a, facts("a", "1"), now);
+        assert_eq!(told(&mut tracker), ["seen a", "stopping a"], "a look in between changes nothing");
+        let later = now + DEFAULT_STOP_TIMEOUT + GRACE;
+        tracker.tick(later);
+        let _look = tracker.next_look();
+        tracker.looked(&a, facts("a", "1"), later);
+        assert_eq!(told(&mut tracker), ["seen a", "survived a"]);
+        assert_eq!(tracker.next_timer(), None);
+    }
+
+    #[test]
+    fn a_failing_look_waits_longer_each_time() {
+        let (mut tracker, mut now) = (in_step(&[]), Instant::now());
+        let a = Text::from("a");
+        tracker.event(&a, What::Changed, now);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            assert_eq!(tracker.next_look(), Some(a.clone()));
+            tracker.looked(&a, Look::Failed("no".to_owned()), now);
+            let at = tracker.next_timer().expect("a retry");
+            waits.push(at - now);
+            now = at;
+            tracker.tick(now);
+        }
+        assert!(waits.is_sorted() && waits[0] == FIRST_RETRY && waits[9] == LAST_RETRY, "{waits:?}");
+    }
+
+    #[test]
+    fn the_container_whose_network_is_shared_is_looked_at_too() {
+        let (mut tracker, now) = (in_step(&[]), Instant::now());
+        let (a, pod) = (Text::from("a"), Text::from("0".repeat(64)));
+        tracker.event(&a, What::Changed, now);
+        let _look = tracker.next_look();
+        let sharing = Container {
+            id: a.clone(),
+            state: RunState::Running,
+            network_mode: format!("container:{pod}").into(),
+            ..Container::default()
+        };
+        tracker.looked(&a, Look::Facts(Arc::new(sharing)), now);
+        assert_eq!(tracker.next_look(), Some(pod.clone()));
+        tracker.looked(&pod, facts(&pod, "1"), now);
+        told(&mut tracker);
+        tracker.list_asked();
+        tracker.listed(ids(&["a"]), false);
+        assert_eq!(told(&mut tracker), [format!("listed {pod} a")], "it stays though it is not listed");
+    }
+}

@@ -1,0 +1,193 @@
+//! Answers by DNS: sockets, and who answers what comes in on them.
+//!
+//! [`packet`] says what is answered; threads ([`udp`]) and tasks ([`tcp`]) bring it there and back; [`ready`] spares the
+//! common question the way. No question waits for the store, Docker or a lock: answers come from the latest snapshot of
+//! the catalog.
+
+mod forward;
+mod limit;
+mod metrics;
+mod packet;
+mod ready;
+mod serving;
+mod socket;
+mod tcp;
+mod udp;
+mod wire;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::forward::Forwarder;
+pub use self::forward::Upstream;
+use self::limit::RateLimit;
+use self::metrics::Metrics;
+use self::packet::Rules;
+use self::serving::{Job, Serving};
+use self::socket::Sockets;
+pub use self::socket::{AddressError, BindError};
+use self::tcp::{Places, Streams};
+use self::udp::Thread;
+use super::view::{CatalogView, Progress};
+use crate::model::zone::Zones;
+
+/// Threads that answer datagrams of one address.
+const THREADS: usize = 4;
+/// Questions stay in the sockets for so long at most, until there is something to answer from.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Questions on their way to the forwarder.
+const UNDER_WAY: usize = 1_024;
+
+/// What the server is told at start.
+#[derive(Debug)]
+pub struct Settings {
+    /// Addresses to bind, unless sockets were passed.
+    pub listen: Vec<SocketAddr>,
+    /// Sockets passed by systemd: only these are read, if there are any.
+    pub passed: Vec<OwnedFd>,
+    /// Zones to answer for.
+    pub zones: Zones,
+    /// Time an answer may be kept.
+    pub ttl: Duration,
+    /// Time a negative answer may be kept.
+    pub negative_ttl: Duration,
+    /// Where foreign names are looked up; empty: they are refused.
+    pub forward: Vec<Upstream>,
+    /// For whom they are.
+    pub forward_allow: Vec<IpNet>,
+    /// Who may ask at all; empty is everyone.
+    pub allow: Vec<IpNet>,
+    /// UDP answers a second to one network outside `forward_allow`; 0 is no limit.
+    pub rate_limit: u32,
+}
+
+/// Why the server ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The sign to stop could not be made, or a thread not started.
+    #[error("cannot start a thread that answers")]
+    Start(#[source] io::Error),
+    /// A socket cannot be read any more.
+    #[error("reading a socket failed")]
+    Socket(#[source] io::Error),
+    /// A thread or task is gone.
+    #[error("a part of the server ended: {0}")]
+    Ended(String),
+}
+
+/// The server, bound and not yet answering.
+#[derive(Debug)]
+pub struct DnsServer {
+    serving: Arc<Serving>,
+    sockets: Sockets,
+    limit: Arc<RateLimit>,
+    forwarder: Forwarder,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl DnsServer {
+    /// Binds every address, or takes what was passed; all problems at once.
+    pub fn bind(settings: Settings, view: CatalogView, registry: &mut Registry) -> Result<Self, BindError> {
+        let sockets = if settings.passed.is_empty() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            Sockets::bind(&settings.listen, cores.min(THREADS))?
+        } else {
+            Sockets::take(settings.passed)?
+        };
+        let names = settings.zones.iter().map(|zone| format!("{}.", zone.name())).collect();
+        let metrics = Metrics::register(names, registry);
+        let own = sockets.addresses();
+        let rules = Rules {
+            zones: settings.zones,
+            dns_ttl: seconds(settings.ttl),
+            negative_ttl: seconds(settings.negative_ttl),
+            forward: !settings.forward.is_empty(),
+            forward_allow: settings.forward_allow,
+            allow: settings.allow,
+        };
+        let (forwarder, jobs) = mpsc::channel(UNDER_WAY);
+        let serving = Arc::new(Serving { rules, metrics, view, forwarder });
+        let forwarder = Forwarder::new(serving.clone(), settings.forward, own);
+        Ok(Self { serving, sockets, limit: Arc::new(RateLimit::new(settings.rate_limit)), forwarder, jobs })
+    }
+
+    /// The addresses that are answered on, each once.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.addresses()
+    }
+
+    /// Answers until told to stop. What waits in the sockets then is left there, for who may read them next.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), DnsError> {
+        let mut changed = self.serving.view.changed();
+        let answers = changed.wait_for(|change| change.progress > Progress::Nothing);
+        tokio::select! {
+            _ = tokio::time::timeout(PATIENCE, answers) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let (reader, bell) = io::pipe().map_err(DnsError::Start)?;
+        let mut threads = start_threads(&self.serving, self.sockets.udp, &self.limit, Arc::new(reader.into()))?;
+        let mut tasks = JoinSet::new();
+        let places = Arc::new(Places::default());
+        for listener in self.sockets.tcp {
+            let streams = Streams::new(self.serving.clone(), listener, places.clone()).map_err(DnsError::Socket)?;
+            tasks.spawn(streams.run(stop.clone()));
+        }
+        tasks.spawn(self.forwarder.run(self.jobs, stop.clone()));
+        let ended = tokio::select! {
+            // Parts that end because they were told to are no reason to complain.
+            biased;
+            () = stop.cancelled() => Ok(()),
+            ended = first(&mut threads) => ended,
+            Some(ended) = tasks.join_next() => Err(DnsError::Ended(ended.err().map_or_else(String::new, |e| e.to_string()))),
+        };
+        drop(bell);
+        while threads.join_next().await.is_some() {}
+        while tasks.join_next().await.is_some() {}
+        ended
+    }
+}
+
+type Threads = JoinSet<Result<io::Result<()>, tokio::task::JoinError>>;
+
+fn start_threads(
+    serving: &Arc<Serving>,
+    sockets: Vec<socket::Udp>,
+    limit: &Arc<RateLimit>,
+    stop: Arc<OwnedFd>,
+) -> Result<Threads, DnsError> {
+    let mut threads = JoinSet::new();
+    for (number, socket) in sockets.into_iter().enumerate() {
+        let thread = Thread {
+            serving: serving.clone(),
+            socket: Arc::new(socket),
+            limit: limit.clone(),
+            stop: stop.clone(),
+            seed: (number as u64) << 32,
+        };
+        let handle: JoinHandle<io::Result<()>> = tokio::task::spawn_blocking(move || thread.run());
+        threads.spawn(handle);
+    }
+    Ok(threads)
+}
+
+async fn first(threads: &mut Threads) -> Result<(), DnsError> {
+    match threads.join_next().await {
+        Some(Ok(Ok(Ok(())))) => Err(DnsError::Ended("a thread returned".to_owned())),
+        Some(Ok(Ok(Err(error)))) => Err(DnsError::Socket(error)),
+        Some(Ok(Err(error)) | Err(error)) => Err(DnsError::Ended(error.to_string())),
+        None => std::future::pending().await,
+    }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}

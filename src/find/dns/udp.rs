@@ -1,0 +1,132 @@
+//! Questions that come as datagrams: one thread for each socket, which answers what it reads before it reads on.
+//!
+//! A thread of its own, because an answer from memory takes less time than a task's way through a runtime. It waits for
+//! its socket or the sign to stop, and for nothing else. What must be asked elsewhere goes to the forwarder, if there
+//! is room; the client asks again if not.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::limit::{RateLimit, Share};
+use super::metrics::{Dropped, TRUNCATED};
+use super::packet::{self, Now, Transport, Verdict};
+use super::ready::Ready;
+use super::serving::{Asked, Serving};
+use super::socket::{Peer, Udp};
+
+/// The largest question that is read whole.
+const LARGEST: usize = 4_096;
+/// Questions answered before the sign to stop is looked for.
+const BURST: usize = 64;
+
+/// Answers datagrams of one socket.
+pub(super) struct Thread {
+    pub(super) serving: Arc<Serving>,
+    pub(super) socket: Arc<Udp>,
+    pub(super) limit: Arc<RateLimit>,
+    /// Readable when it is time to stop.
+    pub(super) stop: Arc<OwnedFd>,
+    /// Sets the order of answers apart from other threads'.
+    pub(super) seed: u64,
+}
+
+impl Thread {
+    /// Answers until told to stop. What waits in the socket then is left there.
+    pub(super) fn run(self) -> io::Result<()> {
+        let mut question = vec![0; LARGEST];
+        let mut reply = Vec::with_capacity(LARGEST);
+        let mut ready = Ready::new(&self.serving);
+        let mut seed = self.seed;
+        loop {
+            let mut waits = [
+                PollFd::from_borrowed_fd(self.socket.socket.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut waits, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !waits[1].revents().is_empty() {
+                return Ok(());
+            }
+            for _ in 0..BURST {
+                match self.socket.receive(&mut question) {
+                    Ok((length, peer)) => {
+                        seed = seed.wrapping_add(1);
+                        self.handle(&question[..length], peer, seed, &mut ready, &mut reply);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // An answer that could not be delivered comes back as an error of the next read.
+                    Err(error) => {
+                        tracing::debug!(%error, "datagram not read");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle(&self, question: &[u8], peer: Peer, seed: u64, ready: &mut Ready, reply: &mut Vec<u8>) {
+        let begun = Instant::now();
+        let serving = &*self.serving;
+        let client = peer.from.ip();
+        if peer.from.port() == 0 {
+            return serving.metrics.dropped(Dropped::Short);
+        }
+        if !serving.rules.is_trusted(client) && !self.share(question, peer, begun, reply) {
+            return;
+        }
+        let seed = match ready.answer(question, serving, client, seed, reply) {
+            Ok(place) => {
+                let _ = self.socket.send(reply, peer);
+                serving.metrics.ready_made.fetch_add(1, Ordering::Relaxed);
+                return serving.metrics.answered(place, begun.elapsed());
+            }
+            Err(seed) => seed,
+        };
+        let catalog = ready.catalog();
+        let now = Now { catalog: &catalog, progress: serving.view.progress(), now: serving.view.now(), seed };
+        match serving.rules.answer(&serving.metrics, question, client, Transport::Udp, now, reply) {
+            Verdict::Reply(said) => {
+                let _ = self.socket.send(reply, peer);
+                serving.metrics.answered(said.place, begun.elapsed());
+                serving.view.serving(&said.leases);
+                if let Some(rests) = said.rests {
+                    ready.remember(reply, rests, said.place);
+                }
+            }
+            Verdict::Pending(pending) => {
+                let asked = Asked::Datagram { socket: self.socket.clone(), peer, begun };
+                if let Err(pending) = serving.forward(client, *pending, asked) {
+                    pending.give_up(reply);
+                    let _ = self.socket.send(reply, peer);
+                    serving.metrics.dropped(Dropped::Overload);
+                }
+            }
+            Verdict::Drop(why) => serving.metrics.dropped(why),
+        }
+    }
+
+    /// Whether the client's network has answers left; if not, it has got what it gets.
+    fn share(&self, question: &[u8], peer: Peer, begun: Instant, reply: &mut Vec<u8>) -> bool {
+        let second = self.serving.view.now().as_secs();
+        match self.limit.count(peer.from.ip(), second) {
+            Share::Answer => return true,
+            Share::Truncated
+                if question.len() >= 12 && question[2] & 0x80 == 0 && packet::truncated(question, reply) =>
+            {
+                let _ = self.socket.send(reply, peer);
+                let metrics = &self.serving.metrics;
+                let place = metrics.place(metrics.foreign(), None, TRUNCATED);
+                metrics.answered(place, begun.elapsed());
+            }
+            Share::Truncated | Share::Nothing => self.serving.metrics.dropped(Dropped::Rate),
+        }
+        false
+    }
+}

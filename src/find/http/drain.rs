@@ -1,0 +1,58 @@
+//! `POST /v1/drain` and `DELETE /v1/drain`: the one thing that HTTP changes.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::Response;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::info;
+
+use super::error::Problem;
+use super::guard::{self, Peer};
+use super::json;
+use super::router::Context;
+use crate::model::api;
+
+const CONFIRM: Duration = Duration::from_secs(5);
+
+/// Asks for this host to be drained, or to offer again.
+#[derive(Debug)]
+pub struct DrainRequest {
+    /// Drain, or end it.
+    pub drain: bool,
+    /// Told once it is remembered and under way, or why it cannot be.
+    pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+pub(super) async fn drain(
+    State(context): State<Context>,
+    Extension(peer): Extension<Peer>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    guard::check_drain(peer, &headers, &uri, context.settings.token.as_ref())?;
+    let drain = method == Method::POST;
+    info!(drain, ?peer, "drain was asked for");
+    ask(&context.sources.drain, drain).await?;
+    Ok(json::reply(StatusCode::OK, &api::Drain { drained: drain }))
+}
+
+async fn ask(to: &mpsc::Sender<DrainRequest>, drain: bool) -> Result<(), Problem> {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        to.send(DrainRequest { drain, reply }).await.ok()?;
+        answer.await.ok()
+    };
+    match timeout(CONFIRM, asked).await {
+        Ok(Some(Ok(()))) => Ok(()),
+        Ok(Some(Err(why))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why, "see the agent's log")),
+        Ok(None) => Err(Problem::not_yet("the agent is stopping", "ask again once it runs")),
+        Err(_) => {
+            Err(Problem::not_yet("the drain was not confirmed within 5 s", "see GET /v1/local for what became of it"))
+        }
+    }
+}

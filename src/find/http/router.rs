@@ -1,0 +1,140 @@
+//! Which request goes where, and what every answer has in common: the Host check, the bounds, the headers, the counts.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::error::Problem;
+use super::guard::{self, Peer};
+use super::hub::Followed;
+use super::metrics::Request as Counted;
+use super::{Settings, Sources, discovery, drain, events, health, local, page, services};
+
+/// Time that making an answer may take; following a watch is another matter.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The largest body of a request; none is needed.
+const MAX_BODY: usize = 16 * 1024;
+
+/// Clients that may follow /v1/watch at a time.
+const MAX_WATCHERS: usize = 64;
+
+/// What every handler sees.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    pub(super) settings: Arc<Settings>,
+    pub(super) sources: Sources,
+    pub(super) followed: Followed,
+    pub(super) watchers: Arc<Semaphore>,
+    pub(super) policy: HeaderValue,
+    pub(super) stop: CancellationToken,
+}
+
+pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, stop: CancellationToken) -> Router {
+    let context = Context {
+        settings: Arc::new(settings),
+        sources,
+        followed,
+        watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+        policy: page::policy_header(),
+        stop,
+    };
+    Router::new()
+        .route("/", get(page::page))
+        .route("/openapi.json", get(page::openapi))
+        .route("/sd/prometheus", get(discovery::prometheus))
+        .route("/v1/watch", get(events::watch))
+        .route("/v1/nodes", get(local::nodes))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/services", get(services::all))
+        .route("/v1/services/{name}", get(services::one))
+        .route("/v1/local", get(local::local))
+        .route("/v1/drain", post(drain::drain).delete(drain::drain))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(context.clone(), around))
+        .with_state(context)
+}
+
+/// Checks, bounds, counts and dresses one request.
+async fn around(
+    State(context): State<Context>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let endpoint = endpoint(request.uri().path());
+    let checked = guard::check_host(peer, request.headers(), request.uri(), &context.settings.hosts);
+    let mut response = match checked {
+        Ok(()) => answer(&context, request, next).await,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+    let code = response.status().as_u16();
+    context.sources.metrics.requests.get_or_create(&Counted { endpoint, code }).inc();
+    response
+}
+
+async fn answer(context: &Context, request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match tokio::time::timeout(ANSWER, answered).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => {
+            context.sources.metrics.panics.inc();
+            error!(?method, ?uri, "a request's handling panicked");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request could not be handled", "see the agent's log")
+                .into_response()
+        }
+        Err(_) => Problem::not_yet("no answer within 10 s", "ask again").into_response(),
+    }
+}
+
+/// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
+fn endpoint(path: &str) -> &'static str {
+    const KNOWN: [&str; 11] = [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/sd/prometheus",
+        "/v1/services",
+        "/v1/local",
+        "/v1/nodes",
+        "/v1/watch",
+        "/v1/drain",
+    ];
+    if path.starts_with("/v1/services/") {
+        return "/v1/services/{name}";
+    }
+    KNOWN.into_iter().find(|known| *known == path).unwrap_or("other")
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is nothing at {}", uri.path()), "GET /openapi.json lists what there is")
+}
+
+async fn wrong_method(uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} does not take this method", uri.path()),
+        "everything is read by GET; POST and DELETE are for /v1/drain",
+    )
+}

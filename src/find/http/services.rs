@@ -1,0 +1,93 @@
+//! `/v1/services` and `/v1/services/NAME`: the catalog as JSON.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use futures_util::stream;
+
+use super::error::Problem;
+use super::listing::Listing;
+use super::router::Context;
+use super::{json, shape};
+use crate::model::api;
+use crate::model::catalog::Catalog;
+use crate::model::record::Role;
+
+pub(super) async fn all(State(context): State<Context>) -> Response {
+    let catalog = context.sources.catalog.load();
+    let stale = shape::is_stale(&context.sources.catalog, &catalog);
+    let listing = Listing::of_all("", &catalog, stale, &context.sources.zones, "\n");
+    json::raw(StatusCode::OK, Body::from_stream(stream::iter(listing.map(Ok::<_, Infallible>))))
+}
+
+pub(super) async fn one(
+    State(context): State<Context>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let wanted = Wanted::parse(query.as_deref().unwrap_or_default())?;
+    let catalog = context.sources.catalog.load();
+    let Some(found) = catalog.service(&context.sources.zones, &name) else {
+        return Err(unknown(&context, &catalog, &name));
+    };
+    let mut service = shape::service(&found);
+    service.endpoints.retain(|endpoint| wanted.takes(endpoint));
+    service.revision = Some(catalog.revision());
+    service.stale = Some(shape::is_stale(&context.sources.catalog, &catalog));
+    Ok(json::reply(StatusCode::OK, &service))
+}
+
+/// Why there is no such service: it may merely not be known yet.
+pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Problem {
+    if !context.sources.ready.borrow().catalog {
+        return Problem::not_yet(
+            format!("{name:?} is not known, and the catalog has not been read from the store yet"),
+            "ask again; GET /readyz tells when it has been read",
+        );
+    }
+    let near = shape::near(catalog, &context.sources.zones, name);
+    let hint = match near.as_slice() {
+        [] => {
+            "GET /v1/services lists all; wharf explain tells why a container of this host is not among them".to_owned()
+        }
+        near => format!("did you mean {}? names are exact here, unlike in DNS", near.join(" or ")),
+    };
+    Problem::not_found(format!("no service {name:?}"), hint)
+}
+
+/// Which endpoints of a service are asked for.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    role: Option<Role>,
+    tag: Option<String>,
+    node: Option<String>,
+}
+
+impl Wanted {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut wanted = Self::default();
+        for (key, value) in super::query::pairs(query) {
+            match key.as_str() {
+                "role" => {
+                    let role = Role::parse(&value);
+                    let hint = "role is primary or replica";
+                    wanted.role = Some(role.ok_or_else(|| Problem::bad_request(format!("no role {value:?}"), hint))?);
+                }
+                "tag" => wanted.tag = Some(value),
+                "node" => wanted.node = Some(value),
+                _ => return Err(Problem::bad_request(format!("no parameter {key:?}"), "role, tag and node are known")),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn takes(&self, endpoint: &api::Endpoint) -> bool {
+        let record = &endpoint.record;
+        self.role.is_none_or(|role| record.role == Some(role))
+            && self.tag.as_deref().is_none_or(|tag| record.tags.iter().any(|given| shape::alike(given, tag)))
+            && self.node.as_deref().is_none_or(|node| record.node.as_deref().is_some_and(|on| shape::alike(on, node)))
+    }
+}

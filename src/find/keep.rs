@@ -1,0 +1,297 @@
+//! The catalog kept as a file, so that an agent that starts while the store is away can answer from it.
+//!
+//! A header line with the cluster, one line for each record, a last line with their number: a file that was cut short
+//! is seen as such. It takes its place by a rename. Its modification time is when the catalog was last in step, so that
+//! a quiet cluster costs no writing.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+
+use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::record::MAX_RECORD;
+
+/// The file is written, or its time renewed, at most this often.
+pub(super) const EVERY: Duration = Duration::from_secs(10);
+/// An older catalog is none.
+const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// What the first line begins with; another number is another format.
+const MAGIC: &str = "wharf-catalog 1";
+/// A line longer than this is no record.
+const LONGEST: usize = 4 * MAX_RECORD;
+
+/// Why a kept catalog is not used.
+#[derive(Debug, thiserror::Error)]
+enum Useless {
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("was last in step {0:?} ago")]
+    Old(Duration),
+    #[error("is of another cluster")]
+    OtherCluster,
+    #[error("is broken at line {0}")]
+    Broken(usize),
+}
+
+/// The file and when it was written.
+#[derive(Debug)]
+pub(super) struct Keep {
+    path: PathBuf,
+    /// The cluster of the catalog that was read at start.
+    kept_of: Option<u64>,
+    written: Option<u64>,
+    due: Duration,
+    wanted: u64,
+    writing: Option<JoinHandle<()>>,
+}
+
+impl Keep {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, kept_of: None, written: None, due: Duration::ZERO, wanted: 0, writing: None }
+    }
+
+    /// The catalog of the last run, if it is worth anything.
+    pub(super) async fn load(&mut self, cluster: Option<u64>) -> Option<Catalog> {
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || read(&path, cluster)).await;
+        match loaded {
+            Ok(Ok(Some((catalog, of)))) => {
+                self.kept_of = of;
+                Some(catalog)
+            }
+            Ok(Ok(None)) => None,
+            Ok(Err(reason)) => {
+                tracing::warn!(file = ?self.path, %reason, "kept catalog not used");
+                None
+            }
+            Err(panic) => {
+                tracing::error!(file = ?self.path, %panic, "kept catalog not used");
+                None
+            }
+        }
+    }
+
+    /// Whether what was loaded belongs to another cluster than this one.
+    pub(super) fn is_of_another(&self, cluster: Option<u64>) -> bool {
+        matches!((self.kept_of, cluster), (Some(kept), Some(cluster)) if kept != cluster)
+    }
+
+    /// There is something new to be kept.
+    pub(super) fn changed(&mut self, generation: u64) {
+        self.wanted = generation;
+    }
+
+    /// When to look again.
+    pub(super) fn due(&self) -> Duration {
+        self.due
+    }
+
+    /// Writes what changed, or renews the file's time, when it is time.
+    pub(super) fn write_if_due(&mut self, catalog: &Catalog, cluster: Option<u64>, in_step: bool, now: Duration) {
+        let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if now < self.due {
+            return;
+        }
+        self.due = now + EVERY;
+        if busy || !in_step {
+            return;
+        }
+        let (path, changed) = (self.path.clone(), self.written != Some(self.wanted));
+        self.written = Some(self.wanted);
+        let catalog = catalog.clone();
+        self.writing =
+            Some(tokio::task::spawn_blocking(
+                move || {
+                    if changed { written(&path, &catalog, cluster) } else { renewed(&path) }
+                },
+            ));
+    }
+
+    /// Writes it now, at the end of the run. A catalog not in step is older than its file says, so that one stays.
+    pub(super) async fn write_now(&mut self, catalog: &Catalog, cluster: Option<u64>, in_step: bool) {
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.await;
+        }
+        if in_step {
+            let (path, catalog) = (self.path.clone(), catalog.clone());
+            let _ = tokio::task::spawn_blocking(move || written(&path, &catalog, cluster)).await;
+        }
+    }
+}
+
+fn written(path: &Path, catalog: &Catalog, cluster: Option<u64>) {
+    if let Err(error) = write(path, catalog, cluster) {
+        tracing::warn!(file = ?path, %error, "catalog not kept");
+    }
+}
+
+fn renewed(path: &Path) {
+    let renewed = File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = renewed {
+        tracing::warn!(file = ?path, %error, "kept catalog not renewed");
+    }
+}
+
+fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = BufWriter::new(File::create(&fresh)?);
+    let cluster = cluster.map_or_else(|| "-".to_owned(), |cluster| format!("{cluster:x}"));
+    writeln!(file, "{MAGIC} {cluster} {}", catalog.revision())?;
+    let mut records = 0;
+    for endpoint in catalog.endpoints() {
+        let key = endpoint.key();
+        if key.contains(['\t', '\n']) {
+            continue;
+        }
+        write!(file, "{key}\t{:x}\t{}\t", endpoint.lease(), endpoint.revision())?;
+        file.write_all(&endpoint.record().encode())?;
+        file.write_all(b"\n")?;
+        records += 1;
+    }
+    writeln!(file, "end {records}")?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(fresh, path)
+}
+
+type Kept = (Catalog, Option<u64>);
+
+fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
+    if age > OLDEST {
+        return Err(Useless::Old(age));
+    }
+    let mut lines = BufReader::new(file).lines().enumerate();
+    let mut next = || match lines.next() {
+        Some((number, line)) => Ok((number + 1, line?)),
+        None => Err(Useless::Broken(0)),
+    };
+    let (of, revision) = header(&next()?.1).ok_or(Useless::Broken(1))?;
+    if matches!((of, cluster), (Some(of), Some(cluster)) if of != cluster) {
+        return Err(Useless::OtherCluster);
+    }
+    let mut catalog = Catalog::default();
+    let mut records = 0_usize;
+    loop {
+        let (number, line) = next()?;
+        if let Some(count) = line.strip_prefix("end ") {
+            let whole = count.parse() == Ok(records);
+            catalog.set_revision(revision);
+            return if whole { Ok(Some((catalog, of))) } else { Err(Useless::Broken(number)) };
+        }
+        record(&mut catalog, &line).ok_or(Useless::Broken(number))?;
+        records += 1;
+    }
+}
+
+fn header(line: &str) -> Option<(Option<u64>, i64)> {
+    let (cluster, revision) = line.strip_prefix(MAGIC)?.trim_start().split_once(' ')?;
+    let of = if cluster == "-" { None } else { Some(u64::from_str_radix(cluster, 16).ok()?) };
+    Some((of, revision.parse().ok()?))
+}
+
+fn record(catalog: &mut Catalog, line: &str) -> Option<()> {
+    if line.len() > LONGEST {
+        return None;
+    }
+    let mut parts = line.splitn(4, '\t');
+    let (key, lease, revision, value) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let lease = LeaseId::from_str_radix(lease, 16).ok()?;
+    catalog.put(key, value.as_bytes(), lease, revision.parse().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Catalog {
+        let mut catalog = Catalog::default();
+        for number in 0..3 {
+            let value = format!(r#"{{"host":"10.0.0.{number}","port":80,"tags":["a\tb"],"owner":"one"}}"#);
+            catalog.put(&format!("/services/web/{number}"), value.as_bytes(), 0x77, 10 + number).expect("a record");
+        }
+        catalog.set_revision(12);
+        catalog
+    }
+
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("catalog");
+        (dir, path)
+    }
+
+    fn shown(catalog: &Catalog) -> Vec<(String, i64, i64, Vec<u8>)> {
+        let one = |found: crate::model::catalog::Endpoint| {
+            (found.key().to_string(), found.lease(), found.revision(), found.record().encode())
+        };
+        catalog.endpoints().map(one).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let (_dir, path) = file();
+        write(&path, &sample(), Some(0xabc)).expect("written");
+        let (catalog, of) = read(&path, None).expect("whole").expect("there");
+        assert_eq!((shown(&catalog), catalog.revision(), of), (shown(&sample()), 12, Some(0xabc)));
+    }
+
+    #[test]
+    fn nothing_kept_is_no_problem() {
+        let (_dir, path) = file();
+        assert!(read(&path, None).expect("no problem").is_none());
+    }
+
+    #[test]
+    fn another_clusters_catalog_is_not_used() {
+        let (_dir, path) = file();
+        write(&path, &sample(), Some(1)).expect("written");
+        assert!(matches!(read(&path, Some(2)), Err(Useless::OtherCluster)));
+        assert!(read(&path, Some(1)).is_ok());
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_not_used() {
+        let (_dir, path) = file();
+        write(&path, &sample(), Some(1)).expect("written");
+        let whole = fs::read(&path).expect("there");
+        for length in 0..whole.len() - 2 {
+            fs::write(&path, &whole[..length]).expect("written");
+            assert!(read(&path, None).is_err(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn a_catalog_older_than_a_day_is_not_used() {
+        let (_dir, path) = file();
+        write(&path, &sample(), Some(1)).expect("written");
+        let file = File::options().write(true).open(&path).expect("there");
+        file.set_modified(SystemTime::now() - OLDEST - Duration::from_secs(60)).expect("set");
+        assert!(matches!(read(&path, None), Err(Useless::Old(_))));
+        renewed(&path);
+        assert!(read(&path, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn it_is_written_at_most_every_ten_seconds() {
+        let (_dir, path) = file();
+        let mut keep = Keep::new(path.clone());
+        let at = |secs| Duration::from_secs(secs);
+        keep.changed(1);
+        keep.write_if_due(&sample(), None, true, at(1));
+        keep.writing.take().expect("written").await.expect("no panic");
+        assert!(path.exists());
+        keep.changed(2);
+        keep.write_if_due(&sample(), None, true, at(10));
+        assert!(keep.writing.is_none());
+        keep.write_if_due(&sample(), None, true, at(11));
+        assert!(keep.writing.is_some());
+    }
+}

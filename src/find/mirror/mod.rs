@@ -1,0 +1,363 @@
+//! Keeps the catalog in step with the store, and hands out a snapshot after every change.
+//!
+//! Three things are laid over what the store says: staleness while it cannot be read, records held when it returns
+//! with less than it had, and this host's own records while they are not confirmed. The store's word always comes
+//! last: nothing here is written back.
+
+mod fold;
+mod leases;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, OptionFuture};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::fold::Fold;
+use self::leases::Desk;
+use self::source::{Feed, Source};
+use super::gauges::Gauges;
+use super::keep::{self, Keep};
+use super::view::{CatalogView, Outlet, Progress};
+use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::hold;
+use crate::model::key::Prefix;
+use crate::model::local::Overlay;
+use crate::model::record::Text;
+use crate::store::{LeaseInfo, Reach, Store, StoreError};
+
+/// Feeds taken in before a snapshot is handed out, when many wait.
+const TOGETHER: usize = 64;
+
+/// What the mirror is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The trees to keep, none below another (see [`crate::model::zone::Zones::prefixes`]).
+    pub prefixes: Vec<Prefix>,
+    /// This host's name.
+    pub node: Text,
+    /// This agent's owner, whose records are never held.
+    pub owner: Text,
+    /// How long a held record stays when nobody publishes it, where its own lease's time is not known.
+    pub lease_ttl: Duration,
+}
+
+/// Why the mirror ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The task that reads the store is gone.
+    #[error("reading the store ended")]
+    Source,
+}
+
+/// The worker that keeps the catalog.
+#[derive(Debug)]
+pub struct Mirror {
+    settings: Settings,
+    store: Arc<dyn Store>,
+    overlay: watch::Receiver<Arc<Overlay>>,
+    outlet: Outlet,
+    served: mpsc::Receiver<LeaseId>,
+    gauges: Gauges,
+    keep: Option<Keep>,
+    fold: Fold,
+    desk: Desk,
+    progress: Progress,
+    in_step: bool,
+    reach: Reach,
+    stale_since: Option<Duration>,
+    /// When the store came back from being away.
+    returned: Option<Duration>,
+    was_away: bool,
+}
+
+type Asked = (LeaseId, Result<LeaseInfo, StoreError>);
+
+impl Mirror {
+    /// A mirror of the store's records with a reader of what it keeps. `keep` is the file that the catalog is kept in.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        overlay: watch::Receiver<Arc<Overlay>>,
+        keep: Option<PathBuf>,
+        registry: &mut Registry,
+    ) -> (Self, CatalogView) {
+        let (outlet, view, served) = CatalogView::open();
+        let mirror = Self {
+            fold: Fold::new(settings.prefixes.clone(), settings.owner.clone(), settings.lease_ttl),
+            settings,
+            store,
+            overlay,
+            outlet,
+            served,
+            gauges: Gauges::register(registry),
+            keep: keep.map(Keep::new),
+            desk: Desk::default(),
+            progress: Progress::Nothing,
+            in_step: false,
+            reach: Reach::Unknown,
+            stale_since: Some(Duration::ZERO),
+            returned: None,
+            was_away: false,
+        };
+        (mirror, view)
+    }
+
+    /// Keeps the catalog until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), MirrorError> {
+        self.warm_up().await;
+        let (source, mut fed) = Source::new(self.store.clone(), self.settings.prefixes.clone());
+        let mut reading = JoinSet::new();
+        reading.spawn(source.run());
+        let mut reach = self.store.reach();
+        let mut asking: OptionFuture<BoxFuture<'static, Asked>> = None.into();
+        let mut history = self.store.history();
+        loop {
+            let now = self.outlet.clock().now();
+            let wake = self.wake(now);
+            let may_ask = self.next_lease(now);
+            if let Some(lease) = may_ask {
+                asking = Some(ask(self.store.clone(), lease)).into();
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                feed = fed.recv() => {
+                    let feed = feed.ok_or(MirrorError::Source)?;
+                    self.take_all(feed, &mut fed);
+                }
+                Ok(()) = self.overlay.changed() => self.publish(),
+                Ok(()) = reach.changed() => {
+                    let reach = *reach.borrow_and_update();
+                    self.reached(reach);
+                }
+                Ok(()) = history.changed() => {
+                    let cluster = history.borrow_and_update().cluster;
+                    self.seen_cluster(cluster);
+                }
+                Some(lease) = self.served.recv() => {
+                    let now = self.outlet.clock().now();
+                    self.desk.served(lease, now);
+                }
+                Some(answer) = &mut asking => {
+                    asking = None.into();
+                    self.lease_answered(answer);
+                }
+                () = tokio::time::sleep(wake) => self.tick(),
+            }
+        }
+        self.put_away().await;
+        Ok(())
+    }
+
+    /// Answers from the kept file until the store has been read.
+    async fn warm_up(&mut self) {
+        let own = self.overlay.borrow_and_update().active;
+        let cluster = self.store.history().borrow().cluster;
+        if let Some(keep) = &mut self.keep
+            && let Some(kept) = keep.load(cluster).await
+        {
+            tracing::info!(records = kept.counts().records, "answering from the kept catalog until the store is read");
+            self.fold.start_from(kept);
+            self.progress = Progress::Kept;
+        }
+        if self.progress == Progress::Kept || own {
+            self.publish();
+        }
+    }
+
+    /// Takes in a feed, and what waits behind it.
+    fn take_all(&mut self, first: Feed, fed: &mut mpsc::Receiver<Feed>) {
+        let mut changed = self.take(first);
+        for _ in 1..TOGETHER {
+            match fed.try_recv() {
+                Ok(feed) => changed |= self.take(feed),
+                Err(_) => break,
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    /// Takes in one feed; whether readers should see what has become of it.
+    fn take(&mut self, feed: Feed) -> bool {
+        let now = self.outlet.clock().now();
+        match feed {
+            Feed::Begin { rewound } => {
+                self.fold.begin(rewound);
+                false
+            }
+            Feed::Page(page) => {
+                let cluster = self.store.history().borrow().cluster;
+                self.seen_cluster(cluster);
+                self.fold.page(&page, &mut self.desk);
+                false
+            }
+            Feed::Listed(revision) => {
+                self.back(now);
+                self.fold.listed(revision, self.returned_for(now), now, &mut self.desk);
+                self.progress = Progress::Read;
+                self.step_in(now);
+                true
+            }
+            Feed::Batch(batch) => {
+                self.back(now);
+                let caught_up = self.step_in(now);
+                self.fold.batch(&batch, self.returned_for(now), now, &mut self.desk) | caught_up
+            }
+            Feed::Away => {
+                self.was_away = true;
+                std::mem::replace(&mut self.in_step, false) | self.mark(now)
+            }
+        }
+    }
+
+    /// The store can be read: when it could not before, this is its return.
+    fn back(&mut self, now: Duration) {
+        if std::mem::take(&mut self.was_away) {
+            self.returned = Some(now);
+        }
+    }
+
+    fn returned_for(&self, now: Duration) -> Option<Duration> {
+        self.returned.map(|at| now.saturating_sub(at)).filter(|since| *since <= hold::RETURN)
+    }
+
+    fn step_in(&mut self, now: Duration) -> bool {
+        self.in_step = true;
+        self.mark(now)
+    }
+
+    /// Marks the catalog stale or not; whether that changed.
+    fn mark(&mut self, now: Duration) -> bool {
+        let stale = !self.in_step || self.reach == Reach::Away;
+        let since = stale.then(|| self.stale_since.unwrap_or(now));
+        let changed = since.is_some() != self.stale_since.is_some();
+        self.stale_since = since;
+        if changed && stale {
+            tracing::warn!("store away: answering from the last catalog");
+        } else if changed {
+            tracing::info!(revision = self.fold.catalog().revision(), "in step with the store");
+        }
+        changed
+    }
+
+    fn reached(&mut self, reach: Reach) {
+        let now = self.outlet.clock().now();
+        match reach {
+            Reach::Away => self.was_away = true,
+            Reach::There => self.back(now),
+            Reach::Unknown => {}
+        }
+        self.reach = reach;
+        let changed = self.mark(now);
+        if changed || (self.progress == Progress::Nothing && reach == Reach::Away) {
+            self.publish();
+        }
+    }
+
+    /// A kept catalog of another cluster is none.
+    fn seen_cluster(&mut self, cluster: Option<u64>) {
+        let other = self.keep.as_ref().is_some_and(|keep| keep.is_of_another(cluster));
+        if other && self.progress == Progress::Kept {
+            tracing::warn!("kept catalog is of another cluster: dropped");
+            self.fold.start_from(Catalog::default());
+            self.progress = Progress::Nothing;
+            self.publish();
+        }
+    }
+
+    fn next_lease(&mut self, now: Duration) -> Option<LeaseId> {
+        if self.reach == Reach::Away { None } else { self.desk.next(now) }
+    }
+
+    fn lease_answered(&mut self, (lease, answer): Asked) {
+        let now = self.outlet.clock().now();
+        match answer {
+            Ok(info) => {
+                self.desk.answered(lease, Some(info.left), now);
+                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now));
+            }
+            Err(StoreError::NoLease(_)) => {
+                self.desk.answered(lease, None, now);
+                self.fold.lease_is_dead(lease);
+            }
+            Err(error) => {
+                tracing::debug!(%error, lease, "lease not told");
+                let doubtful = self.fold.holds().doubtful().contains(&lease);
+                self.desk.unanswered(lease, doubtful, now);
+                return;
+            }
+        }
+        self.publish();
+    }
+
+    /// What is due.
+    fn tick(&mut self) {
+        let now = self.outlet.clock().now();
+        if self.fold.expire(now) {
+            self.publish();
+        }
+        if self.progress == Progress::Read
+            && let Some(keep) = &mut self.keep
+        {
+            let cluster = self.store.history().borrow().cluster;
+            keep.write_if_due(self.fold.catalog(), cluster, self.stale_since.is_none(), now);
+        }
+    }
+
+    fn wake(&self, now: Duration) -> Duration {
+        let away = self.reach == Reach::Away;
+        let lease = if away { None } else { self.desk.wake() };
+        let due = [self.fold.holds().next(), lease, self.keep_due()];
+        due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
+    }
+
+    fn keep_due(&self) -> Option<Duration> {
+        self.keep.as_ref().filter(|_| self.progress == Progress::Read).map(Keep::due)
+    }
+
+    /// Hands out what the store says, with what is laid over it.
+    fn publish(&mut self) {
+        let overlay = self.overlay.borrow_and_update().clone();
+        self.fold.set_stale(self.stale_since);
+        let base = self.fold.catalog();
+        let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
+        if overlay.active {
+            self.progress = self.progress.max(Progress::Own);
+        }
+        if let Some(keep) = &mut self.keep {
+            keep.changed(base.generation());
+        }
+        self.gauges.set(&shown, overlay.active);
+        self.outlet.publish(shown, self.progress);
+    }
+
+    fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
+        let own = base.owned_by(&self.settings.node, &overlay.owner);
+        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(overlay.out.iter().map(String::as_str));
+        base.overlay(out, overlay.records.iter().map(|(key, record)| (key.as_str(), &**record)))
+    }
+
+    /// Keeps the catalog for the next run.
+    async fn put_away(&mut self) {
+        if self.progress != Progress::Read {
+            return;
+        }
+        let cluster = self.store.history().borrow().cluster;
+        if let Some(keep) = &mut self.keep {
+            keep.write_now(self.fold.catalog(), cluster, self.stale_since.is_none()).await;
+        }
+    }
+}
+
+fn ask(store: Arc<dyn Store>, lease: LeaseId) -> BoxFuture<'static, Asked> {
+    Box::pin(async move { (lease, store.lease(lease).await) })
+}

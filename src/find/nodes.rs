@@ -1,0 +1,178 @@
+//! The node records of the cluster, kept as they change: what `wharf nodes` and the status page show.
+//!
+//! They are few (one per host) and seldom change, so each change makes a new whole list. While the store is away the
+//! last list stays, marked stale.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::model::api;
+use crate::model::key::Prefix;
+use crate::model::node::NodeRecord;
+use crate::store::{Event, Revision, Store, StoreError};
+
+/// Pause before the store is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A watch that is silent for longer is not in step any more.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Node records kept; a cluster has fewer, and what else is written there is not ours.
+const MAX_NODES: usize = 10_000;
+
+/// Keeps the list of nodes.
+#[derive(Debug)]
+pub struct Nodes {
+    store: Arc<dyn Store>,
+    prefix: String,
+    known: BTreeMap<String, NodeRecord>,
+    shown: watch::Sender<Arc<api::Nodes>>,
+}
+
+impl Nodes {
+    /// A keeper of the node records beside `prefix`, and where its list is read.
+    pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<api::Nodes>>) {
+        let nothing_yet = api::Nodes { stale: true, nodes: Vec::new() };
+        let (shown, seen) = watch::channel(Arc::new(nothing_yet));
+        (Self { store, prefix: prefix.nodes(), known: BTreeMap::new(), shown }, seen)
+    }
+
+    /// Follows the store until `stop`; whatever the store does, it tries again.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        stop.clone().run_until_cancelled(self.follow()).await;
+        Ok(())
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            if let Err(error) = self.once().await {
+                debug!(%error, "node records are not in step with the store");
+                self.show(true);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Reads all, then takes in changes until the watch breaks.
+    async fn once(&mut self) -> Result<(), StoreError> {
+        let revision = self.read().await?;
+        self.show(false);
+        let store = Arc::clone(&self.store);
+        let prefix = self.prefix.clone();
+        let mut watch = store.watch(&prefix, revision + 1).await?;
+        loop {
+            let batch = timeout(SILENCE, watch.next()).await;
+            let silent = |_| StoreError::Away { tried: "watching node records".into(), source: None };
+            let batch = batch.map_err(silent)??;
+            if batch.events.is_empty() {
+                continue;
+            }
+            for event in batch.events {
+                self.take(event);
+            }
+            self.show(false);
+        }
+    }
+
+    async fn read(&mut self) -> Result<Revision, StoreError> {
+        let mut known = BTreeMap::new();
+        let (mut after, mut at) = (None::<String>, None);
+        loop {
+            let page = self.store.read(&self.prefix, after.as_deref(), at).await?;
+            at = Some(page.revision);
+            for item in page.items {
+                after = Some(item.key.clone());
+                if let Some(record) = decode(&item.key, &item.value) {
+                    known.insert(item.key, record);
+                }
+            }
+            if !page.more || known.len() >= MAX_NODES {
+                self.known = known;
+                return Ok(page.revision);
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Put(item) => match decode(&item.key, &item.value) {
+                Some(record) if self.known.len() < MAX_NODES => drop(self.known.insert(item.key, record)),
+                _ => drop(self.known.remove(&item.key)),
+            },
+            Event::Delete(key) => drop(self.known.remove(&key)),
+        }
+    }
+
+    fn show(&self, stale: bool) {
+        let list = api::Nodes { stale, nodes: self.known.values().cloned().collect() };
+        self.shown.send_if_modified(|shown| {
+            let differs = **shown != list;
+            if differs {
+                *shown = Arc::new(list);
+            }
+            differs
+        });
+    }
+}
+
+fn decode(key: &str, value: &[u8]) -> Option<NodeRecord> {
+    match NodeRecord::decode(value) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            warn!(?key, ?error, "a node record cannot be read and is left out");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::Write;
+    use crate::store::embedded::Embedded;
+
+    fn record(node: &str) -> Bytes {
+        NodeRecord { node: node.into(), ..NodeRecord::default() }.encode().into()
+    }
+
+    async fn write(store: &Embedded, writes: &[Write]) {
+        store.commit(&[], writes).await.expect("it takes writes");
+    }
+
+    fn put(key: &str, value: Bytes) -> Write {
+        Write::Put { key: key.into(), value, lease: 0 }
+    }
+
+    async fn until(seen: &mut watch::Receiver<Arc<api::Nodes>>, names: &[&str]) {
+        let shown = |list: &Arc<api::Nodes>| {
+            !list.stale && list.nodes.iter().map(|node| &*node.node).collect::<Vec<_>>() == names
+        };
+        timeout(Duration::from_secs(10), seen.wait_for(shown)).await.expect("shown in time").expect("it runs");
+    }
+
+    #[tokio::test]
+    async fn nodes_come_change_and_go_and_a_bad_one_costs_itself() {
+        let store = Embedded::new();
+        let prefix = Prefix::parse("/services").expect("a prefix");
+        write(&store, &[put("/wharf/services/nodes/a/1", record("a")), put("/wharf/services/nodes/x/1", "{".into())])
+            .await;
+        let (nodes, mut seen) = Nodes::new(Arc::new(store.clone()), &prefix);
+        assert!(seen.borrow().stale);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(nodes.run(stop.clone()));
+        until(&mut seen, &["a"]).await;
+        write(&store, &[put("/wharf/services/nodes/b/2", record("b")), put("/services/redis/b", "b:1".into())]).await;
+        until(&mut seen, &["a", "b"]).await;
+        write(&store, &[Write::Delete("/wharf/services/nodes/a/1".into())]).await;
+        until(&mut seen, &["b"]).await;
+        stop.cancel();
+        running.await.expect("no panic").expect("no error");
+    }
+}

@@ -1,0 +1,12 @@
+//! The host itself, as far as an agent on it must know: its addresses and processes, what its service manager hands
+//! over, and when it goes down.
+//! The host itself, as far as an agent on it must know: what its service manager hands over, and when it goes down.
+
+mod addresses;
+pub mod identity;
+pub mod logind;
+mod process;
+pub mod sockets;
+
+pub use addresses::{Addresses, read_addresses};
+pub use process::{Process, watch_process};

@@ -1,0 +1,254 @@
+//! Holding: which records that vanish from the store are still answered for a while, and until when.
+//!
+//! A store that returns from an outage may have lost records whose instances serve as before: restored from a backup,
+//! emptied, or thawed with every lease overdue. Their owners publish again within seconds; until then no name may turn
+//! NXDOMAIN for the store's sake. A delete in quiet times, or one under a living lease, is meant and counts at once.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::record::Text;
+
+/// A lease as the store names it; 0 is none.
+pub type Lease = i64;
+
+/// A lease found dead so soon after the store's return died of the outage.
+pub const RETURN: Duration = Duration::from_secs(10);
+/// From an owner's first put to the end of what it did not put: its puts come in a burst.
+pub const BURST: Duration = Duration::from_secs(1);
+
+/// A record that is no longer in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    /// Its key.
+    pub key: Text,
+    /// Its owner, if it had one.
+    pub owner: Option<Text>,
+    /// Its lease; 0 is none.
+    pub lease: Lease,
+}
+
+/// How records came to vanish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A list lacked them.
+    Relist {
+        /// The store is another one, or went back in its history.
+        rewound: bool,
+        /// Time since the store came back from being away; `None` when it has not been away.
+        returned: Option<Duration>,
+    },
+    /// One revision deleted them all.
+    Deleted {
+        /// Time since the store came back.
+        returned: Option<Duration>,
+    },
+}
+
+/// What to do about one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes.
+    Gone,
+    /// It stays for a while.
+    Held,
+    /// It stays for a while, unless its lease turns out to live.
+    HeldUnlessLeaseLives,
+}
+
+/// Judges what one relist or one revision took away. `own` is this agent's owner: its records are told by the overlay.
+pub fn judge(vanished: &[Vanished], how: How, own: &str) -> Vec<Verdict> {
+    let owners: HashSet<&str> = vanished.iter().filter_map(|record| record.owner.as_deref()).collect();
+    let several = owners.len() > 1;
+    vanished.iter().map(|record| judge_one(record, how, several, own)).collect()
+}
+
+fn judge_one(record: &Vanished, how: How, several: bool, own: &str) -> Verdict {
+    if record.owner.as_deref() == Some(own) {
+        return Verdict::Gone;
+    }
+    let recent = |returned: Option<Duration>| returned.is_some_and(|since| since <= RETURN);
+    match how {
+        How::Relist { rewound: true, .. } => Verdict::Held,
+        How::Deleted { .. } if several && record.owner.is_some() => Verdict::Held,
+        How::Relist { returned, .. } if returned.is_some() && record.lease != 0 => Verdict::HeldUnlessLeaseLives,
+        How::Deleted { returned } if recent(returned) && record.lease != 0 => Verdict::HeldUnlessLeaseLives,
+        How::Relist { .. } | How::Deleted { .. } => Verdict::Gone,
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Hold {
+    owner: Option<Text>,
+    lease: Lease,
+    unless_lives: bool,
+    until: Duration,
+}
+
+/// The records held now. Times are on any one clock that never steps.
+#[derive(Clone, Debug, Default)]
+pub struct Holds {
+    held: HashMap<Text, Hold>,
+}
+
+impl Holds {
+    /// Holds a record until `until`, as `verdict` says; `false` when it is not to be held.
+    pub fn hold(&mut self, record: &Vanished, verdict: Verdict, until: Duration) -> bool {
+        if verdict == Verdict::Gone {
+            return false;
+        }
+        let unless_lives = verdict == Verdict::HeldUnlessLeaseLives;
+        let hold = Hold { owner: record.owner.clone(), lease: record.lease, unless_lives, until };
+        self.held.insert(record.key.clone(), hold);
+        true
+    }
+
+    /// How many are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether this one is.
+    pub fn contains(&self, key: &str) -> bool {
+        self.held.contains_key(key)
+    }
+
+    /// A record was put: it is held no more, and its owner's others only as long as a burst of puts may take.
+    pub fn put(&mut self, key: &str, owner: Option<&Text>, now: Duration) {
+        self.held.remove(key);
+        let Some(owner) = owner else { return };
+        for hold in self.held.values_mut().filter(|hold| hold.owner.as_ref() == Some(owner)) {
+            hold.until = hold.until.min(now + BURST);
+        }
+    }
+
+    /// The leases whose life decides about records held, each once.
+    pub fn doubtful(&self) -> Vec<Lease> {
+        let mut leases: Vec<_> = self.held.values().filter(|hold| hold.unless_lives).map(|hold| hold.lease).collect();
+        leases.sort_unstable();
+        leases.dedup();
+        leases
+    }
+
+    /// The store was asked about a lease. The keys whose deletion was meant are returned and held no more.
+    pub fn lease_known(&mut self, lease: Lease, lives: bool) -> Vec<Text> {
+        if lives {
+            return self.take(|hold| hold.unless_lives && hold.lease == lease);
+        }
+        for hold in self.held.values_mut().filter(|hold| hold.lease == lease) {
+            hold.unless_lives = false;
+        }
+        Vec::new()
+    }
+
+    /// The keys whose time is over; they are held no more.
+    pub fn expire(&mut self, now: Duration) -> Vec<Text> {
+        self.take(|hold| hold.until <= now)
+    }
+
+    /// When the next one is over.
+    pub fn next(&self) -> Option<Duration> {
+        self.held.values().map(|hold| hold.until).min()
+    }
+
+    fn take(&mut self, over: impl Fn(&Hold) -> bool) -> Vec<Text> {
+        let taken: Vec<_> = self.held.iter().filter(|(_, hold)| over(hold)).map(|(key, _)| key.clone()).collect();
+        for key in &taken {
+            self.held.remove(key);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "me";
+
+    fn vanished(text: &str) -> Vanished {
+        let mut parts = text.split_whitespace();
+        let mut next = || parts.next().expect("key owner lease");
+        let (key, owner, lease) = (next(), next(), next());
+        let owner = (owner != "-").then(|| owner.into());
+        Vanished { key: key.into(), owner, lease: lease.parse().expect("a number") }
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn what_vanishes_in_the_stores_return_is_held() {
+        use Verdict::{Gone, Held, HeldUnlessLeaseLives};
+        let relist = |rewound, returned: Option<u64>| How::Relist { rewound, returned: returned.map(secs) };
+        let deleted = |returned: Option<u64>| How::Deleted { returned: returned.map(secs) };
+        let cases: &[(&str, How, &[&str], &[Verdict])] = &[
+            ("a delete in quiet times", deleted(None), &["a one 1"], &[Gone]),
+            ("one owner's records in one revision", deleted(None), &["a one 1", "b one 1"], &[Gone, Gone]),
+            ("several owners' in one revision", deleted(None), &["a one 1", "b two 2", "c - 3"], &[Held, Held, Gone]),
+            ("a lease that died in the outage", deleted(Some(10)), &["a one 1"], &[HeldUnlessLeaseLives]),
+            ("a lease that died later", deleted(Some(11)), &["a one 1"], &[Gone]),
+            ("no lease to die", deleted(Some(1)), &["a - 0"], &[Gone]),
+            ("a compacted watch", relist(false, None), &["a one 1", "b two 2"], &[Gone, Gone]),
+            ("a list after an outage", relist(false, Some(0)), &["a one 1", "b - 0"], &[HeldUnlessLeaseLives, Gone]),
+            ("another store", relist(true, None), &["a one 1", "b - 0"], &[Held, Held]),
+            ("our own are told by the overlay", relist(true, None), &["a me 1", "b one 1"], &[Gone, Held]),
+        ];
+        for (name, how, records, verdicts) in cases {
+            let records: Vec<_> = records.iter().map(|record| vanished(record)).collect();
+            assert_eq!(judge(&records, *how, OWN), *verdicts, "{name}");
+        }
+    }
+
+    fn three() -> Holds {
+        let mut holds = Holds::default();
+        holds.hold(&vanished("a one 1"), Verdict::Held, secs(30));
+        holds.hold(&vanished("b one 1"), Verdict::HeldUnlessLeaseLives, secs(30));
+        holds.hold(&vanished("c two 2"), Verdict::HeldUnlessLeaseLives, secs(40));
+        holds
+    }
+
+    fn sorted(mut keys: Vec<Text>) -> Vec<Text> {
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn a_lease_time_ends_it() {
+        let mut holds = three();
+        assert_eq!(holds.next(), Some(secs(30)));
+        assert_eq!(sorted(holds.expire(secs(30))), ["a".into(), "b".into()] as [Text; 2]);
+        assert_eq!(holds.len(), 1);
+    }
+
+    #[test]
+    fn the_owners_return_ends_it_once_its_burst_is_over() {
+        let mut holds = three();
+        holds.put("a", Some(&"one".into()), secs(5));
+        assert!(!holds.contains("a") && holds.contains("b"));
+        assert!(holds.expire(secs(5)).is_empty());
+        assert_eq!(holds.expire(secs(6)), ["b".into()] as [Text; 1]);
+        assert!(holds.contains("c"));
+    }
+
+    #[test]
+    fn a_delete_under_a_living_lease_counts() {
+        let mut holds = three();
+        assert_eq!(holds.doubtful(), [1, 2]);
+        assert_eq!(holds.lease_known(1, true), ["b".into()] as [Text; 1]);
+        assert!(holds.lease_known(2, false).is_empty());
+        assert!(holds.doubtful().is_empty());
+        assert!(holds.contains("a") && holds.contains("c"));
+    }
+
+    #[test]
+    fn what_is_gone_is_not_held() {
+        assert!(!Holds::default().hold(&vanished("a one 1"), Verdict::Gone, secs(30)));
+    }
+}

@@ -1,0 +1,198 @@
+//! The whole of what this host shows: every instance with what became of it, and how its publication stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped};
+use super::plan::{Assignment, ServingMap};
+use super::record::{Record, Role, Text};
+use super::standing::{Standings, State};
+
+/// Whether this host withdraws what it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DrainState {
+    /// It offers what serves.
+    #[default]
+    Offering,
+    /// It was asked to withdraw, and stays so through restarts.
+    Drained {
+        /// When it was asked.
+        since: SystemTime,
+    },
+    /// It shuts down; nothing of this is remembered.
+    ShuttingDown {
+        /// When that began.
+        since: SystemTime,
+    },
+}
+
+impl DrainState {
+    /// Since when nothing is offered.
+    pub fn since(self) -> Option<SystemTime> {
+        match self {
+            Self::Offering => None,
+            Self::Drained { since } | Self::ShuttingDown { since } => Some(since),
+        }
+    }
+}
+
+/// How the lease stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionState {
+    /// There is none yet.
+    #[default]
+    None,
+    /// It is kept alive.
+    Alive,
+    /// The store is away; the lease may live or not.
+    Doubtful,
+}
+
+impl SessionState {
+    /// The word shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Alive => "alive",
+            Self::Doubtful => "doubtful",
+        }
+    }
+}
+
+/// One instance as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalInstance {
+    /// What is offered, with its check.
+    pub instance: Arc<Instance>,
+    /// Its state.
+    pub state: State,
+    /// What it is among its kind.
+    pub role: Option<Role>,
+    /// Since when it has been in this state; unknown before anyone has looked.
+    pub since: Option<SystemTime>,
+    /// What the last probe met, or why it cannot be published.
+    pub error: Option<Arc<str>>,
+    /// Whether its records stand in the store, each under its lease.
+    pub published: bool,
+    /// The keys of its records, as far as they have some.
+    pub keys: Vec<String>,
+}
+
+/// All that this host shows of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Local {
+    /// The host's name.
+    pub node: Text,
+    /// The agent's identity.
+    pub owner: Text,
+    /// Every instance, in order.
+    pub instances: Vec<LocalInstance>,
+    /// Every port not offered, with its reason.
+    pub skipped: Vec<Skipped>,
+    /// Since when the node has been drained.
+    pub drained: Option<SystemTime>,
+    /// Docker has been listed.
+    pub listed: bool,
+    /// Docker answers.
+    pub engine: bool,
+    /// How the lease stands.
+    pub session: SessionState,
+    /// The lease, 0 without one.
+    pub lease: i64,
+    /// The time that the lease was granted.
+    pub granted: std::time::Duration,
+    /// Keys whose change the store has not confirmed yet.
+    pub unconfirmed: usize,
+    /// Keys of this owner in the store.
+    pub records: usize,
+}
+
+impl Local {
+    /// Instances by state, for counting.
+    pub fn states(&self) -> BTreeMap<State, usize> {
+        let mut states = BTreeMap::new();
+        for instance in &self.instances {
+            *states.entry(instance.state).or_default() += 1;
+        }
+        states
+    }
+}
+
+/// What the parts of [`Local`] are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'f> {
+    /// What is offered.
+    pub offer: &'f Offer,
+    /// What probes say.
+    pub standings: &'f Standings,
+    /// What serves.
+    pub serving: &'f ServingMap,
+    /// Whether it is withdrawn.
+    pub drain: DrainState,
+    /// Why some are not published though they serve.
+    pub refused: &'f [(InstanceKey, String)],
+    /// Keys that each serving instance should have.
+    pub assignment: &'f Assignment,
+    /// Whether the store holds what a key should have.
+    pub confirmed: &'f BTreeSet<String>,
+}
+
+/// Every instance as it is shown.
+pub fn instances(facts: Facts<'_>) -> Vec<LocalInstance> {
+    let mut keys: BTreeMap<&InstanceKey, Vec<String>> = BTreeMap::new();
+    for (key, assigned) in facts.assignment {
+        keys.entry(&assigned.instance).or_default().push(key.clone());
+    }
+    let one = |instance: &Arc<Instance>| {
+        let standing = facts.standings.get(&instance.key);
+        let serving = facts.serving.get(&instance.key);
+        let keys = keys.remove(&instance.key).unwrap_or_default();
+        let refused = facts.refused.iter().find(|(key, _)| *key == instance.key).map(|(_, why)| why.as_str().into());
+        let state = state(instance, standing.map(|standing| standing.state), serving.is_some(), facts.drain);
+        LocalInstance {
+            state,
+            role: instance.role.or(serving.map_or_else(|| standing.and_then(|s| s.role), |serving| serving.role)),
+            since: facts
+                .drain
+                .since()
+                .or_else(|| serving.map(|serving| serving.since))
+                .or_else(|| standing.map(|standing| standing.since)),
+            error: refused.or_else(|| standing.and_then(|standing| standing.error.clone())),
+            published: !keys.is_empty() && keys.iter().all(|key| facts.confirmed.contains(key)),
+            keys,
+            instance: Arc::clone(instance),
+        }
+    };
+    facts.offer.instances.values().map(one).collect()
+}
+
+fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: DrainState) -> State {
+    if drain != DrainState::Offering {
+        return State::Drained;
+    }
+    match instance.docker {
+        DockerStanding::Unhealthy => State::Unhealthy,
+        DockerStanding::Paused => State::Paused,
+        DockerStanding::Stopping => State::Stopping,
+        DockerStanding::Running | DockerStanding::Healthy | DockerStanding::Starting => match standing {
+            None | Some(State::Starting) if serving => State::Ready,
+            None => State::Starting,
+            Some(state) => state,
+        },
+    }
+}
+
+/// What answers from this host's own knowledge, laid over the catalog while the store cannot be asked or is slow to
+/// confirm: every record of this owner out, these in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overlay {
+    /// Whether it is to be laid over. When not, the rest says nothing.
+    pub active: bool,
+    /// Whose records go out.
+    pub owner: Text,
+    /// Keys of this owner as the store held them last: they go out too where the catalog names no owner.
+    pub out: BTreeSet<String>,
+    /// What this host would have published, by key.
+    pub records: BTreeMap<String, Arc<Record>>,
+}

@@ -1,0 +1,239 @@
+//! From what serves to what is to be written: `wanted x view -> assignment -> operations`.
+//!
+//! [`wanted`] turns serving instances into records, [`assign`] gives each its key, [`plan`] compares with what the store
+//! holds. Nothing here overwrites or deletes what another owner holds: such a key is taken for occupied, ours goes under
+//! the plain key plus a hash, and back to the plain one once that is free. The surprising part is the order of a plan:
+//! what no longer serves goes first, then come the puts, and last go the keys that an instance has moved away from, so
+//! that a moving instance is never without a record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::instance::{Instance, InstanceKey, Offer, Source};
+use super::key::Prefix;
+use super::name::{Label, ServiceName};
+use super::record::{MAX_RECORD, Proto, Record, Role, Text};
+use super::view::{Holder, View};
+
+/// How an instance serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Since when it has been serving without a break.
+    pub since: SystemTime,
+    /// What it is among its kind, when its protocol tells.
+    pub role: Option<Role>,
+}
+
+/// Every serving instance.
+pub type ServingMap = BTreeMap<InstanceKey, Serving>;
+
+/// A record that should be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The instance it is for.
+    pub instance: InstanceKey,
+    /// The service it is found under.
+    pub service: ServiceName,
+    /// The key's last label, unless that is occupied.
+    pub label: Label,
+    /// What is published.
+    pub record: Arc<Record>,
+}
+
+/// Who publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publisher {
+    /// The host's name.
+    pub node: Text,
+    /// The agent's identity.
+    pub owner: Text,
+    /// The root of the tree.
+    pub prefix: Prefix,
+}
+
+/// The records wanted for what serves, and the instances whose record would be too large, with the reason.
+pub fn wanted(offer: &Offer, serving: &ServingMap, publisher: &Publisher) -> (Vec<Wanted>, Vec<(InstanceKey, String)>) {
+    let mut wanted = Vec::with_capacity(serving.len());
+    let mut refused = Vec::new();
+    for (key, serving) in serving {
+        let Some(instance) = offer.instances.get(key) else { continue };
+        let services: BTreeSet<&ServiceName> = instance.services.iter().collect();
+        for service in services {
+            let record = record(instance, service, serving, publisher);
+            let length = record.encode().len();
+            if length > MAX_RECORD {
+                refused.push((key.clone(), format!("a record of {length} bytes, more than {MAX_RECORD}")));
+                continue;
+            }
+            let (instance, label) = (key.clone(), instance.label.clone());
+            wanted.push(Wanted { instance, service: service.clone(), label, record: Arc::new(record) });
+        }
+    }
+    (wanted, refused)
+}
+
+fn record(instance: &Instance, service: &ServiceName, serving: &Serving, publisher: &Publisher) -> Record {
+    let text = |text: &Text| (!text.is_empty()).then(|| text.clone());
+    Record {
+        host: instance.host.to_string().into(),
+        host6: instance.host6.map(|host| host.to_string().into()),
+        port: instance.port,
+        priority: instance.priority,
+        weight: instance.weight,
+        ttl: instance.ttl.map(|ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
+        id: Some(instance.id.clone()),
+        service: Some(service.to_string().into()),
+        node: Some(publisher.node.clone()),
+        owner: Some(publisher.owner.clone()),
+        proto: Some(instance.key.proto),
+        role: instance.role.or(serving.role),
+        tags: instance.tags.clone(),
+        attrs: instance.attrs.clone(),
+        container: container_of(&instance.key).map(Into::into),
+        image: text(&instance.image),
+        since: Some(humantime::format_rfc3339_seconds(serving.since).to_string().into()),
+        ..Record::default()
+    }
+}
+
+/// The 12 hex digits that a record names a container by.
+pub fn container_of(key: &InstanceKey) -> Option<&str> {
+    match &key.source {
+        Source::Container(id) => Some(id.get(..12).unwrap_or(id)),
+        Source::Static(_) => None,
+    }
+}
+
+/// A record with the key it is to be published under.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assigned {
+    /// The instance it is for.
+    pub instance: InstanceKey,
+    /// What is published.
+    pub record: Arc<Record>,
+}
+
+/// Every key that is to be published, with its record.
+pub type Assignment = BTreeMap<String, Assigned>;
+
+/// The key of a record when nobody stands in its way.
+pub fn plain_key(prefix: &Prefix, wanted: &Wanted) -> String {
+    prefix.record_key(&wanted.service, &wanted.label)
+}
+
+/// Gives every wanted record a key of its own. Who has a plain key already keeps it; else the first instance in order
+/// gets it; the others, and those whose plain key another owner holds, get hashed ones.
+pub fn assign(wanted: &[Wanted], view: &View, publisher: &Publisher) -> Assignment {
+    let mut contenders: BTreeMap<String, Vec<&Wanted>> = BTreeMap::new();
+    for wanted in wanted {
+        contenders.entry(plain_key(&publisher.prefix, wanted)).or_default().push(wanted);
+    }
+    let mut assignment = Assignment::new();
+    let mut displaced = Vec::new();
+    for (key, mut group) in contenders {
+        group.sort_by(|a, b| a.instance.cmp(&b.instance));
+        if !view.occupied(&key) {
+            let first = group.iter().position(|wanted| view.holds_instance(&key, &wanted.record)).unwrap_or(0);
+            let first = group.remove(first);
+            assignment.insert(key, Assigned::of(first));
+        }
+        displaced.extend(group);
+    }
+    for wanted in displaced {
+        let free = |key: &String| !assignment.contains_key(key) && !view.occupied(key);
+        let candidates: Vec<String> = hashed_keys(wanted, publisher).take(8).filter(free).collect();
+        let kept = candidates.iter().find(|key| view.holds_instance(key, &wanted.record));
+        if let Some(key) = kept.or_else(|| candidates.first()) {
+            assignment.insert(key.clone(), Assigned::of(wanted));
+        }
+    }
+    assignment
+}
+
+/// The keys for when the plain one is occupied: by owner and id; then, where two of one host have the same id, by the
+/// instance too.
+fn hashed_keys<'w>(wanted: &'w Wanted, publisher: &'w Publisher) -> impl Iterator<Item = String> + 'w {
+    let id = wanted.record.id.as_deref().unwrap_or_default();
+    (0..).map(move |turn| {
+        let of = match turn {
+            0 => format!("{}/{id}", publisher.owner),
+            _ => format!("{}/{id}/{}/{turn}", publisher.owner, wanted.instance),
+        };
+        publisher.prefix.record_key(&wanted.service, &wanted.label.with_hash(&of))
+    })
+}
+
+impl Assigned {
+    fn of(wanted: &Wanted) -> Self {
+        Self { instance: wanted.instance.clone(), record: Arc::clone(&wanted.record) }
+    }
+}
+
+/// What must be true of a key for an operation on it to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// It is not there.
+    Absent,
+    /// It was last written at this revision.
+    At(i64),
+}
+
+/// What becomes of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// It holds this record.
+    Put(Arc<Record>),
+    /// It goes.
+    Delete,
+}
+
+/// One conditional write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Op {
+    /// The key written.
+    pub key: String,
+    /// What must be true of it.
+    pub expect: Expect,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+/// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held for
+/// a container and no longer assigned stays (Docker has not been listed yet).
+pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
+    let puts = assignment.iter().filter_map(|(key, assigned)| put(key, assigned, view, lease));
+    let stays = |record: &Record| retain && record.container.is_some();
+    let leftovers = view.ours().filter(|(key, _, record)| !assignment.contains_key(*key) && !stays(record));
+    let serving: BTreeSet<Identity<'_>> = assignment.values().map(|assigned| identity(&assigned.record)).collect();
+    let (moved, over): (Vec<_>, Vec<_>) = leftovers.partition(|(_, _, record)| serving.contains(&identity(record)));
+    let delete = |(key, revision, _): (&String, i64, &Arc<Record>)| Op {
+        key: key.clone(),
+        expect: Expect::At(revision),
+        change: Change::Delete,
+    };
+    over.into_iter().map(delete).chain(puts).chain(moved.into_iter().map(delete)).collect()
+}
+
+fn put(key: &str, assigned: &Assigned, view: &View, lease: i64) -> Option<Op> {
+    let expect = match view.held(key) {
+        None => Expect::Absent,
+        Some(held) => match &held.holder {
+            Holder::Ours { record, lease: on } if *record == assigned.record && *on == lease => return None,
+            Holder::Ours { .. } | Holder::Spoiled => Expect::At(held.revision),
+            Holder::Other => return None,
+        },
+    };
+    Some(Op { key: key.to_owned(), expect, change: Change::Put(Arc::clone(&assigned.record)) })
+}
+
+/// Whether two records are of one instance of one container (or table) under one service.
+pub fn same_instance(a: &Record, b: &Record) -> bool {
+    identity(a) == identity(b)
+}
+
+type Identity<'r> = (Option<&'r str>, Option<&'r str>, Option<&'r str>, Option<Proto>, u16);
+
+fn identity(record: &Record) -> Identity<'_> {
+    (record.container.as_deref(), record.id.as_deref(), record.service.as_deref(), record.proto, record.port)
+}

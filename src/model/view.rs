@@ -1,0 +1,214 @@
+//! What the store holds, as far as it concerns this owner: its own keys, and the keys it would like to have.
+//!
+//! The view is fed from three sides: reads, a watch, and the outcome of own commits. They come in any order, so each
+//! carries its revision and an older word never replaces a newer one. Other owners' records elsewhere are not kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::plan::{Change, Op, same_instance};
+use super::record::Record;
+
+/// Who holds a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Holder {
+    /// This owner.
+    Ours {
+        /// What is published there.
+        record: Arc<Record>,
+        /// The lease it hangs on.
+        lease: i64,
+    },
+    /// Nobody: what is there is no record, or was put over ours without an owner. It may be overwritten.
+    Spoiled,
+    /// Another owner, or someone who names none.
+    Other,
+}
+
+/// A key as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// The revision of its last put.
+    pub revision: i64,
+    /// Who holds it.
+    pub holder: Holder,
+}
+
+/// One key's value as read or watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'v> {
+    /// The key.
+    pub key: &'v str,
+    /// Its value.
+    pub value: &'v [u8],
+    /// The lease it hangs on.
+    pub lease: i64,
+    /// The revision of its last put.
+    pub revision: i64,
+    /// The revision that a read told it at; `None` when a watch did.
+    pub read_at: Option<i64>,
+}
+
+/// The keys that concern one owner.
+#[derive(Clone, Debug)]
+pub struct View {
+    owner: Arc<str>,
+    held: BTreeMap<String, Held>,
+    /// Keys known to be gone at a revision that the watch has not reached yet.
+    gone: BTreeMap<String, i64>,
+    /// Keys that the watch told to be gone, and by when: a read under way may still bring them.
+    deleted: BTreeMap<String, i64>,
+    /// Everything up to this revision has been seen.
+    seen: i64,
+}
+
+impl View {
+    /// Nothing known yet.
+    pub fn new(owner: Arc<str>) -> Self {
+        Self { owner, held: BTreeMap::new(), gone: BTreeMap::new(), deleted: BTreeMap::new(), seen: 0 }
+    }
+
+    /// Forgets everything: the store is another one.
+    pub fn clear(&mut self) {
+        *self = Self::new(Arc::clone(&self.owner));
+    }
+
+    /// One key.
+    pub fn held(&self, key: &str) -> Option<&Held> {
+        self.held.get(key)
+    }
+
+    /// Every key that is held, by whomever.
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        self.held.keys()
+    }
+
+    /// This owner's keys with their revisions and records.
+    pub fn ours(&self) -> impl Iterator<Item = (&String, i64, &Arc<Record>)> {
+        self.held.iter().filter_map(|(key, held)| match &held.holder {
+            Holder::Ours { record, .. } => Some((key, held.revision, record)),
+            Holder::Spoiled | Holder::Other => None,
+        })
+    }
+
+    /// Whether someone else holds the key.
+    pub fn occupied(&self, key: &str) -> bool {
+        self.held.get(key).is_some_and(|held| held.holder == Holder::Other)
+    }
+
+    /// Whether the key holds our record of the same instance.
+    pub fn holds_instance(&self, key: &str, record: &Record) -> bool {
+        self.held.get(key).is_some_and(
+            |held| matches!(&held.holder, Holder::Ours { record: held, .. } if same_instance(held, record)),
+        )
+    }
+
+    /// Whether the key holds exactly this record on this lease.
+    pub fn confirms(&self, key: &str, record: &Arc<Record>, lease: i64) -> bool {
+        self.held.get(key).is_some_and(
+            |held| matches!(&held.holder, Holder::Ours { record: held, lease: on } if held == record && *on == lease),
+        )
+    }
+
+    /// The revision up to which everything has been seen.
+    pub fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// Takes in a put, and says whether that changed anything. Values elsewhere than at `interesting` keys are kept only
+    /// when they are ours.
+    pub fn put(&mut self, seen: Seen<'_>, interesting: impl Fn(&str) -> bool) -> bool {
+        match seen.read_at {
+            Some(read) if self.deleted.get(seen.key).is_some_and(|gone| *gone > read) => return false,
+            Some(_) => {}
+            None => drop(self.deleted.remove(seen.key)),
+        }
+        let known = self.held.get(seen.key);
+        let concerns = known.is_some() || interesting(seen.key) || names(seen.value, &self.owner);
+        let older = known.is_some_and(|held| held.revision > seen.revision)
+            || self.gone.get(seen.key).is_some_and(|gone| *gone > seen.revision);
+        if !concerns || older {
+            return false;
+        }
+        let was_ours = known.is_some_and(|held| held.holder != Holder::Other);
+        let holder = self.holder(seen, was_ours);
+        if !matches!(holder, Holder::Ours { .. }) && !interesting(seen.key) {
+            return self.held.remove(seen.key).is_some();
+        }
+        let held = Held { revision: seen.revision, holder };
+        self.held.insert(seen.key.to_owned(), held.clone()) != Some(held)
+    }
+
+    fn holder(&self, seen: Seen<'_>, was_ours: bool) -> Holder {
+        match Record::decode(seen.value) {
+            Ok(record) if record.owner.as_ref() == Some(&self.owner) => {
+                Holder::Ours { record: Arc::new(record), lease: seen.lease }
+            }
+            Ok(record) if record.owner.is_some() => Holder::Other,
+            Ok(_) if was_ours => Holder::Spoiled,
+            Ok(_) => Holder::Other,
+            Err(_) => Holder::Spoiled,
+        }
+    }
+
+    /// Takes in a delete that a watch told, made at `revision` or before it; says whether that changed anything.
+    pub fn deleted(&mut self, key: &str, revision: i64) -> bool {
+        self.deleted.insert(key.to_owned(), revision);
+        self.delete(key, revision)
+    }
+
+    /// A read begins now, and none is under way: it knows of every delete told so far.
+    pub fn read_begins(&mut self) {
+        self.deleted.clear();
+    }
+
+    /// Takes in a delete that happened at `revision` or before it, and says whether that changed anything.
+    fn delete(&mut self, key: &str, revision: i64) -> bool {
+        self.held.get(key).is_some_and(|held| held.revision <= revision) && self.held.remove(key).is_some()
+    }
+
+    /// The watch has brought everything up to here.
+    pub fn reached(&mut self, revision: i64) {
+        self.seen = self.seen.max(revision);
+        self.gone.retain(|_, gone| *gone > revision);
+    }
+
+    /// The `asked` keys that a read at `revision` did not find are not there.
+    pub fn absent<'k>(&mut self, asked: impl Iterator<Item = &'k String>, found: &BTreeSet<&str>, revision: i64) {
+        for key in asked.filter(|key| !found.contains(key.as_str())) {
+            self.delete(key, revision);
+        }
+    }
+
+    /// Own operations were made at `revision`, on `lease`. Where the watch is past it already, it knows better.
+    pub fn committed(&mut self, ops: &[Op], lease: i64, revision: i64) {
+        if revision <= self.seen {
+            return;
+        }
+        for op in ops {
+            if self.held.get(&op.key).is_some_and(|held| held.revision > revision) {
+                continue;
+            }
+            match &op.change {
+                Change::Put(record) => {
+                    let holder = Holder::Ours { record: Arc::clone(record), lease };
+                    self.held.insert(op.key.clone(), Held { revision, holder });
+                }
+                Change::Delete => {
+                    self.held.remove(&op.key);
+                    self.gone.insert(op.key.clone(), revision);
+                }
+            }
+        }
+    }
+
+    /// Keeps what is ours, and of the rest only the `interesting` keys.
+    pub fn retain(&mut self, interesting: impl Fn(&str) -> bool) {
+        self.held.retain(|key, held| matches!(held.holder, Holder::Ours { .. }) || interesting(key));
+    }
+}
+
+/// Whether a value may name this owner: a cheap look before it is decoded.
+fn names(value: &[u8], owner: &str) -> bool {
+    !owner.is_empty() && value.windows(owner.len()).any(|window| window == owner.as_bytes())
+}

@@ -1,0 +1,108 @@
+//! The worker: one loop that follows the offer, starts the probes that are due, hears their answers and publishes
+//! standings. All probes run within its one task; a thousand of them are a thousand small futures.
+//!
+//! Nothing is polled and nothing waits to be batched: a change of the offer or of an answer is out before the loop
+//! turns again.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::berths::{Berths, Landed, Probe};
+use super::metrics::Metrics;
+use super::{Adoptions, Settings, question};
+use crate::model::instance::Offer;
+use crate::model::standing::Standings;
+
+/// Why the fleet ended.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// Nobody says any more what is to be offered.
+    #[error("the offer ended")]
+    OfferEnded,
+}
+
+/// Follows the offer and keeps every instance's standing.
+#[derive(Debug)]
+pub struct Fleet {
+    offer: watch::Receiver<Arc<Offer>>,
+    adopted: watch::Receiver<Arc<Adoptions>>,
+    standings: watch::Sender<Arc<Standings>>,
+    berths: Berths,
+    asking: FuturesUnordered<BoxFuture<'static, Landed>>,
+}
+
+impl Fleet {
+    /// A fleet that follows `offer`, and where its standings are told. `adopted` may come late, as it is read from the
+    /// store; see [`Adoptions`].
+    pub fn new(
+        settings: Settings,
+        offer: watch::Receiver<Arc<Offer>>,
+        adopted: watch::Receiver<Arc<Adoptions>>,
+        registry: &mut Registry,
+    ) -> (Self, watch::Receiver<Arc<Standings>>) {
+        let (standings, receiver) = watch::channel(Arc::default());
+        let berths = Berths::new(settings, Metrics::new(registry));
+        (Self { offer, adopted, standings, berths, asking: FuturesUnordered::new() }, receiver)
+    }
+
+    /// Works until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), FleetError> {
+        // What is there already counts as news; records before instances, so that none blinks.
+        self.berths.take_records(&self.adopted.borrow_and_update());
+        self.offer.mark_changed();
+        let mut records_end = false;
+        loop {
+            self.start_due();
+            if let Some(standings) = self.berths.news() {
+                self.standings.send_replace(Arc::new(standings));
+            }
+            let wake = self.berths.wake(Instant::now());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                changed = self.adopted.changed(), if !records_end => {
+                    records_end = changed.is_err();
+                    self.berths.take_records(&self.adopted.borrow_and_update());
+                }
+                changed = self.offer.changed() => {
+                    changed.map_err(|_| FleetError::OfferEnded)?;
+                    self.berths.follow(&self.offer.borrow_and_update());
+                }
+                Some(landed) = self.asking.next() => self.berths.hear(landed),
+                () = sleep_until(wake), if wake.is_some() => {}
+            }
+        }
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while let Some(probe) = self.berths.next_due(now) {
+            self.asking.push(make(probe));
+        }
+        self.berths.count_in_flight(self.asking.len());
+    }
+}
+
+/// One probe, as a future that always ends and never panics.
+fn make(probe: Probe) -> BoxFuture<'static, Landed> {
+    let Probe { ticket, question, mut memo } = probe;
+    let asking = async move {
+        let answer = question::ask(&question, &mut memo).await;
+        (answer, memo)
+    };
+    AssertUnwindSafe(asking).catch_unwind().map(move |result| Landed { ticket, result: result.ok() }).boxed()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! The registrar's desk: all that it knows, and every decision of it, without a store, a clock or a wait.
+//!
+//! Inputs are put on the desk as they come; [`Desk::refresh`] then works out what is to be written and shown. `now` is
+//! an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::adopted::{Adopted, serving};
+use crate::model::instance::{InstanceKey, Offer};
+use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
+use crate::model::plan::{Assignment, Op, Publisher, ServingMap, assign, plain_key, plan, wanted};
+use crate::model::record::Record;
+use crate::model::standing::Standings;
+use crate::model::view::{Seen, View};
+use crate::store::{Batch, Event, Item, Page, Reach};
+
+/// How long a change of ours may wait for the store's word before this host answers from its own knowledge.
+const UNCONFIRMED: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Desk {
+    publisher: Publisher,
+    pub(super) view: View,
+    pub(super) offer: Arc<Offer>,
+    pub(super) standings: Arc<Standings>,
+    pub(super) drain: DrainState,
+    pub(super) adopted: Adopted,
+    pub(super) reach: Reach,
+    pub(super) lease: i64,
+    pub(super) granted: Duration,
+    serving: ServingMap,
+    refused: Vec<(InstanceKey, String)>,
+    assignment: Assignment,
+    /// Plain keys of all that is wanted.
+    plain: BTreeSet<String>,
+    pub(super) ops: Vec<Op>,
+    /// Keys with an operation outstanding, and since when.
+    pending: BTreeMap<String, Instant>,
+}
+
+impl Desk {
+    pub(super) fn new(publisher: Publisher, adopted: Adopted) -> Self {
+        let view = View::new(Arc::clone(&publisher.owner));
+        Self {
+            publisher,
+            view,
+            offer: Arc::default(),
+            standings: Arc::default(),
+            drain: DrainState::Offering,
+            adopted,
+            reach: Reach::Unknown,
+            lease: 0,
+            granted: Duration::ZERO,
+            serving: ServingMap::new(),
+            refused: Vec::new(),
+            assignment: Assignment::new(),
+            plain: BTreeSet::new(),
+            ops: Vec::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// Works out what serves, under which keys, and what is to be written for it.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.adopted.settle(&self.offer, &self.standings);
+        self.serving = serving(&self.offer, &self.standings, &self.adopted, &self.serving);
+        let drained = self.drain != DrainState::Offering;
+        let (wanted, refused) = match drained {
+            true => (Vec::new(), Vec::new()),
+            false => wanted(&self.offer, &self.serving, &self.publisher),
+        };
+        self.refused = refused;
+        self.plain = wanted.iter().map(|wanted| plain_key(&self.publisher.prefix, wanted)).collect();
+        self.assignment = assign(&wanted, &self.view, &self.publisher);
+        let (plain, assignment) = (&self.plain, &self.assignment);
+        self.view.retain(|key| plain.contains(key) || assignment.contains_key(key));
+        let retain = !self.offer.listed && !drained;
+        self.ops = plan(&self.assignment, &self.view, self.lease, retain);
+        let before = std::mem::take(&mut self.pending);
+        let since = |key: &String| before.get(key).copied().unwrap_or(now);
+        self.pending = self.ops.iter().map(|op| (op.key.clone(), since(&op.key))).collect();
+    }
+
+    /// Every key whose state in the store matters now.
+    pub(super) fn interest(&self) -> BTreeSet<String> {
+        self.plain.iter().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
+    }
+
+    /// Takes in what a watch brought; says whether any of it matters.
+    pub(super) fn batch(&mut self, batch: &Batch) -> bool {
+        let mut changed = false;
+        for event in &batch.events {
+            changed |= match event {
+                Event::Put(item) => self.item(item, None),
+                Event::Delete(key) => self.view.deleted(key, batch.revision),
+            };
+        }
+        self.view.reached(batch.revision);
+        changed
+    }
+
+    /// Takes in what a read of exactly `asked` found.
+    pub(super) fn read(&mut self, asked: &[String], page: &Page) {
+        self.found(page);
+        let found: BTreeSet<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
+        self.view.absent(asked.iter(), &found, page.revision);
+    }
+
+    /// Takes in the keys that a read found.
+    pub(super) fn found(&mut self, page: &Page) {
+        for item in &page.items {
+            self.item(item, Some(page.revision));
+        }
+    }
+
+    /// Takes in one key as it stands.
+    fn item(&mut self, item: &Item, read_at: Option<i64>) -> bool {
+        if self.publisher.prefix.parts(&item.key).is_none() {
+            return false;
+        }
+        let (plain, assignment) = (&self.plain, &self.assignment);
+        let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
+        self.view.put(seen, |key| plain.contains(key) || assignment.contains_key(key))
+    }
+
+    /// Takes up what a restart finds of itself: own records among `found`.
+    pub(super) fn adopt(&mut self, found: &BTreeSet<String>, page: &Page) {
+        let owner = &self.publisher.owner;
+        let items = page.items.iter().filter(|item| found.contains(&item.key));
+        let records: Vec<Record> = items
+            .filter_map(|item| Record::decode(&item.value).ok())
+            .filter(|record| record.owner.as_ref() == Some(owner))
+            .collect();
+        self.adopted.extend(Adopted::of_records(records.iter()));
+    }
+
+    /// Keys that hold what they should.
+    fn confirmed(&self) -> BTreeSet<String> {
+        let stands = |key: &str, record: &Arc<Record>| self.lease != 0 && self.view.confirms(key, record, self.lease);
+        let assigned = self.assignment.iter();
+        assigned.filter(|(key, assigned)| stands(key, &assigned.record)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What this host shows.
+    pub(super) fn local(&self) -> Local {
+        let facts = Facts {
+            offer: &self.offer,
+            standings: &self.standings,
+            serving: &self.serving,
+            drain: self.drain,
+            refused: &self.refused,
+            assignment: &self.assignment,
+            confirmed: &self.confirmed(),
+        };
+        Local {
+            node: self.publisher.node.clone(),
+            owner: self.publisher.owner.clone(),
+            instances: local::instances(facts),
+            skipped: self.offer.skipped.values().flat_map(|skipped| skipped.iter().cloned()).collect(),
+            drained: self.drain.since(),
+            listed: self.offer.listed,
+            engine: self.offer.engine,
+            session: match (self.lease, self.reach) {
+                (0, _) => SessionState::None,
+                (_, Reach::Away) => SessionState::Doubtful,
+                _ => SessionState::Alive,
+            },
+            lease: self.lease,
+            granted: self.granted,
+            unconfirmed: self.pending.len(),
+            records: self.view.ours().count(),
+        }
+    }
+
+    /// When the overlay has to be looked at again for a change that waits.
+    pub(super) fn overlay_due(&self, now: Instant) -> Option<Instant> {
+        self.pending.values().map(|since| *since + UNCONFIRMED).filter(|due| *due > now).min()
+    }
+
+    /// What is laid over the catalog at `now`.
+    pub(super) fn overlay(&self, now: Instant) -> Overlay {
+        let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
+        // Before Docker has been listed what is published says more than what is offered.
+        let known = self.offer.listed || self.drain != DrainState::Offering;
+        if !known || !(late || self.reach == Reach::Away) {
+            return Overlay { owner: self.publisher.owner.clone(), ..Overlay::default() };
+        }
+        Overlay {
+            active: true,
+            owner: self.publisher.owner.clone(),
+            out: self.view.ours().map(|(key, ..)| key.clone()).collect(),
+            records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
+        }
+    }
+}

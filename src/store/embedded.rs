@@ -1,0 +1,425 @@
+//! The store in this process: for one host, and for tests.
+//!
+//! It keeps what `etcd` keeps (revisions, a bounded history, leases), in memory, and is gone with the process. A lease
+//! with a living session never ends; one whose session was dropped runs out after its time, which the next call or
+//! running watch notices: no task of its own turns here.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{
+    Batch, Commit, Condition, Event, History, Item, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session,
+    Store, StoreError, Watch, Write,
+};
+
+/// How many changes a watch may lie behind before it must read afresh.
+const HISTORY: usize = 16 * 1024;
+/// Items of one page.
+const PAGE: usize = 500;
+/// How often an idle watch says that it is in step.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// A store in memory; clones share it.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The newest revision, for watches to wake by.
+    newest: watch::Sender<Revision>,
+    reach: watch::Sender<Reach>,
+    history: watch::Sender<History>,
+}
+
+#[derive(Debug)]
+struct State {
+    items: BTreeMap<String, Item>,
+    revision: Revision,
+    log: VecDeque<(Revision, Event)>,
+    /// Changes up to here are no longer in the log.
+    forgotten: Revision,
+    leases: BTreeMap<LeaseId, Lease>,
+    next_lease: LeaseId,
+}
+
+#[derive(Debug)]
+struct Lease {
+    granted: Duration,
+    /// How many sessions keep it.
+    keepers: usize,
+    /// When it ends; `None` while a session keeps it.
+    ends: Option<Instant>,
+    keys: BTreeSet<String>,
+    lost: watch::Sender<bool>,
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Embedded {
+    /// An empty store at revision 1, as etcd's first is.
+    pub fn new() -> Self {
+        let state = State {
+            items: BTreeMap::new(),
+            revision: 1,
+            log: VecDeque::new(),
+            forgotten: 1,
+            leases: BTreeMap::new(),
+            next_lease: 1,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                newest: watch::Sender::new(1),
+                reach: watch::Sender::new(Reach::There),
+                history: watch::Sender::new(History::default()),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    /// The state with every lease that is over taken out. A poisoned lock is taken all the same: each change is whole
+    /// before the next begins.
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let over: Vec<LeaseId> = state
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.ends.is_some_and(|ends| ends <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.end(&mut state, id);
+        }
+        state
+    }
+
+    fn end(&self, state: &mut State, id: LeaseId) -> bool {
+        let Some(lease) = state.leases.remove(&id) else { return false };
+        lease.lost.send_replace(true);
+        if !lease.keys.is_empty() {
+            let revision = state.revision + 1;
+            for key in lease.keys {
+                state.delete(&key, revision);
+            }
+            self.advance(state, revision);
+        }
+        true
+    }
+
+    fn advance(&self, state: &mut State, revision: Revision) {
+        state.revision = revision;
+        while state.log.len() > HISTORY {
+            if let Some((gone, _)) = state.log.pop_front() {
+                state.forgotten = gone;
+            }
+        }
+        self.newest.send_replace(revision);
+    }
+
+    fn commit(&self, conditions: &[Condition], writes: &[Write]) -> Result<Commit, StoreError> {
+        if conditions.len().max(writes.len()) > MAX_WRITES {
+            let tried = format!("commit of {} writes", writes.len());
+            return Err(StoreError::Refused { tried, why: format!("more than {MAX_WRITES} together") });
+        }
+        let mut state = self.state();
+        let state = &mut *state;
+        if !conditions.iter().all(|condition| state.meets(condition)) {
+            return Ok(Commit::Refused(state.revision));
+        }
+        if let Some(lease) = writes.iter().find_map(|write| state.missing_lease(write)) {
+            return Err(StoreError::NoLease(lease));
+        }
+        let revision = state.revision + 1;
+        let mut changed = false;
+        for write in writes {
+            changed |= state.write(write, revision);
+        }
+        if changed {
+            self.advance(state, revision);
+        }
+        Ok(Commit::Done(state.revision))
+    }
+
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> (LeaseId, Duration, bool, watch::Receiver<bool>) {
+        let mut state = self.state();
+        if let Some(id) = adopt
+            && let Some(lease) = state.leases.get_mut(&id)
+        {
+            lease.ends = None;
+            lease.keepers += 1;
+            return (id, lease.granted, true, lease.lost.subscribe());
+        }
+        let id = state.next_lease;
+        state.next_lease += 1;
+        let (lost, receiver) = watch::channel(false);
+        state.leases.insert(id, Lease { granted: ttl, keepers: 1, ends: None, keys: BTreeSet::new(), lost });
+        (id, ttl, false, receiver)
+    }
+
+    fn events(&self, prefix: &str, from: Revision) -> Result<Batch, StoreError> {
+        let state = self.state();
+        if from <= state.forgotten && state.forgotten > 1 {
+            return Err(StoreError::Compacted(state.forgotten + 1));
+        }
+        let start = state.log.partition_point(|(revision, _)| *revision < from);
+        let events =
+            state.log.iter().skip(start).map(|(_, event)| event).filter(|event| event.key().starts_with(prefix));
+        Ok(Batch { events: events.cloned().collect(), revision: state.revision })
+    }
+
+    /// When the next lease ends by itself.
+    fn next_end(&self) -> Option<Instant> {
+        self.state().leases.values().filter_map(|lease| lease.ends).min()
+    }
+}
+
+impl State {
+    fn meets(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Absent(key) => !self.items.contains_key(key),
+            Condition::Unchanged(key, revision) => self.items.get(key).is_some_and(|item| item.revision == *revision),
+            Condition::Holds(key, value) => self.items.get(key).is_some_and(|item| item.value == *value),
+        }
+    }
+
+    fn missing_lease(&self, write: &Write) -> Option<LeaseId> {
+        match write {
+            Write::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => Some(*lease),
+            Write::Put { .. } | Write::Delete(_) => None,
+        }
+    }
+
+    fn write(&mut self, write: &Write, revision: Revision) -> bool {
+        match write {
+            Write::Delete(key) => self.delete(key, revision),
+            Write::Put { key, value, lease } => {
+                let item = Item { key: key.clone(), value: value.clone(), lease: *lease, revision };
+                self.detach(key);
+                if let Some(lease) = self.leases.get_mut(lease) {
+                    lease.keys.insert(key.clone());
+                }
+                self.items.insert(key.clone(), item.clone());
+                self.log.push_back((revision, Event::Put(item)));
+                true
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &str, revision: Revision) -> bool {
+        self.detach(key);
+        let was = self.items.remove(key).is_some();
+        if was {
+            self.log.push_back((revision, Event::Delete(key.to_owned())));
+        }
+        was
+    }
+
+    fn detach(&mut self, key: &str) {
+        if let Some(old) = self.items.get(key)
+            && let Some(lease) = self.leases.get_mut(&old.lease)
+        {
+            lease.keys.remove(key);
+        }
+    }
+
+    /// Items as they stood at `at`: the ones of now, with the log taken back.
+    fn at(&self, at: Revision) -> Result<BTreeMap<String, Item>, StoreError> {
+        if at < self.forgotten && self.forgotten > 1 {
+            return Err(StoreError::Compacted(self.forgotten + 1));
+        }
+        // Replaying forward would need the first state; going back needs each key's value before, which is the put
+        // before it in the log. Where the log does not reach back that far, history is gone for that key.
+        let mut items = self.items.clone();
+        let first_after = self.log.partition_point(|(revision, _)| *revision <= at);
+        let touched: BTreeSet<&str> = self.log.iter().skip(first_after).map(|(_, event)| event.key()).collect();
+        for key in touched {
+            let before = self.log.iter().take(first_after).rev().find(|(_, event)| event.key() == key);
+            match before {
+                Some((_, Event::Put(item))) => drop(items.insert(key.to_owned(), item.clone())),
+                None if self.forgotten > 1 => return Err(StoreError::Compacted(self.forgotten + 1)),
+                Some((_, Event::Delete(_))) | None => drop(items.remove(key)),
+            }
+        }
+        Ok(items)
+    }
+}
+
+fn page_of(items: &BTreeMap<String, Item>, prefix: &str, after: Option<&str>, revision: Revision) -> Page {
+    let from = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let below = items.range::<str, _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+    let mut items: Vec<Item> = below.take(PAGE + 1).map(|(_, item)| item.clone()).collect();
+    let more = items.len() > PAGE;
+    items.truncate(PAGE);
+    Page { items, revision, more }
+}
+
+impl Store for Embedded {
+    fn read<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        at: Option<Revision>,
+    ) -> BoxFuture<'a, Result<Page, StoreError>> {
+        async move {
+            let state = self.shared.state();
+            match at {
+                Some(at) if at < state.revision => Ok(page_of(&state.at(at)?, prefix, after, at)),
+                _ => Ok(page_of(&state.items, prefix, after, state.revision)),
+            }
+        }
+        .boxed()
+    }
+
+    fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>> {
+        async move {
+            let state = self.shared.state();
+            let names: BTreeSet<&String> = keys.iter().collect();
+            let items = names.into_iter().filter_map(|key| state.items.get(key).cloned()).collect();
+            Ok(Page { items, revision: state.revision, more: false })
+        }
+        .boxed()
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
+        async move {
+            let newest = self.shared.newest.subscribe();
+            let watch = EmbeddedWatch { shared: Arc::clone(&self.shared), prefix: prefix.to_owned(), from, newest };
+            Ok(Box::new(watch) as Box<dyn Watch>)
+        }
+        .boxed()
+    }
+
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
+        async move {
+            let (lease, granted, adopted, lost) = self.shared.session(ttl, adopt);
+            let shared = Arc::clone(&self.shared);
+            Ok(Box::new(EmbeddedSession { shared, lease, granted, adopted, lost }) as Box<dyn Session>)
+        }
+        .boxed()
+    }
+
+    fn commit<'a>(
+        &'a self,
+        conditions: &'a [Condition],
+        writes: &'a [Write],
+    ) -> BoxFuture<'a, Result<Commit, StoreError>> {
+        async move { self.shared.commit(conditions, writes) }.boxed()
+    }
+
+    fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
+        async move {
+            let state = self.shared.state();
+            let lease = state.leases.get(&id).ok_or(StoreError::NoLease(id))?;
+            let left = lease.ends.map_or(lease.granted, |ends| ends.saturating_duration_since(Instant::now()));
+            Ok(LeaseInfo { granted: lease.granted, left, keys: lease.keys.iter().cloned().collect() })
+        }
+        .boxed()
+    }
+
+    fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let mut state = self.shared.state();
+            if self.shared.end(&mut state, id) { Ok(()) } else { Err(StoreError::NoLease(id)) }
+        }
+        .boxed()
+    }
+
+    fn history(&self) -> watch::Receiver<History> {
+        self.shared.history.subscribe()
+    }
+
+    fn reach(&self) -> watch::Receiver<Reach> {
+        self.shared.reach.subscribe()
+    }
+}
+
+struct EmbeddedWatch {
+    shared: Arc<Shared>,
+    prefix: String,
+    from: Revision,
+    newest: watch::Receiver<Revision>,
+}
+
+impl EmbeddedWatch {
+    async fn next_batch(&mut self) -> Result<Batch, StoreError> {
+        let idle = Instant::now() + IDLE;
+        loop {
+            self.newest.mark_unchanged();
+            let batch = self.shared.events(&self.prefix, self.from)?;
+            self.from = self.from.max(batch.revision + 1);
+            if !batch.events.is_empty() || Instant::now() >= idle {
+                return Ok(batch);
+            }
+            let wake = self.shared.next_end().map_or(idle, |end| end.min(idle));
+            tokio::select! {
+                _ = self.newest.changed() => {}
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+}
+
+impl Watch for EmbeddedWatch {
+    fn next(&mut self) -> BoxFuture<'_, Result<Batch, StoreError>> {
+        self.next_batch().boxed()
+    }
+}
+
+#[derive(Debug)]
+struct EmbeddedSession {
+    shared: Arc<Shared>,
+    lease: LeaseId,
+    granted: Duration,
+    adopted: bool,
+    lost: watch::Receiver<bool>,
+}
+
+impl Session for EmbeddedSession {
+    fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    fn granted(&self) -> Duration {
+        self.granted
+    }
+
+    fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    fn lost(&self) -> watch::Receiver<bool> {
+        self.lost.clone()
+    }
+}
+
+impl Drop for EmbeddedSession {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        if let Some(lease) = state.leases.get_mut(&self.lease) {
+            lease.keepers -= 1;
+            lease.ends = (lease.keepers == 0).then(|| Instant::now() + lease.granted);
+        }
+        drop(state);
+        // Running watches look again when the lease will end.
+        self.shared.newest.send_modify(|_| {});
+    }
+}

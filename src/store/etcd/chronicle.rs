@@ -1,0 +1,140 @@
+//! What is known of etcd as a whole: whether it answers, which cluster it is, and how far its history had come.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::store::{History, Reach, Revision, StoreError};
+
+#[derive(Debug, Default)]
+struct Known {
+    cluster: Option<u64>,
+    /// The newest revision seen in any answer.
+    newest: Revision,
+    /// Something broke since the last linearizable answer.
+    doubtful: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Chronicle {
+    known: Mutex<Known>,
+    reach: watch::Sender<Reach>,
+    history: watch::Sender<History>,
+}
+
+impl Default for Chronicle {
+    fn default() -> Self {
+        Self {
+            known: Mutex::new(Known { doubtful: true, ..Known::default() }),
+            reach: watch::Sender::new(Reach::Unknown),
+            history: watch::Sender::new(History::default()),
+        }
+    }
+}
+
+impl Chronicle {
+    pub(super) fn reach(&self) -> watch::Receiver<Reach> {
+        self.reach.subscribe()
+    }
+
+    pub(super) fn history(&self) -> watch::Receiver<History> {
+        self.history.subscribe()
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.history.borrow().generation
+    }
+
+    pub(super) fn newest(&self) -> Revision {
+        self.known().newest
+    }
+
+    pub(super) fn doubtful(&self) -> bool {
+        self.known().doubtful
+    }
+
+    /// Something broke: the next stream is opened only after a linearizable answer.
+    pub(super) fn doubt(&self) {
+        self.known().doubtful = true;
+    }
+
+    /// The store does not answer.
+    pub(super) fn away(&self) {
+        self.doubt();
+        if send_changed(&self.reach, Reach::Away) {
+            tracing::warn!("etcd is away");
+        }
+    }
+
+    /// A watch has brought everything up to here.
+    pub(super) fn seen(&self, revision: Revision) {
+        let mut known = self.known();
+        known.newest = known.newest.max(revision);
+    }
+
+    /// A linearizable answer to something asked when `before` was the newest revision known. Answers that overtake one
+    /// another are no step back: each is held only against what was known when it was asked for.
+    pub(super) fn told(&self, cluster: u64, revision: Revision, before: Revision) -> Result<(), StoreError> {
+        let mut known = self.known();
+        let stranger = known.cluster.is_some_and(|known| known != cluster);
+        let rewound = stranger || revision < before;
+        known.newest = if rewound { revision } else { known.newest.max(revision) };
+        known.doubtful = false;
+        let first = known.cluster.replace(cluster).is_none();
+        drop(known);
+        if rewound {
+            tracing::warn!(
+                cluster = format_args!("{cluster:x}"),
+                revision,
+                before,
+                stranger,
+                "etcd went back, or is another"
+            );
+            self.history.send_modify(|history| {
+                *history = History { cluster: Some(cluster), generation: history.generation + 1 };
+            });
+        } else if first {
+            self.history.send_modify(|history| history.cluster = Some(cluster));
+        }
+        if send_changed(&self.reach, Reach::There) {
+            tracing::info!(cluster = format_args!("{cluster:x}"), revision, "etcd is there");
+        }
+        if rewound { Err(StoreError::Rewound) } else { Ok(()) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn send_changed(reach: &watch::Sender<Reach>, value: Reach) -> bool {
+    reach.send_if_modified(|now| std::mem::replace(now, value) != value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_cluster_or_an_older_one_is_another_history() {
+        let chronicle = Chronicle::default();
+        assert!(chronicle.told(1, 10, 0).is_ok());
+        assert!(chronicle.told(1, 12, 10).is_ok());
+        assert_eq!(chronicle.generation(), 0);
+        assert!(chronicle.told(1, 5, 12).is_err(), "restored from a backup");
+        assert!(chronicle.told(1, 6, 5).is_ok());
+        assert!(chronicle.told(2, 90, 6).is_err(), "another cluster");
+        assert_eq!((chronicle.generation(), chronicle.newest()), (2, 90));
+    }
+
+    #[test]
+    fn answers_that_overtake_one_another_are_no_step_back() {
+        let chronicle = Chronicle::default();
+        assert!(chronicle.told(1, 10, 0).is_ok());
+        let before = chronicle.newest();
+        chronicle.seen(11);
+        assert!(chronicle.told(1, 10, before).is_ok());
+        assert_eq!((chronicle.generation(), chronicle.newest()), (0, 11));
+    }
+}

@@ -1,0 +1,157 @@
+//! PostgreSQL in every state it can be met in, and MariaDB.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use wharf::model::instance::CheckKind;
+use wharf::model::record::Role;
+use wharf::model::standing::State;
+
+use crate::harness::{Host, eventually, instance, quick, with_login};
+use crate::servers::{Cluster, Server, certificate, mariadb, psql};
+
+fn asked(server: &Server) -> wharf::model::instance::Instance {
+    let mut asked = instance(CheckKind::Postgres, server.target);
+    asked.check.detail.user = Some("postgres".into());
+    asked
+}
+
+fn query(server: &Server, query: &str) -> String {
+    let output = psql(server, query).wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[tokio::test]
+async fn postgres_is_ready_without_a_login_and_logs_nothing_of_it() {
+    let host = Host::new(quick());
+    let server = Cluster::new("scram-sha-256").start();
+    let key = host.put(asked(&server));
+    let standing = host.until_state(&key, State::Ready).await;
+    assert_eq!((standing.role, standing.error), (None, None));
+    let before = server.log();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.log(), before, "ten probes later");
+    assert_eq!(query(&server, "select count(*) from pg_stat_activity where backend_type = 'client backend'"), "1");
+}
+
+#[tokio::test]
+async fn a_login_tells_the_role_in_every_way_of_logging_in() {
+    let host = Host::new(quick());
+    for auth in ["scram-sha-256", "md5", "password", "trust"] {
+        let server = Cluster::new(auth).start();
+        let asked = asked(&server);
+        let asked = if auth == "trust" { asked } else { with_login(asked, Some("postgres"), "secret") };
+        let key = host.put(asked);
+        let standing = host.until_role(&key, Some(Role::Primary)).await;
+        assert_eq!(standing.error, None, "{auth}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let log = server.log();
+        assert!(!log.contains("FATAL:  password") && !log.contains("could not"), "{auth}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_login_is_alive_and_not_repeated() {
+    let host = Host::new(quick());
+    let server = Cluster::new("scram-sha-256").start();
+    let key = host.put(with_login(asked(&server), Some("postgres"), "wrong"));
+    let standing = host.until_state(&key, State::Ready).await;
+    assert_eq!((standing.role, standing.error.as_deref()), (None, Some("login refused: 28P01")));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.log().matches("FATAL:  password authentication failed").count(), 1);
+    assert_eq!(host.standing(&key).unwrap().error.as_deref(), Some("login refused: 28P01"));
+}
+
+#[tokio::test]
+async fn a_standby_is_a_replica_until_it_is_promoted() {
+    let host = Host::new(quick());
+    let primary = Cluster::new("scram-sha-256").start();
+    let key = host.put(with_login(asked(&primary), Some("postgres"), "secret"));
+    host.until_role(&key, Some(Role::Primary)).await;
+    let cluster = Cluster::standby_of(&primary);
+    let standby = cluster.start();
+    let key = host.put(with_login(asked(&standby), Some("postgres"), "secret"));
+    host.until_role(&key, Some(Role::Replica)).await;
+    assert_eq!(query(&standby, "select pg_promote()"), "t");
+    host.until_role(&key, Some(Role::Primary)).await;
+}
+
+#[tokio::test]
+async fn a_starting_standby_and_a_stopping_server_are_not_ready() {
+    let host = Host::new(quick());
+    let primary = Cluster::new("scram-sha-256").start();
+    let key = host.put(asked(&primary));
+    host.until_state(&key, State::Ready).await;
+    // Without hot_standby it recovers for ever and says 57P03 to everyone.
+    let cluster = Cluster::standby_of(&primary);
+    cluster.configure("hot_standby=off\n");
+    let standby = cluster.start();
+    let cold = host.put(asked(&standby));
+    let said = |words: &'static str| {
+        move |standing: &wharf::model::standing::Standing| {
+            standing.error.as_deref().is_some_and(|error| error.contains(words))
+        }
+    };
+    host.until(&cold, said("the database system is")).await;
+    host.never_serves(&cold, Duration::from_secs(1)).await;
+    drop(standby);
+    // A session that stays keeps a smart shutdown waiting, in which newcomers are told so.
+    let mut session = psql(&primary, "select pg_sleep(20)");
+    let running = "select count(*) from pg_stat_activity where query like 'select pg_sleep%'";
+    eventually("a session", || (query(&primary, running) == "1").then_some(())).await;
+    primary.signal(Signal::TERM);
+    let down = host.until_state(&key, State::Down).await;
+    assert_eq!(down.error.as_deref(), Some("\"the database system is shutting down\""));
+    session.kill().unwrap();
+    session.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_full_postgres_is_saturated() {
+    let host = Host::new(quick());
+    let cluster = Cluster::new("scram-sha-256");
+    cluster.configure("max_connections=5\nsuperuser_reserved_connections=0\nmax_wal_senders=0\n");
+    let mut server = cluster.start();
+    let key = host.put(asked(&server));
+    host.until_state(&key, State::Ready).await;
+    let mut crowd: Vec<_> = (0..8).map(|_| psql(&server, "select pg_sleep(60)")).collect();
+    let full = host.until_state(&key, State::Saturated).await;
+    assert_eq!(full.error.as_deref(), Some("too many connections"));
+    for client in &mut crowd {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    server.signal(Signal::INT);
+    eventually("the end", || server.ended().then_some(())).await;
+}
+
+#[tokio::test]
+async fn postgres_that_wants_tls_is_asked_over_tls() {
+    let host = Host::new(quick());
+    let cluster = Cluster::new("scram-sha-256");
+    certificate(cluster.directory.path());
+    let at = |name: &str| cluster.directory.path().join(name).display().to_string();
+    cluster.configure(&format!("ssl=on\nssl_cert_file='{}'\nssl_key_file='{}'\n", at("cert.pem"), at("key.pem")));
+    std::fs::write(cluster.data().join("pg_hba.conf"), "hostssl all all all scram-sha-256\n").unwrap();
+    let server = cluster.start();
+    let key = host.put(with_login(asked(&server), Some("postgres"), "secret"));
+    host.until_role(&key, Some(Role::Primary)).await;
+    let before = server.log();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.log(), before, "only the first probe was refused");
+}
+
+#[tokio::test]
+async fn mariadb_is_ready_after_a_whole_handshake() {
+    let host = Host::new(quick());
+    let server = mariadb();
+    let asked = instance(CheckKind::Mysql, server.target);
+    let key = host.put(asked.clone());
+    let standing = host.until_state(&key, State::Ready).await;
+    assert_eq!(standing.error.as_deref(), Some("login refused: error 1045"), "{}", server.log());
+    host.put(with_login(asked, Some("probe"), "secret"));
+    let standing = host.until(&key, |standing| standing.error.is_none()).await.0;
+    assert_eq!(standing.state, State::Ready);
+    server.signal(Signal::STOP);
+    host.until_state(&key, State::Down).await;
+}

@@ -1,0 +1,45 @@
+#!/bin/bash
+# What `make test` and `make lint` run once everything that they need is there: fast checks first, the lab last.
+# Stops at the first step that fails and says how long each one took.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cargo=${CARGO:-cargo}
+
+step() { # TITLE COMMAND...
+  local title=$1 start=$SECONDS
+  shift
+  echo "==> $title"
+  "$@" || { local rc=$?; echo "==> failed: $title (after $((SECONDS - start)) s): $*" >&2; exit "$rc"; }
+  took+=("$(printf '%5d s  %s' $((SECONDS - start)) "$title")")
+}
+
+server_tests() { # every integration test but the lab's own, which comes last and alone
+  local file tests=()
+  for file in tests/*.rs tests/*/main.rs; do
+    [ -e "$file" ] || continue
+    case $file in tests/cluster/main.rs) continue ;; */main.rs) file=${file%/main.rs} ;; esac
+    tests+=(--test "$(basename "$file" .rs)")
+  done
+  [ ${#tests[@]} = 0 ] || "$cargo" test --locked "${tests[@]}"
+}
+
+lab_tests() {
+  local rc=0
+  "$cargo" test --locked --test cluster || rc=$?
+  tests/lab/sweep.sh # the lab clears up behind itself: this waits until it has
+  return $rc
+}
+
+took=()
+step 'format' "$cargo" fmt --all --check
+step 'clippy' "$cargo" clippy --locked --all-targets -- -D warnings
+step 'rustdoc' env RUSTDOCFLAGS='-D warnings' "$cargo" doc --locked --no-deps --document-private-items
+if [ "${1:-test}" = test ]; then
+  step 'build' "$cargo" test --locked --no-run
+  step 'unit and property tests' "$cargo" test --locked --lib --bins
+  step 'doctests' "$cargo" test --locked --doc
+  step 'tests against real servers' server_tests
+  step 'lab tests' lab_tests
+fi
+echo '==> all passed'
+printf '%s\n' "${took[@]}"

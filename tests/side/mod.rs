@@ -1,0 +1,251 @@
+//! The finding side of an agent in this process: HTTP over a catalog that the test writes, and a client that sends
+//! exactly what it is told to.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // each test file uses its own part
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wharf::find::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token};
+use wharf::find::view::{CatalogView, Outlet, Progress};
+use wharf::model::api::Nodes;
+use wharf::model::catalog::Catalog;
+use wharf::model::key::Prefix;
+use wharf::model::local::Local;
+use wharf::model::zone::Zones;
+
+/// A running HTTP side.
+pub struct Side {
+    pub address: SocketAddr,
+    pub catalog: Catalog,
+    slot: Outlet,
+    pub local: watch::Sender<Arc<Local>>,
+    pub nodes: watch::Sender<Arc<Nodes>>,
+    pub ready: watch::Sender<Readiness>,
+    pub drains: mpsc::Receiver<DrainRequest>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// How it is started.
+#[derive(Default)]
+pub struct Options {
+    pub token: Option<&'static str>,
+    pub hosts: Vec<String>,
+    pub socket: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+}
+
+impl Side {
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    pub async fn start_with(options: Options) -> Self {
+        let (slot, catalog, _leases) = CatalogView::open();
+        let (local, local_seen) = watch::channel(Arc::new(Local { node: "core-01".into(), ..Local::default() }));
+        let (nodes, nodes_seen) = watch::channel(Arc::new(Nodes::default()));
+        let (ready, ready_seen) = watch::channel(Readiness { dns: true, catalog: true });
+        let (drain, drains) = mpsc::channel(4);
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        let zones = Zones::new(
+            "services.internal",
+            Prefix::parse("/services").unwrap(),
+            [("skydns.local".to_owned(), Prefix::parse("/skydns/local/skydns").unwrap())],
+        );
+        let settings = Settings {
+            listen: vec![options.listen.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap())],
+            socket: options.socket,
+            token: options.token.and_then(Token::new),
+            hosts: options.hosts,
+            version: "0.1.0".into(),
+        };
+        let sources = Sources {
+            catalog,
+            zones: Arc::new(zones.unwrap()),
+            local: local_seen,
+            nodes: nodes_seen,
+            ready: ready_seen,
+            drain,
+            registry: Arc::new(registry),
+            metrics,
+        };
+        let server = HttpServer::bind(settings, sources).await.expect("a free port");
+        let address = server.addresses()[0];
+        let stop = CancellationToken::new();
+        let task = tokio::spawn({
+            let stop = stop.clone();
+            async move { server.run(stop).await.expect("no loop ends by itself") }
+        });
+        slot.publish(Catalog::default(), Progress::Read);
+        Self { address, catalog: Catalog::default(), slot, local, nodes, ready, drains, stop, task }
+    }
+
+    /// Puts a record and shows it.
+    pub fn put(&mut self, key: &str, value: &str) {
+        let revision = self.catalog.revision() + 1;
+        let _ = self.catalog.put(key, value.as_bytes(), 1, revision);
+        self.catalog.set_revision(revision);
+        self.show();
+    }
+
+    /// Deletes a key and shows it.
+    pub fn delete(&mut self, key: &str) {
+        self.catalog.delete(key);
+        self.catalog.set_revision(self.catalog.revision() + 1);
+        self.show();
+    }
+
+    /// Says whether the store is away.
+    pub fn set_stale(&mut self, stale: bool) {
+        self.catalog.set_stale(stale.then_some(Duration::from_secs(1)));
+        self.show();
+    }
+
+    /// Shows the catalog as it is now.
+    pub fn show(&self) {
+        self.slot.publish(self.catalog.clone(), Progress::Read);
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)).await
+    }
+
+    /// Sends these bytes and reads all that comes.
+    pub async fn send(&self, request: &str) -> Reply {
+        send_to(self.address, request).await
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops in time").expect("no panic");
+    }
+}
+
+/// Sends these bytes and reads all that comes.
+pub async fn send_to(address: SocketAddr, request: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    read_reply(stream).await
+}
+
+/// Sends these bytes over a unix socket.
+pub async fn send_unix(path: &std::path::Path, request: &str) -> Reply {
+    let mut stream = UnixStream::connect(path).await.expect("it listens");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    read_reply(stream).await
+}
+
+async fn read_reply(mut stream: impl AsyncReadExt + Unpin) -> Reply {
+    let mut bytes = Vec::new();
+    let read = stream.read_to_end(&mut bytes);
+    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it closes the connection");
+    Reply::parse(&bytes)
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+        let head = head.to_ascii_lowercase();
+        let body = if head.contains("transfer-encoding: chunked") { dechunked(body) } else { body.to_owned() };
+        Self { status, head, body }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    pub fn has_header(&self, name: &str, value: &str) -> bool {
+        self.head.lines().any(|line| line == format!("{name}: {value}"))
+    }
+}
+
+fn dechunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+/// A stream of server-sent events.
+pub struct Events {
+    stream: TcpStream,
+    text: String,
+}
+
+/// One event.
+#[derive(Debug)]
+pub struct Event {
+    pub id: Option<String>,
+    pub kind: String,
+    pub data: serde_json::Value,
+}
+
+impl Side {
+    /// Follows `path`, as one who has seen `last`.
+    pub async fn events(&self, path: &str, last: Option<&str>) -> Events {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        // HTTP/1.0, so that the body comes without chunk sizes between.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n{last}\r\n", self.address);
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        Events { stream, text: String::new() }
+    }
+}
+
+impl Events {
+    /// The next event; `None` at the stream's end.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.taken() {
+                return Some(event);
+            }
+            let mut bytes = [0; 16 * 1024];
+            let read = tokio::time::timeout(Duration::from_secs(15), self.stream.read(&mut bytes));
+            let read = read.await.expect("an event or a heartbeat comes in time").unwrap_or(0);
+            if read == 0 {
+                return None;
+            }
+            self.text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    }
+
+    /// A whole event out of what has been read.
+    fn taken(&mut self) -> Option<Event> {
+        loop {
+            let end = self.text.find("\n\n")?;
+            let block: String = self.text.drain(..end + 2).collect();
+            let block = block.replace("\r\n", "\n");
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            if let Some(kind) = field("event: ") {
+                let data = field("data: ").expect("an event has data");
+                let data = serde_json::from_str(&data).unwrap_or_else(|error| panic!("{error} in {data}"));
+                return Some(Event { id: field("id: "), kind, data });
+            }
+        }
+    }
+}
