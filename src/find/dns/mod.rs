@@ -4,6 +4,7 @@
 //! common question the way. No question waits for the store, Docker or a lock: answers come from the latest snapshot of
 //! the catalog.
 
+pub mod dry;
 mod forward;
 mod limit;
 mod metrics;
@@ -33,8 +34,8 @@ use self::limit::RateLimit;
 use self::metrics::Metrics;
 use self::packet::Rules;
 use self::serving::{Job, Serving};
-pub use self::socket::{AddressError, BindError};
 use self::socket::Sockets;
+pub use self::socket::{AddressError, BindError};
 use self::tcp::{Places, Streams};
 use self::udp::Thread;
 use super::view::{CatalogView, Progress};

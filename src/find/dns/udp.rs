@@ -117,7 +117,9 @@ impl Thread {
         let second = self.serving.view.now().as_secs();
         match self.limit.count(peer.from.ip(), second) {
             Share::Answer => return true,
-            Share::Truncated if question.len() >= 12 && question[2] & 0x80 == 0 && packet::truncated(question, reply) => {
+            Share::Truncated
+                if question.len() >= 12 && question[2] & 0x80 == 0 && packet::truncated(question, reply) =>
+            {
                 let _ = self.socket.send(reply, peer);
                 let metrics = &self.serving.metrics;
                 let place = metrics.place(metrics.foreign(), None, TRUNCATED);

@@ -43,11 +43,8 @@ impl Uplinks {
 
     fn look(&mut self) {
         let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
-        let seen: Vec<_> = if self.given.contains(&Upstream::System) {
-            self.files.iter().map(changed).collect()
-        } else {
-            vec![None]
-        };
+        let seen: Vec<_> =
+            if self.given.contains(&Upstream::System) { self.files.iter().map(changed).collect() } else { vec![None] };
         if self.seen == seen {
             return;
         }
@@ -119,7 +116,8 @@ mod tests {
 
     #[test]
     fn the_hosts_servers_are_asked() {
-        let text = "# made by hand\nsearch lan\nnameserver 192.0.2.53\nnameserver 2001:db8::53%eth0 # spare\nnameserver x\n";
+        let text =
+            "# made by hand\nsearch lan\nnameserver 192.0.2.53\nnameserver 2001:db8::53%eth0 # spare\nnameserver x\n";
         let (_dir, mut uplinks) = uplinks(&[text], "127.0.0.1:5300");
         assert_eq!(uplinks.now(), [socket("192.0.2.53:53"), socket("[2001:db8::53]:53")]);
     }

@@ -79,7 +79,8 @@ pub(super) async fn ask_in_turn(
 async fn ask(wanted: &Wanted, server: SocketAddr) -> io::Result<Fetched> {
     let question = question(wanted);
     let packet = question.to_vec().map_err(io::Error::other)?;
-    let reply = if wanted.stream { by_stream(&packet, server).await? } else { by_datagram(&question, &packet, server).await? };
+    let reply =
+        if wanted.stream { by_stream(&packet, server).await? } else { by_datagram(&question, &packet, server).await? };
     if !is_reply_to(&question, &reply) {
         return Err(io::Error::other("the answer is to another question"));
     }
