@@ -21,5 +21,6 @@ pub mod offer;
 // Floor 3: only here may two workers be known at once.
 pub mod app;
 pub mod notify;
+pub mod pulse;
 pub mod supervisor;
 pub mod telemetry;

@@ -10,6 +10,8 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::pulse::Pulses;
+
 /// The end that no worker should come to before it is told to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerEnd {
@@ -43,6 +45,7 @@ pub struct Supervisor {
     names: HashMap<Id, (&'static str, Half)>,
     offer: CancellationToken,
     find: CancellationToken,
+    pulses: Pulses,
 }
 
 impl Supervisor {
@@ -52,6 +55,11 @@ impl Supervisor {
             Half::Offer => self.offer.clone(),
             Half::Find => self.find.clone(),
         }
+    }
+
+    /// Whether its workers move.
+    pub fn pulses(&self) -> Pulses {
+        self.pulses.clone()
     }
 
     /// Starts a worker.
@@ -64,6 +72,7 @@ impl Supervisor {
         E: std::error::Error + Send + Sync + 'static,
     {
         let span = tracing::info_span!("worker", name);
+        let work = self.pulses.watch(name, work);
         let task = async move { work.await.map_err(|error| Box::new(error) as _) };
         let id = self.workers.spawn(task.instrument(span)).id();
         self.names.insert(id, (name, half));

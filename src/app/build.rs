@@ -11,27 +11,39 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use super::drain::DrainDesk;
+use super::ready::Herald;
+use super::shutdown::{self, Farewell};
+use super::watchdog::{self, Watchdog};
 use super::{adoption, translate};
 use crate::config::Config;
 use crate::docker;
+use crate::find::dns::{self, DnsServer};
 use crate::find::http::{self, HttpMetrics, HttpServer, Readiness};
 use crate::find::mirror::Mirror;
+use crate::find::nodes::Nodes;
 use crate::find::view::CatalogView;
+use crate::host::logind::{self, ShutdownWatch};
+use crate::host::sockets::Passed;
 use crate::host::{self, Addresses};
 use crate::model::instance::Offer;
-use crate::model::local::Local;
-use crate::model::zone::BadZone;
+use crate::model::local::{DrainState, Local};
+use crate::model::memory::Resumed;
+use crate::model::zone::{BadZone, Zones};
+use crate::notify::Notify;
 use crate::offer::drain::Drain;
 use crate::offer::inventory::{self, Inventory};
 use crate::offer::probe::Fleet;
 use crate::offer::registrar::{self, Registrar};
 use crate::state::{StateDir, StateError};
+use crate::store::Store;
 use crate::supervisor::{Half, Supervisor};
 
 /// Sightings on their way to the inventory; when it is full the engine's watch waits.
 const SIGHTINGS: usize = 1024;
 /// How often the host's addresses are read again.
 const ADDRESSES: Duration = Duration::from_secs(5);
+/// Shutdowns announced and not yet heard of.
+const ANNOUNCEMENTS: usize = 4;
 
 /// Why the agent cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +54,8 @@ pub(super) enum BuildError {
     Zone(#[from] BadZone),
     #[error("the engine's address cannot be used")]
     Docker(#[from] docker::BadEndpoint),
+    #[error("DNS cannot be served")]
+    Dns(#[from] dns::BindError),
     #[error("HTTP cannot be served")]
     Http(#[from] http::BindError),
     #[error("--http-token-file {file} cannot be read")]
@@ -53,104 +67,185 @@ pub(super) enum BuildError {
 impl BuildError {
     /// Whether the settings are to blame, rather than the host.
     pub(super) fn is_wrong_use(&self) -> bool {
-        !matches!(self, Self::Http(_))
+        !matches!(self, Self::Http(_) | Self::Dns(_))
     }
 }
 
 /// What the rest of the app needs of the workers.
 pub(super) struct Agent {
     pub(super) inventory: watch::Sender<Arc<inventory::Settings>>,
-    pub(super) offer: watch::Receiver<Arc<Offer>>,
     pub(super) local: watch::Receiver<Arc<Local>>,
-    pub(super) view: CatalogView,
-    pub(super) ready: watch::Sender<Readiness>,
     pub(super) drain: Drain,
-    pub(super) http: Vec<SocketAddr>,
 }
 
 /// Makes every worker of the agent and hands it to the supervisor.
-pub(super) async fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Agent, BuildError> {
+pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supervisor) -> Result<Agent, BuildError> {
+    let ground = Ground::open(config)?;
     let mut registry = Registry::default();
-    let zones = translate::zones(config)?;
-    let http_settings = translate::http(config)?;
-    let engine = translate::docker(config)?;
-    let (state, resumed) = StateDir::open(&config.store.state_dir, &translate::here(config))?;
-    let state = Arc::new(state);
-    let store = translate::store(config);
-    let drain = Drain::new(Arc::clone(&state));
-
-    let seen = Seen::start(config, engine, supervisor, &mut registry);
-    let (adopted_in, adopted) = watch::channel(Arc::default());
-    let (fleet, standings) = Fleet::new(translate::probe(config), seen.offer.clone(), adopted, &mut registry);
-    supervisor.spawn("probes", Half::Offer, fleet.run(supervisor.stop_of(Half::Offer)));
-
-    let settings = translate::registrar(config, &resumed, &host::read_addresses(), state.writable());
-    let inputs = registrar::Inputs { offer: seen.offer.clone(), standings, drain: drain.watch() };
-    let writable = state.writable();
-    let (registrar, published) = Registrar::new(settings, Arc::clone(&store), state, inputs, &mut registry);
-    supervisor.spawn("registrar", Half::Offer, registrar.run(supervisor.stop_of(Half::Offer)));
-    let adoption = adoption::hand_on(published.adopted, adopted_in, supervisor.stop_of(Half::Offer));
-    supervisor.spawn("adoption", Half::Offer, adoption);
-
-    let settings = translate::mirror(config, &zones, &resumed);
-    let keep = writable.then(|| config.store.state_dir.join("catalog"));
-    let (mirror, view) = Mirror::new(settings, store, published.overlay, keep, &mut registry);
-    supervisor.spawn("mirror", Half::Find, mirror.run(supervisor.stop_of(Half::Find)));
-
-    let (desk, drain_requests) = DrainDesk::new(drain.clone());
-    supervisor.spawn("drain", Half::Find, desk.run(supervisor.stop_of(Half::Find)));
-    let (ready, ready_seen) = watch::channel(Readiness::default());
-    let sources = http::Sources {
-        catalog: view.clone(),
-        zones: Arc::new(zones),
-        local: published.local.clone(),
-        ready: ready_seen,
-        drain: drain_requests,
-        metrics: HttpMetrics::register(&mut registry),
-        registry: Arc::new(registry),
+    let offering = Offering::start(config, &ground, supervisor, &mut registry)?;
+    let finding = Finding::start(config, &ground, &offering, passed, supervisor, registry).await?;
+    let (announce, announcements) = mpsc::channel(ANNOUNCEMENTS);
+    let farewell = Farewell {
+        announcements,
+        switch: offering.drain.clone(),
+        local: offering.published.local.clone(),
+        dns_ttl: config.dns.ttl,
     };
-    let server = HttpServer::bind(http_settings, sources).await?;
-    let http = server.addresses();
-    supervisor.spawn("http", Half::Find, server.run(supervisor.stop_of(Half::Find)));
-    Ok(Agent { inventory: seen.settings, offer: seen.offer, local: published.local, view, ready, drain, http })
+    let stop = supervisor.stop_of(Half::Offer);
+    let logind = ShutdownWatch::new(logind::Settings::default(), announce);
+    supervisor.spawn("logind", Half::Offer, logind.run(stop.clone()));
+    supervisor.spawn("farewell", Half::Offer, farewell.run(stop));
+    finding.watch_over(config, &offering, supervisor);
+    Ok(Agent { inventory: offering.settings, local: offering.published.local, drain: offering.drain })
 }
 
 impl Agent {
-    /// Starts what watches the agent as a whole.
-    pub(super) fn watch_over(&self, config: &Config, supervisor: &mut Supervisor, ready: watch::Sender<Readiness>) {
-        let (announce, announcements) = mpsc::channel(4);
-        let logind = ShutdownWatch::new(logind::Settings::default(), announce);
-        supervisor.spawn("logind", Half::Offer, logind.run(supervisor.stop_of(Half::Offer)));
-        let farewell = self.farewell(config, announcements);
-        supervisor.spawn("farewell", Half::Offer, farewell.run(supervisor.stop_of(Half::Offer)));
-        let herald = Herald {
-            view: self.view.clone(),
-            offer: self.offer.clone(),
-            local: self.local.clone(),
-            ready,
-            welcome: Some(welcome(config)),
-        };
-        supervisor.spawn("herald", Half::Find, herald.run(supervisor.stop_of(Half::Find)));
+    /// Where no logind tells of a shutdown, a stop while the system goes down is one: withdraws first.
+    pub(super) async fn leave_with_host(&self, dns_ttl: Duration) {
+        let told_before = !matches!(*self.drain.watch().borrow(), DrainState::Offering);
+        if !told_before && logind::system_is_stopping().await {
+            shutdown::leave(&self.drain, &mut self.local.clone(), dns_ttl).await;
+        }
     }
 }
 
-/// What watches the host: its engine and its addresses.
-struct Seen {
-    settings: watch::Sender<Arc<inventory::Settings>>,
-    offer: watch::Receiver<Arc<Offer>>,
+/// What both halves stand on.
+struct Ground {
+    zones: Zones,
+    state: Arc<StateDir>,
+    resumed: Resumed,
+    store: Arc<dyn Store>,
 }
 
-impl Seen {
-    fn start(config: &Config, engine: docker::Settings, supervisor: &mut Supervisor, registry: &mut Registry) -> Self {
+impl Ground {
+    fn open(config: &Config) -> Result<Self, BuildError> {
+        let zones = translate::zones(config)?;
+        let (state, resumed) = StateDir::open(&config.store.state_dir, &translate::here(config))?;
+        Ok(Self { zones, state: Arc::new(state), resumed, store: translate::store(config) })
+    }
+}
+
+/// The half that offers what serves on this host.
+struct Offering {
+    settings: watch::Sender<Arc<inventory::Settings>>,
+    offer: watch::Receiver<Arc<Offer>>,
+    published: registrar::Outputs,
+    drain: Drain,
+}
+
+impl Offering {
+    fn start(
+        config: &Config,
+        ground: &Ground,
+        supervisor: &mut Supervisor,
+        registry: &mut Registry,
+    ) -> Result<Self, BuildError> {
         let stop = supervisor.stop_of(Half::Offer);
-        let (sightings_in, sightings) = mpsc::channel(SIGHTINGS);
-        let watch = docker::Watch::new(engine, sightings_in, registry);
-        supervisor.spawn("docker", Half::Offer, watch.run(stop.clone()));
-        let (addresses, addresses_seen) = Addresses::new(ADDRESSES);
-        supervisor.spawn("addresses", Half::Offer, addresses.run(stop.clone()));
-        let (settings, settings_seen) = watch::channel(Arc::new(translate::inventory(config)));
-        let (inventory, outputs) = Inventory::new(settings_seen, addresses_seen, sightings, registry);
-        supervisor.spawn("inventory", Half::Offer, inventory.run(stop));
-        Self { settings, offer: outputs.offer }
+        let (settings, offer) = watch_host(config, supervisor, registry)?;
+        let (adopted_in, adopted) = watch::channel(Arc::default());
+        let (fleet, standings) = Fleet::new(translate::probe(config), offer.clone(), adopted, registry);
+        supervisor.spawn("probes", Half::Offer, fleet.run(stop.clone()));
+        let drain = Drain::new(Arc::clone(&ground.state));
+        let inputs = registrar::Inputs { offer: offer.clone(), standings, drain: drain.watch() };
+        let (registrar, published) = Registrar::new(
+            translate::registrar(config, &ground.resumed, &host::read_addresses(), ground.state.writable()),
+            Arc::clone(&ground.store),
+            Arc::clone(&ground.state),
+            inputs,
+            registry,
+        );
+        supervisor.spawn("registrar", Half::Offer, registrar.run(stop.clone()));
+        supervisor.spawn("adoption", Half::Offer, adoption::hand_on(published.adopted.clone(), adopted_in, stop));
+        Ok(Self { settings, offer, published, drain })
+    }
+}
+
+/// The settings that the inventory goes by, and what it makes of the host.
+type Watched = (watch::Sender<Arc<inventory::Settings>>, watch::Receiver<Arc<Offer>>);
+
+/// The workers that see what runs here, and where "here" is.
+fn watch_host(config: &Config, supervisor: &mut Supervisor, registry: &mut Registry) -> Result<Watched, BuildError> {
+    let stop = supervisor.stop_of(Half::Offer);
+    let (sightings_in, sightings) = mpsc::channel(SIGHTINGS);
+    let watch = docker::Watch::new(translate::docker(config)?, sightings_in, registry);
+    supervisor.spawn("docker", Half::Offer, watch.run(stop.clone()));
+    let (addresses, addresses_seen) = Addresses::new(ADDRESSES);
+    supervisor.spawn("addresses", Half::Offer, addresses.run(stop.clone()));
+    let (settings, settings_seen) = watch::channel(Arc::new(translate::inventory(config)));
+    let (inventory, outputs) = Inventory::new(settings_seen, addresses_seen, sightings, registry);
+    supervisor.spawn("inventory", Half::Offer, inventory.run(stop));
+    Ok((settings, outputs.offer))
+}
+
+/// The half that finds what serves in the cluster, and answers.
+struct Finding {
+    view: CatalogView,
+    ready: watch::Sender<Readiness>,
+    dns: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+}
+
+impl Finding {
+    async fn start(
+        config: &Config,
+        ground: &Ground,
+        offering: &Offering,
+        passed: Passed,
+        supervisor: &mut Supervisor,
+        mut registry: Registry,
+    ) -> Result<Self, BuildError> {
+        let stop = supervisor.stop_of(Half::Find);
+        let settings = translate::mirror(config, &ground.zones, &ground.resumed);
+        let keep = ground.state.writable().then(|| config.store.state_dir.join("catalog"));
+        let overlay = offering.published.overlay.clone();
+        let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
+        let settings = translate::dns(config, ground.zones.clone(), passed);
+        let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
+        let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
+        let (desk, drain_requests) = DrainDesk::new(offering.drain.clone());
+        let (ready, ready_seen) = watch::channel(Readiness::default());
+        let sources = http::Sources {
+            catalog: view.clone(),
+            zones: Arc::new(ground.zones.clone()),
+            local: offering.published.local.clone(),
+            nodes: node_list,
+            ready: ready_seen,
+            drain: drain_requests,
+            metrics: HttpMetrics::register(&mut registry),
+            registry: Arc::new(registry),
+        };
+        let http = HttpServer::bind(translate::http(config)?, sources).await?;
+        let found = Self { view, ready, dns: dns.addresses(), http: http.addresses() };
+        supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
+        supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
+        supervisor.spawn("dns", Half::Find, dns.run(stop.clone()));
+        supervisor.spawn("drain", Half::Find, desk.run(stop.clone()));
+        supervisor.spawn("http", Half::Find, http.run(stop));
+        Ok(found)
+    }
+
+    /// Starts what watches the agent as a whole.
+    fn watch_over(self, config: &Config, offering: &Offering, supervisor: &mut Supervisor) {
+        let stop = supervisor.stop_of(Half::Find);
+        let (dns, http) = (&self.dns, &self.http);
+        tracing::info!(node = config.node, store = translate::store_name(config), ?dns, ?http, "serving");
+        if let Some(period) = Notify.watchdog_period() {
+            let settings = watchdog::Settings {
+                period,
+                dns: self.dns.clone(),
+                domain: config.dns.domain.clone(),
+                http: self.http.first().copied(),
+            };
+            let watchdog = Watchdog::new(settings, supervisor.pulses(), Notify);
+            supervisor.spawn("watchdog", Half::Find, watchdog.run(stop.clone()));
+        }
+        let herald = Herald {
+            welcome: self.dns.first().map(|at| translate::dig_line(*at, &config.dns.domain)),
+            view: self.view,
+            offer: offering.offer.clone(),
+            local: offering.published.local.clone(),
+            ready: self.ready,
+        };
+        supervisor.spawn("herald", Half::Find, herald.run(stop));
     }
 }

@@ -1,15 +1,17 @@
 //! From the first bind to the last goodbye: signals, reload, stop with a deadline.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::WRONG_USE;
-use super::build;
-use super::settings;
+use super::build::{self, Agent};
+use super::{settings, translate};
 use crate::cli::AgentArgs;
-use crate::config::Config;
+use crate::config::{Config, ProbeConfig};
+use crate::host::sockets::Passed;
 use crate::notify::Notify;
 use crate::supervisor::Supervisor;
 use crate::telemetry::LogFilter;
@@ -20,7 +22,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const ABORTED: i32 = 130;
 
 /// The settings that a reload applies.
-const LIVE: [&str; 1] = ["log"];
+const LIVE: [&str; 8] = ["address-label", "allow-name", "checks", "explicit", "log", "network", "service", "tags"];
 
 /// The signals that mean something here.
 struct Signals {
@@ -54,7 +56,7 @@ impl Signals {
 }
 
 /// Lives until told to stop, or until a worker ends.
-pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> ExitCode {
+pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &LogFilter) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -63,7 +65,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
         }
     };
     let mut supervisor = Supervisor::default();
-    let agent = match build::build(&config, &mut supervisor).await {
+    let agent = match build::build(&config, passed, &mut supervisor).await {
         Ok(agent) => agent,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the agent cannot start");
@@ -79,7 +81,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
                 break ExitCode::FAILURE;
             }
             told = signals.next() => match told {
-                Told::Reload => current = reload(args, current, log),
+                Told::Reload => current = reload(args, current, &agent, log),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break ExitCode::SUCCESS;
@@ -88,6 +90,10 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
         }
     };
     Notify.stopping();
+    tokio::select! {
+        () = agent.leave_with_host(current.dns.ttl) => {}
+        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+    }
     tokio::select! {
         ends = supervisor.stop(STOP_DEADLINE) => {
             for end in &ends {
@@ -106,7 +112,7 @@ fn abort() -> ! {
 }
 
 /// Reads the settings again. Bad ones are told and change nothing.
-fn reload(args: &AgentArgs, old: Config, log: &LogFilter) -> Config {
+fn reload(args: &AgentArgs, old: Config, agent: &Agent, log: &LogFilter) -> Config {
     Notify.reloading();
     let current = match settings::read(args) {
         Err(problems) => {
@@ -123,6 +129,9 @@ fn reload(args: &AgentArgs, old: Config, log: &LogFilter) -> Config {
                 tracing::warn!(keys = ?waiting, "these settings wait for a restart");
             }
             log.set(&new.log.filter);
+            let probe = ProbeConfig { checks: new.probe.checks, ..old.probe };
+            let applied = Config { offer: new.offer.clone(), probe, ..old };
+            agent.inventory.send_replace(Arc::new(translate::inventory(&applied)));
             new
         }
     };

@@ -4,7 +4,6 @@ mod adoption;
 mod build;
 mod drain;
 mod lifecycle;
-pub mod pulse;
 mod ready;
 mod settings;
 mod shutdown;
@@ -13,8 +12,10 @@ pub mod watchdog;
 
 use std::process::ExitCode;
 
-use crate::cli::{AgentArgs, Cli, Command};
-use crate::config::Config;
+use crate::cli::exit::Exit;
+use crate::cli::terminal::Terminal;
+use crate::cli::{self, AgentArgs, Cli, Command};
+use crate::host::sockets;
 use crate::telemetry;
 
 /// Wrong use: a flag, a key of the file, a state directory that another agent holds.
@@ -25,14 +26,34 @@ pub fn main(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Agent(args) => agent(&args),
         Command::CheckConfig(args) => check_config(&args),
+        command => ask(command),
     }
+}
+
+/// The commands that ask an agent or a store.
+fn ask(command: Command) -> ExitCode {
+    let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_current_thread()) else { return ExitCode::FAILURE };
+    let terminal = &mut Terminal::stdio();
+    let exit = runtime.block_on(async {
+        match command {
+            Command::Agent(_) | Command::CheckConfig(_) => Exit::Usage,
+            Command::Services(args) => cli::services::run(args, terminal).await,
+            Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,
+        }
+    });
+    exit.into()
+}
+
+fn runtime(builder: &mut tokio::runtime::Builder) -> Option<tokio::runtime::Runtime> {
+    let built = builder.enable_all().build();
+    built.inspect_err(|error| tracing::error!(%error, "threads cannot be started")).ok()
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 fn check_config(args: &AgentArgs) -> ExitCode {
     match settings::read(args) {
         Ok(config) => {
-            println!("valid: node {}, {}", config.node, store_name(&config));
+            println!("valid: node {}, {} store", config.node, translate::store_name(&config));
             ExitCode::SUCCESS
         }
         Err(problems) => {
@@ -51,21 +72,8 @@ fn agent(args: &AgentArgs) -> ExitCode {
             return ExitCode::from(WRONG_USE);
         }
     };
+    let passed = sockets::passed(); // before the first thread
     let log = telemetry::start(&config.log.filter, config.log.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "threads cannot be started");
-            return ExitCode::FAILURE;
-        }
-    };
-    runtime.block_on(lifecycle::run(args, config, &log))
-}
-
-/// The store in words.
-fn store_name(config: &Config) -> String {
-    match &config.store.etcd {
-        Some(etcd) => format!("etcd at {}", etcd.endpoints.join(", ")),
-        None => "embedded store".to_owned(),
-    }
+    let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_multi_thread()) else { return ExitCode::FAILURE };
+    runtime.block_on(lifecycle::run(args, config, passed, &log))
 }

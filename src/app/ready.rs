@@ -70,7 +70,8 @@ impl Herald {
         let store = if self.view.load().is_stale() { ", store away" } else { "" };
         let drained = if local.drained.is_some() { ", drained" } else { "" };
         let found = offer.instances.len();
-        let now = format!("{published} of {found} instances published, {skipped} ports skipped{engine}{store}{drained}");
+        let now =
+            format!("{published} of {found} instances published, {skipped} ports skipped{engine}{store}{drained}");
         if *last != now {
             Notify.status(&now);
             *last = now;

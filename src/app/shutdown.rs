@@ -40,14 +40,18 @@ impl Farewell {
     }
 
     async fn withdraw(&mut self, hold: Hold, stop: &CancellationToken) {
-        tracing::info!(wait = ?self.dns_ttl, "the host goes down, withdrawing");
-        self.switch.shut_down(SystemTime::now());
-        let withdrawn = self.local.wait_for(|local| local.instances.iter().all(|instance| !instance.published));
-        let withdrawn = tokio::time::timeout(WITHDRAWAL, withdrawn).await.is_ok();
-        if !withdrawn {
-            tracing::warn!("the store has not confirmed the withdrawal in time");
-        }
-        stop.run_until_cancelled(tokio::time::sleep(self.dns_ttl)).await;
+        stop.run_until_cancelled(leave(&self.switch, &mut self.local, self.dns_ttl)).await;
         drop(hold);
     }
+}
+
+/// Withdraws for a shutdown and waits until caches have let go of what they were told before.
+pub(super) async fn leave(switch: &Drain, local: &mut watch::Receiver<Arc<Local>>, dns_ttl: Duration) {
+    tracing::info!(wait = ?dns_ttl, "the host goes down, withdrawing");
+    switch.shut_down(SystemTime::now());
+    let withdrawn = local.wait_for(|local| local.instances.iter().all(|instance| !instance.published));
+    if tokio::time::timeout(WITHDRAWAL, withdrawn).await.is_err() {
+        tracing::warn!("the store has not confirmed the withdrawal in time");
+    }
+    tokio::time::sleep(dns_ttl).await;
 }

@@ -1,14 +1,17 @@
 //! From the settings as validated to those that each worker is built with.
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::build::BuildError;
 use crate::cli::VERSION;
-use crate::config::Config;
+use crate::config::{Config, Forward};
 use crate::docker;
-use crate::find::{http, mirror};
+use crate::find::{dns, http, mirror};
 use crate::host::identity;
+use crate::host::sockets::Passed;
 use crate::model::advertise::{HostAddresses, choose};
 use crate::model::health::Rules;
 use crate::model::memory::{Here, Resumed};
@@ -125,4 +128,37 @@ pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
         hosts: config.http.hosts.clone(),
         version: VERSION.to_owned(),
     })
+}
+
+pub(super) fn dns(config: &Config, zones: Zones, passed: Passed) -> dns::Settings {
+    let upstream = |forward: &Forward| match forward {
+        Forward::System => dns::Upstream::System,
+        Forward::Server(at) => dns::Upstream::Server(*at),
+    };
+    let udp = passed.udp.into_iter().map(OwnedFd::from);
+    dns::Settings {
+        listen: config.dns.listen.clone(),
+        passed: udp.chain(passed.tcp.into_iter().map(OwnedFd::from)).collect(),
+        zones,
+        ttl: config.dns.ttl,
+        negative_ttl: config.dns.negative_ttl,
+        forward: config.dns.forward.iter().map(upstream).collect(),
+        forward_allow: config.dns.forward_allow.clone(),
+        allow: config.dns.allow.clone(),
+        rate_limit: config.dns.rate_limit,
+    }
+}
+
+/// The store in words.
+pub(super) fn store_name(config: &Config) -> String {
+    match &config.store.etcd {
+        Some(etcd) => format!("etcd at {}", etcd.endpoints.join(", ")),
+        None => "embedded".to_owned(),
+    }
+}
+
+/// What to type to see an answer; NAME stands for a service.
+pub(super) fn dig_line(at: SocketAddr, domain: &str) -> String {
+    let ip = if at.ip().is_unspecified() { "127.0.0.1".to_owned() } else { at.ip().to_string() };
+    format!("dig @{ip} -p {} SRV NAME.{domain}", at.port())
 }

@@ -12,8 +12,8 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::pulse::Pulses;
 use crate::notify::Notify;
+use crate::pulse::Pulses;
 
 /// How often a UDP question is repeated within one check: a full socket buffer may swallow one.
 const TRIES: u32 = 4;

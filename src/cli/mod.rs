@@ -35,6 +35,11 @@ pub enum Command {
     Agent(Box<AgentArgs>),
     /// Read the settings as `agent` would, print every problem, start nothing
     CheckConfig(Box<AgentArgs>),
+    /// List services with their endpoints
+    Services(services::ServicesArgs),
+    /// Tell by the exit code whether the agent answers
+    #[command(hide = true)]
+    Healthcheck(healthcheck::HealthcheckArgs),
 }
 
 /// Settings of the agent: each flag is also a `WHARF_*` variable and a key of the file.

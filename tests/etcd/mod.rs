@@ -15,9 +15,21 @@ use wharf::store::etcd::{Etcd, Settings};
 /// How a cluster is started.
 #[derive(Clone, Default)]
 pub struct Options {
-    /// CA, certificate and key of the servers; with it clients need a certificate of that CA.
-    pub tls: Option<(PathBuf, PathBuf, PathBuf)>,
+    /// With it the servers speak TLS, and clients need a certificate.
+    pub tls: Option<Tls>,
     pub flags: Vec<String>,
+}
+
+/// PEM files.
+#[derive(Clone)]
+pub struct Tls {
+    /// Who signed the servers' certificate.
+    pub server_ca: PathBuf,
+    pub server: (PathBuf, PathBuf),
+    /// Whose clients the servers let in.
+    pub client_ca: PathBuf,
+    /// Certificate and key that etcdctl and the agent use.
+    pub client: (PathBuf, PathBuf),
 }
 
 /// A running cluster.
@@ -107,9 +119,9 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        if let Some((ca, certificate, key)) = &self.options.tls {
+        if let Some(Tls { client_ca, server: (certificate, key), .. }) = &self.options.tls {
             command.arg("--client-cert-auth");
-            for (flag, path) in [("--trusted-ca-file", ca), ("--cert-file", certificate), ("--key-file", key)] {
+            for (flag, path) in [("--trusted-ca-file", client_ca), ("--cert-file", certificate), ("--key-file", key)] {
                 command.arg(flag).arg(path);
             }
         }
@@ -149,8 +161,8 @@ impl Cluster {
     pub fn etcdctl_at(&self, endpoints: &str, args: &[&str]) -> Output {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints, "--dial-timeout", "2s"]);
-        if let Some((ca, certificate, key)) = &self.options.tls {
-            for (flag, path) in [("--cacert", ca), ("--cert", certificate), ("--key", key)] {
+        if let Some(Tls { server_ca, client: (certificate, key), .. }) = &self.options.tls {
+            for (flag, path) in [("--cacert", server_ca), ("--cert", certificate), ("--key", key)] {
                 command.arg(flag).arg(path);
             }
         }
@@ -192,8 +204,8 @@ impl Cluster {
     pub fn settings(&self, lease_ttl: Duration) -> Settings {
         Settings {
             endpoints: self.endpoints(),
-            ca: None,
-            identity: None,
+            ca: self.options.tls.as_ref().map(|tls| tls.server_ca.clone()),
+            identity: self.options.tls.as_ref().map(|tls| tls.client.clone()),
             user: None,
             lease_ttl,
             probe: "/wharf/services/nodes/".into(),
