@@ -77,7 +77,7 @@ async fn steady(count: u16) -> Vec<Figure> {
     let (memcached, redis) = (servers::memcached(&[]), servers::redis(&[]));
     let postgres = servers::Cluster::new("scram-sha-256").start();
     // Every tenth is a PostgreSQL, which forks for each visitor.
-    let mut mixed = vec![(CheckKind::Memcached, memcached.target), (CheckKind::Redis, redis.target)].repeat(5);
+    let mut mixed = [(CheckKind::Memcached, memcached.target), (CheckKind::Redis, redis.target)].repeat(5);
     mixed[0] = (CheckKind::Postgres, postgres.target);
     let sets = [
         ("CPU of 500 memcached", vec![(CheckKind::Memcached, memcached.target)]),

@@ -3,12 +3,21 @@
 
 pub mod age;
 pub mod client;
+pub mod completions;
+pub mod direct;
+pub mod drain;
+pub mod events;
 pub mod exit;
+pub mod explain;
 pub mod healthcheck;
+pub mod nodes;
 pub mod output;
+pub mod resolve;
 pub mod services;
+pub mod source;
 pub mod table;
 pub mod terminal;
+pub mod wait;
 
 use std::path::PathBuf;
 

@@ -45,6 +45,8 @@ pub struct Seen<'v> {
     pub lease: i64,
     /// The revision of its last put.
     pub revision: i64,
+    /// The revision that a read told it at; `None` when a watch did.
+    pub read_at: Option<i64>,
 }
 
 /// The keys that concern one owner.
@@ -54,6 +56,8 @@ pub struct View {
     held: BTreeMap<String, Held>,
     /// Keys known to be gone at a revision that the watch has not reached yet.
     gone: BTreeMap<String, i64>,
+    /// Keys that the watch told to be gone, and by when: a read under way may still bring them.
+    deleted: BTreeMap<String, i64>,
     /// Everything up to this revision has been seen.
     seen: i64,
 }
@@ -61,7 +65,7 @@ pub struct View {
 impl View {
     /// Nothing known yet.
     pub fn new(owner: Arc<str>) -> Self {
-        Self { owner, held: BTreeMap::new(), gone: BTreeMap::new(), seen: 0 }
+        Self { owner, held: BTreeMap::new(), gone: BTreeMap::new(), deleted: BTreeMap::new(), seen: 0 }
     }
 
     /// Forgets everything: the store is another one.
@@ -114,6 +118,11 @@ impl View {
     /// Takes in a put, and says whether that changed anything. Values elsewhere than at `interesting` keys are kept only
     /// when they are ours.
     pub fn put(&mut self, seen: Seen<'_>, interesting: impl Fn(&str) -> bool) -> bool {
+        match seen.read_at {
+            Some(read) if self.deleted.get(seen.key).is_some_and(|gone| *gone > read) => return false,
+            Some(_) => {}
+            None => drop(self.deleted.remove(seen.key)),
+        }
         let known = self.held.get(seen.key);
         let concerns = known.is_some() || interesting(seen.key) || names(seen.value, &self.owner);
         let older = known.is_some_and(|held| held.revision > seen.revision)
@@ -142,8 +151,19 @@ impl View {
         }
     }
 
+    /// Takes in a delete that a watch told, made at `revision` or before it; says whether that changed anything.
+    pub fn deleted(&mut self, key: &str, revision: i64) -> bool {
+        self.deleted.insert(key.to_owned(), revision);
+        self.delete(key, revision)
+    }
+
+    /// A read begins now, and none is under way: it knows of every delete told so far.
+    pub fn read_begins(&mut self) {
+        self.deleted.clear();
+    }
+
     /// Takes in a delete that happened at `revision` or before it, and says whether that changed anything.
-    pub fn delete(&mut self, key: &str, revision: i64) -> bool {
+    fn delete(&mut self, key: &str, revision: i64) -> bool {
         self.held.get(key).is_some_and(|held| held.revision <= revision) && self.held.remove(key).is_some()
     }
 

@@ -1,6 +1,8 @@
 //! One host's finding half over a real store: a test writes keys and asks by DNS.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+pub mod upstream;
+
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket as StdUdp};
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ mod serving;
 mod socket;
 mod tcp;
 mod udp;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;

@@ -84,7 +84,7 @@ impl Catalog {
     pub fn owned_by(&self, node: &str, owner: &str) -> Vec<Endpoint> {
         let Some(slug) = crate::model::name::Label::slug(node) else { return Vec::new() };
         let term = format!("n:{slug}");
-        let own = index::all(&self.terms, &term).filter(|entry| entry.owner.as_deref() == Some(owner));
+        let own = self.selectors.all(&term).filter(|entry| entry.owner.as_deref() == Some(owner));
         own.cloned().map(Endpoint).collect()
     }
 
@@ -162,9 +162,9 @@ impl Catalog {
     pub(crate) fn under(&self, term: &str, path: &str, seed: u64, limit: usize) -> Found<'_> {
         let limit = limit.min(WINDOW);
         let window = if self.size(path) > limit { self.window(path, seed) } else { None };
-        let mut entries: Vec<_> = index::within(&self.terms, term, path, window).take(limit + 1).collect();
+        let mut entries: Vec<_> = self.selectors.within(term, path, window).take(limit + 1).collect();
         if let Some(start) = window.filter(|_| entries.len() <= limit) {
-            let before = index::within(&self.terms, term, path, None).take_while(|entry| entry.path() < start);
+            let before = self.selectors.within(term, path, None).take_while(|entry| entry.path() < start);
             entries.extend(before.take(limit + 1 - entries.len()));
         }
         let cut = entries.len() > limit;
@@ -174,12 +174,12 @@ impl Catalog {
 
     /// The primaries at or below `path`, at most `limit`.
     pub(crate) fn primaries(&self, path: &str, limit: usize) -> Vec<&Arc<Entry>> {
-        index::within(&self.terms, index::role_term(Role::Primary), path, None).take(limit).collect()
+        self.selectors.within(index::role_term(Role::Primary), path, None).take(limit).collect()
     }
 
     /// The records published under an address, at most `limit`.
     pub(crate) fn published(&self, address: std::net::IpAddr, limit: usize) -> Vec<&Arc<Entry>> {
-        index::all(&self.terms, &index::address_term(address)).take(limit).collect()
+        self.addresses.all(address).take(limit).collect()
     }
 
     /// The mark below `path` that `seed` chooses; `None` begins at the start.

@@ -96,8 +96,8 @@ impl Desk {
         let mut changed = false;
         for event in &batch.events {
             changed |= match event {
-                Event::Put(item) => self.item(item),
-                Event::Delete(key) => self.view.delete(key, batch.revision),
+                Event::Put(item) => self.item(item, None),
+                Event::Delete(key) => self.view.deleted(key, batch.revision),
             };
         }
         self.view.reached(batch.revision);
@@ -106,20 +106,25 @@ impl Desk {
 
     /// Takes in what a read of exactly `asked` found.
     pub(super) fn read(&mut self, asked: &[String], page: &Page) {
-        for item in &page.items {
-            self.item(item);
-        }
+        self.found(page);
         let found: BTreeSet<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
         self.view.absent(asked.iter(), &found, page.revision);
     }
 
+    /// Takes in the keys that a read found.
+    pub(super) fn found(&mut self, page: &Page) {
+        for item in &page.items {
+            self.item(item, Some(page.revision));
+        }
+    }
+
     /// Takes in one key as it stands.
-    pub(super) fn item(&mut self, item: &Item) -> bool {
+    fn item(&mut self, item: &Item, read_at: Option<i64>) -> bool {
         if self.publisher.prefix.parts(&item.key).is_none() {
             return false;
         }
         let (plain, assignment) = (&self.plain, &self.assignment);
-        let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision };
+        let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
         self.view.put(seen, |key| plain.contains(key) || assignment.contains_key(key))
     }
 
