@@ -10,9 +10,8 @@ pub fn start(endpoints: &[(String, String, String)], _each: usize) -> (Child, u1
     let directory = tempfile::tempdir().unwrap();
     let port = process::free_port();
     let path = |name: &str| directory.path().join(name).display().to_string();
-    let mut zone = String::from(
-        "$ORIGIN services.internal.\n$TTL 5\n@ SOA ns host 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n",
-    );
+    let mut zone =
+        String::from("$ORIGIN services.internal.\n$TTL 5\n@ SOA ns host 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n");
     for (number, (service, label, host)) in endpoints.iter().enumerate() {
         writeln!(zone, "{service} SRV 10 33 {} {label}.{service}", 20_000 + number % 10_000).unwrap();
         writeln!(zone, "{label}.{service} A {host}").unwrap();

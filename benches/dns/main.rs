@@ -64,7 +64,11 @@ fn costs(table: &mut Table) {
     table.row("the same with 100,000 instances", cpu[2], 1.15 * cpu[1], "µs");
     table.note("p99 at 500 queries/s, Knot", slow[0], "µs");
     table.row("p99 at 500 queries/s, wharf", slow[1], 1.5 * slow[0], "µs");
-    for (what, name) in [("apex", "services.internal SRV"), ("wildcard", "*.services.internal SRV"), ("*.*", "*.*.services.internal SRV")] {
+    for (what, name) in [
+        ("apex", "services.internal SRV"),
+        ("wildcard", "*.services.internal SRV"),
+        ("*.*", "*.*.services.internal SRV"),
+    ] {
         let cost = cpu_per_query(&large, large.port, &[name.to_owned()], Duration::from_secs(2));
         table.row(&format!("CPU of the {what} at 100,000 instances"), cost, 1_000.0, "µs");
     }
@@ -111,7 +115,8 @@ fn etcd_reads(cluster: &etcd::Cluster) -> f64 {
     let url = format!("{}/metrics", cluster.endpoints()[0]);
     let metrics = std::process::Command::new("curl").args(["-s", &url]).output().unwrap();
     let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
-    let counters = ["etcd_debugging_mvcc_range_total ", "etcd_mvcc_range_total ", "etcd_debugging_lease_granted_total "];
+    let counters =
+        ["etcd_debugging_mvcc_range_total ", "etcd_mvcc_range_total ", "etcd_debugging_lease_granted_total "];
     let value = |line: &str| counters.iter().find_map(|name| line.strip_prefix(name)?.parse::<f64>().ok());
     metrics.lines().filter_map(value).sum()
 }

@@ -176,7 +176,8 @@ impl Rules {
         if packet[2] & 0x80 != 0 {
             return Verdict::Drop(Dropped::Response);
         }
-        let plain = |rcode| Said { place: metrics.place(metrics.foreign(), None, outcome(rcode)), rests: None, leases: vec![] };
+        let plain =
+            |rcode| Said { place: metrics.place(metrics.foreign(), None, outcome(rcode)), rests: None, leases: vec![] };
         let Ok(message) = Message::from_vec(packet) else {
             write_header_only(packet, malformed(packet), reply);
             return Verdict::Reply(plain(malformed(packet)));
@@ -296,8 +297,7 @@ impl Frame {
             return Err((ResponseCode::BADVERS, edns));
         }
         let [query] = message.queries.as_slice() else { return Err((ResponseCode::FormErr, edns)) };
-        let question =
-            Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
+        let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
         let takes = message.edns.as_ref().map_or(UDP_PLAIN, |edns| edns.max_payload().clamp(UDP_PLAIN, UDP_MOST));
         let limit = if transport == Transport::Udp { takes } else { u16::MAX };
         Ok(Self { request: message.metadata, question, edns, limit, transport, recursion })
@@ -387,8 +387,7 @@ fn write_error(message: &Message, rcode: ResponseCode, edns: Option<bool>, reply
     let mut counts = [0; 4];
     let mut writer = Writer::new(reply, HEADER, usize::from(UDP_PLAIN));
     if let [query] = message.queries.as_slice() {
-        let question =
-            Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
+        let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
         counts[0] = u16::from(writer.question(&question).is_ok());
     }
     if let Some(dnssec) = edns {

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_leaves_no_trace() {
-        let glue = |number: u8| Rr::from_rdata(name(&format!("h{number}.example.")), 5, RData::A(A::new(10, 0, 0, number)));
+        let glue =
+            |number: u8| Rr::from_rdata(name(&format!("h{number}.example.")), 5, RData::A(A::new(10, 0, 0, number)));
         let records: Vec<Rr> = (0..100).map(glue).collect();
         let (out, count) = written(&records, 512);
         assert!(out.len() <= 512 && count > 20, "{count} records in {} bytes", out.len());
@@ -215,9 +216,8 @@ mod tests {
 
     #[test]
     fn every_address_of_a_large_set_fits_a_stream() {
-        let records: Vec<Rr> = (0..2_000)
-            .map(|number: u32| Rr::from_rdata(name("Web.Example."), 5, RData::A(A(number.into()))))
-            .collect();
+        let records: Vec<Rr> =
+            (0..2_000).map(|number: u32| Rr::from_rdata(name("Web.Example."), 5, RData::A(A(number.into())))).collect();
         let (out, count) = written(&records, 65_535);
         assert_eq!((count, out.len()), (2_000, 12 + 17 + 2_000 * 16));
     }
