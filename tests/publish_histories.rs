@@ -352,14 +352,21 @@ impl Story {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(fault, None, "WHARF_SEED={}: {:?}", self.seed, self.told);
+        let local = self.host().outputs.local.borrow().clone();
+        let shown: Vec<_> =
+            local.instances.iter().map(|it| (it.instance.port, it.state, it.published, &it.keys)).collect();
+        let link = (local.session, local.lease, local.unconfirmed, local.records);
+        let held = items(&self.store.inner(), "/services").await;
+        assert_eq!(fault, None, "WHARF_SEED={}: {shown:?} {link:?} {held:?} {:?}", self.seed, self.told);
         // And then it is quiet: nothing more is written but the node record.
         tokio::time::sleep(Duration::from_secs(10)).await;
         let quiet = self.store.inner().get(&[]).await.unwrap().revision;
         tokio::time::sleep(Duration::from_secs(120)).await;
         let later = self.store.inner().get(&[]).await.unwrap().revision;
         assert_eq!(quiet, later, "WHARF_SEED={}: writes with nothing to write", self.seed);
-        assert!(!self.host().outputs.overlay.borrow().active, "WHARF_SEED={}: overlay stays", self.seed);
+        let (local, overlay) =
+            (self.host().outputs.local.borrow().clone(), self.host().outputs.overlay.borrow().clone());
+        assert!(!overlay.active, "WHARF_SEED={}: overlay stays: {overlay:?} {local:?} {:?}", self.seed, self.told);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Config, ProbeConfig};
 use crate::host::sockets::Passed;
 use crate::notify::Notify;
 use crate::supervisor::Supervisor;
-use crate::telemetry::LogFilter;
+use crate::telemetry::{LogFilter, whole};
 
 /// How long each half may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     let agent = match build::build(&config, passed, &mut supervisor).await {
         Ok(agent) => agent,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the agent cannot start");
+            tracing::error!(error = whole(&error), "the agent cannot start");
             supervisor.stop(STOP_DEADLINE).await;
             return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
         }
@@ -77,7 +77,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     let code = loop {
         tokio::select! {
             end = supervisor.first_end() => {
-                tracing::error!(error = &end as &dyn std::error::Error, "a worker ended, so does the agent");
+                tracing::error!(error = whole(&end), "a worker ended, so does the agent");
                 break ExitCode::FAILURE;
             }
             told = signals.next() => match told {
@@ -97,7 +97,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     tokio::select! {
         ends = supervisor.stop(STOP_DEADLINE) => {
             for end in &ends {
-                tracing::warn!(error = end as &dyn std::error::Error, "a worker did not stop well");
+                tracing::warn!(error = whole(end), "a worker did not stop well");
             }
         }
         () = stopped_twice(&mut signals) => abort(),

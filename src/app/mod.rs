@@ -12,6 +12,8 @@ pub mod watchdog;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
@@ -38,6 +40,13 @@ fn ask(command: Command) -> ExitCode {
         match command {
             Command::Agent(_) | Command::CheckConfig(_) => Exit::Usage,
             Command::Services(args) => cli::services::run(args, terminal).await,
+            Command::Wait(args) => cli::wait::run(args, terminal).await,
+            Command::Resolve(args) => cli::resolve::run(args, terminal).await,
+            Command::Explain(args) => cli::explain::run(args, terminal).await,
+            Command::Nodes(args) => cli::nodes::run(args, terminal).await,
+            Command::Drain(args) => cli::drain::run(args, true, terminal).await,
+            Command::Undrain(args) => cli::drain::run(args, false, terminal).await,
+            Command::Completions(args) => cli::completions::run(&args, Cli::command(), terminal),
             Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,
         }
     });

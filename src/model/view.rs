@@ -45,6 +45,8 @@ pub struct Seen<'v> {
     pub lease: i64,
     /// The revision of its last put.
     pub revision: i64,
+    /// The revision that a read told it at; `None` when a watch did.
+    pub read_at: Option<i64>,
 }
 
 /// The keys that concern one owner.
@@ -54,6 +56,8 @@ pub struct View {
     held: BTreeMap<String, Held>,
     /// Keys known to be gone at a revision that the watch has not reached yet.
     gone: BTreeMap<String, i64>,
+    /// Keys that the watch told to be gone, and by when: a read under way may still bring them.
+    deleted: BTreeMap<String, i64>,
     /// Everything up to this revision has been seen.
     seen: i64,
 }
@@ -61,7 +65,7 @@ pub struct View {
 impl View {
     /// Nothing known yet.
     pub fn new(owner: Arc<str>) -> Self {
-        Self { owner, held: BTreeMap::new(), gone: BTreeMap::new(), seen: 0 }
+        Self { owner, held: BTreeMap::new(), gone: BTreeMap::new(), deleted: BTreeMap::new(), seen: 0 }
     }
 
     /// Forgets everything: the store is another one.
@@ -114,6 +118,11 @@ impl View {
     /// Takes in a put, and says whether that changed anything. Values elsewhere than at `interesting` keys are kept only
     /// when they are ours.
     pub fn put(&mut self, seen: Seen<'_>, interesting: impl Fn(&str) -> bool) -> bool {
+        match seen.read_at {
+            Some(read) if self.deleted.get(seen.key).is_some_and(|gone| *gone > read) => return false,
+            Some(_) => {}
+            None => drop(self.deleted.remove(seen.key)),
+        }
         let known = self.held.get(seen.key);
         let concerns = known.is_some() || interesting(seen.key) || names(seen.value, &self.owner);
         let older = known.is_some_and(|held| held.revision > seen.revision)
@@ -142,8 +151,19 @@ impl View {
         }
     }
 
+    /// Takes in a delete that a watch told, made at `revision` or before it; says whether that changed anything.
+    pub fn deleted(&mut self, key: &str, revision: i64) -> bool {
+        self.deleted.insert(key.to_owned(), revision);
+        self.delete(key, revision)
+    }
+
+    /// A read begins now, and none is under way: it knows of every delete told so far.
+    pub fn read_begins(&mut self) {
+        self.deleted.clear();
+    }
+
     /// Takes in a delete that happened at `revision` or before it, and says whether that changed anything.
-    pub fn delete(&mut self, key: &str, revision: i64) -> bool {
+    fn delete(&mut self, key: &str, revision: i64) -> bool {
         self.held.get(key).is_some_and(|held| held.revision <= revision) && self.held.remove(key).is_some()
     }
 
@@ -191,4 +211,70 @@ impl View {
 /// Whether a value may name this owner: a cheap look before it is decoded.
 fn names(value: &[u8], owner: &str) -> bool {
     !owner.is_empty() && value.windows(owner.len()).any(|window| window == owner.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Expect;
+    use super::*;
+
+    fn ours(tag: &str) -> Arc<Record> {
+        Arc::new(Record {
+            host: "h".into(),
+            owner: Some("owner-01".into()),
+            tags: vec![tag.into()],
+            ..Record::default()
+        })
+    }
+
+    fn put(view: &mut View, record: &Record, revision: i64, read_at: Option<i64>) -> bool {
+        view.put(Seen { key: "/s/a/b", value: &record.encode(), lease: 1, revision, read_at }, |_| true)
+    }
+
+    fn op(change: Change) -> [Op; 1] {
+        [Op { key: "/s/a/b".into(), expect: Expect::Absent, change }]
+    }
+
+    #[test]
+    fn an_older_word_never_replaces_a_newer_one() {
+        let mut view = View::new("owner-01".into());
+        view.committed(&op(Change::Put(ours("new"))), 1, 7);
+        assert!(!put(&mut view, &ours("old"), 5, None));
+        assert!(!view.deleted("/s/a/b", 6));
+        assert!(view.confirms("/s/a/b", &ours("new"), 1));
+        view.committed(&op(Change::Delete), 1, 8);
+        assert!(!put(&mut view, &ours("new"), 7, None), "the watch lags behind the delete");
+        assert!(view.held("/s/a/b").is_none());
+    }
+
+    #[test]
+    fn a_commit_that_the_watch_is_past_says_nothing_new() {
+        let mut view = View::new("owner-01".into());
+        put(&mut view, &ours("a"), 7, None);
+        view.deleted("/s/a/b", 8);
+        view.reached(8);
+        view.committed(&op(Change::Put(ours("a"))), 1, 7);
+        assert!(view.held("/s/a/b").is_none());
+    }
+
+    #[test]
+    fn a_read_that_began_before_a_delete_does_not_bring_the_key_back() {
+        let mut view = View::new("owner-01".into());
+        view.deleted("/s/a/b", 9);
+        assert!(!put(&mut view, &ours("a"), 5, Some(7)));
+        view.read_begins();
+        assert!(put(&mut view, &ours("a"), 5, Some(9)));
+    }
+
+    #[test]
+    fn what_was_ours_and_names_no_owner_any_more_is_spoiled() {
+        let mut view = View::new("owner-01".into());
+        let plain = Record { host: "10.0.0.9".into(), ..Record::default() };
+        put(&mut view, &plain, 3, None);
+        assert!(view.occupied("/s/a/b"), "someone else's all along");
+        view.clear();
+        put(&mut view, &ours("a"), 4, None);
+        put(&mut view, &plain, 5, None);
+        assert_eq!(view.held("/s/a/b").map(|held| &held.holder), Some(&Holder::Spoiled));
+    }
 }

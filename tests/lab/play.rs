@@ -94,7 +94,7 @@ fn show_ways_in(lab: &Lab) {
         );
         println!("      docker -H {} ps", host.docker_uri());
         println!(
-            "      wharf --http-socket {}/wharf/http.sock; logs: {}/*.log",
+            "      target/debug/wharf services --http-socket {}/wharf/http.sock\n      less {}/*.log",
             host.dir().display(),
             host.dir().display()
         );

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::eventually;
+use crate::lab::dns::{self, Answer};
 use crate::lab::host::Host;
-use crate::lab::within;
+use crate::lab::{eventually, within};
 
 /// The address that wharf has on every host.
 pub const WHARF: &str = "169.254.53.53";
@@ -142,7 +142,8 @@ impl<'lab> Machine<'lab> {
 
     /// What wharf and systemd have logged of it.
     pub fn journal(&self) -> String {
-        let journal = ["journalctl", "--no-pager", "--lines", "60", "--unit", "wharf.service", "--unit", "wharf-address.service"];
+        let journal =
+            ["journalctl", "--no-pager", "--lines", "60", "--unit", "wharf.service", "--unit", "wharf-address.service"];
         self.try_run(&journal).unwrap_or_else(|error| error)
     }
 
@@ -156,6 +157,17 @@ impl<'lab> Machine<'lab> {
         let found = self.try_run(&["getent", "ahostsv4", name])?;
         let first = found.split_whitespace().next();
         first.map(str::to_owned).ok_or_else(|| "nothing".to_owned())
+    }
+
+    /// Asks an address of this host, from this host, on port 53.
+    pub fn dig(&self, server: &str, question: &[&str]) -> Answer {
+        dns::dig(self.host, server.parse().unwrap(), question)
+    }
+
+    /// Asks it to power off and waits until it is down.
+    pub fn shut_down(&self) {
+        let _ = self.try_run(&["systemctl", "poweroff"]);
+        within(Duration::from_secs(90), "the machine is down", || self.is_down());
     }
 
     /// Asks wharf on this host and wants just these targets.

@@ -78,7 +78,7 @@ impl Desk {
         self.plain = wanted.iter().map(|wanted| plain_key(&self.publisher.prefix, wanted)).collect();
         self.assignment = assign(&wanted, &self.view, &self.publisher);
         let (plain, assignment) = (&self.plain, &self.assignment);
-        self.view.retain(|key| plain.contains(key) || assignment.contains_key(key));
+        self.view.retain(|key| interesting(plain, assignment, key));
         let retain = !self.offer.listed && !drained;
         self.ops = plan(&self.assignment, &self.view, self.lease, retain);
         let before = std::mem::take(&mut self.pending);
@@ -96,8 +96,8 @@ impl Desk {
         let mut changed = false;
         for event in &batch.events {
             changed |= match event {
-                Event::Put(item) => self.item(item),
-                Event::Delete(key) => self.view.delete(key, batch.revision),
+                Event::Put(item) => self.item(item, None),
+                Event::Delete(key) => self.view.deleted(key, batch.revision),
             };
         }
         self.view.reached(batch.revision);
@@ -106,21 +106,26 @@ impl Desk {
 
     /// Takes in what a read of exactly `asked` found.
     pub(super) fn read(&mut self, asked: &[String], page: &Page) {
-        for item in &page.items {
-            self.item(item);
-        }
+        self.found(page);
         let found: BTreeSet<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
         self.view.absent(asked.iter(), &found, page.revision);
     }
 
+    /// Takes in the keys that a read found.
+    pub(super) fn found(&mut self, page: &Page) {
+        for item in &page.items {
+            self.item(item, Some(page.revision));
+        }
+    }
+
     /// Takes in one key as it stands.
-    pub(super) fn item(&mut self, item: &Item) -> bool {
+    fn item(&mut self, item: &Item, read_at: Option<i64>) -> bool {
         if self.publisher.prefix.parts(&item.key).is_none() {
             return false;
         }
         let (plain, assignment) = (&self.plain, &self.assignment);
-        let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision };
-        self.view.put(seen, |key| plain.contains(key) || assignment.contains_key(key))
+        let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
+        self.view.put(seen, |key| interesting(plain, assignment, key))
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.
@@ -192,4 +197,10 @@ impl Desk {
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
     }
+}
+
+/// Whether it matters who holds a key: one of ours, one that we would like, or one that we might turn to instead.
+fn interesting(plain: &BTreeSet<String>, assignment: &Assignment, key: &str) -> bool {
+    let stem = || key.rsplit_once('-').map(|(stem, _)| stem);
+    plain.contains(key) || assignment.contains_key(key) || stem().is_some_and(|stem| plain.contains(stem))
 }

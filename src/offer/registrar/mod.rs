@@ -141,10 +141,14 @@ struct Link {
     chunk: usize,
     /// Keys that the next sync asks for besides those of interest.
     found: BTreeSet<String>,
+    /// Keys that hung on the lease of before the restart.
+    adopting: BTreeSet<String>,
     /// The lease to take over, at the first session only.
     adopt: Option<(LeaseId, Option<u64>)>,
     inherit: Option<LeaseId>,
     retire: Option<LeaseId>,
+    /// The history that all of this is of.
+    generation: u64,
 }
 
 struct NodeDesk {
@@ -183,6 +187,7 @@ impl Registrar {
             adopt: settings.resumed.lease.map(|lease| (lease, settings.resumed.cluster)),
             inherit: settings.resumed.retire,
             chunk: MAX_WRITES,
+            generation: store.history().borrow().generation,
             ..Link::default()
         };
         let node = NodeDesk {
@@ -245,7 +250,12 @@ impl Registrar {
                     self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
                 }
                 Ok(()) = self.reach.changed() => self.on_reach(),
-                Ok(()) = self.history.changed() => self.on_history(),
+                Ok(()) = self.history.changed() => {
+                    // What was asked of the store as it was has no answer in the one there is now.
+                    if self.on_history() {
+                        job = None;
+                    }
+                }
                 () = lost(&mut self.link.lost) => self.on_lost("it ended in the store"),
                 outcome = running(&mut job) => {
                     job = None;
@@ -282,6 +292,10 @@ impl Registrar {
             return None;
         }
         self.link.rest = None;
+        // The pages of a scan are all of the time when it began.
+        if self.scan.place.is_none() {
+            self.desk.view.read_begins();
+        }
         let store = Arc::clone(&self.store);
         if self.link.session.is_none() {
             return Some(jobs::open(Opening {
@@ -341,11 +355,12 @@ impl Registrar {
     }
 
     /// The store is another one, or went back: nothing seen before counts.
-    fn on_history(&mut self) {
+    fn on_history(&mut self) -> bool {
         let history = *self.history.borrow_and_update();
-        if history.generation == 0 {
-            return;
+        if history.generation == self.link.generation {
+            return false;
         }
+        self.link.generation = history.generation;
         tracing::warn!(
             cluster = history.cluster,
             "the store went back in its history or is another one, publishing anew"
@@ -353,6 +368,7 @@ impl Registrar {
         self.desk.view.clear();
         self.scan = Scan { due: Some(Instant::now()), place: None };
         self.on_lost("the store is another one");
+        true
     }
 
     fn on_lost(&mut self, why: &'static str) {
@@ -420,7 +436,8 @@ impl Registrar {
         self.link.lost = Some(opened.session.lost());
         self.link.session = Some(opened.session);
         self.link.watch = None;
-        self.link.found = opened.found.into_iter().collect();
+        self.link.found.extend(opened.found.iter().cloned());
+        self.link.adopting = opened.found.into_iter().collect();
         self.link.retire = opened.retire;
         (self.link.adopt, self.link.inherit, self.link.retry) = (None, None, None);
     }
@@ -428,8 +445,8 @@ impl Registrar {
     fn on_synced(&mut self, asked: &[String], result: Result<(Page, Box<dyn Watch>), StoreError>) {
         match result {
             Ok((page, watch)) => {
-                let found = std::mem::take(&mut self.link.found);
-                self.desk.adopt(&found, &page);
+                self.desk.adopt(&std::mem::take(&mut self.link.adopting), &page);
+                self.link.found.clear();
                 self.desk.read(asked, &page);
                 self.link.watch = Some(watch);
                 (self.link.reread, self.link.retry) = (Vec::new(), None);
@@ -456,7 +473,8 @@ impl Registrar {
                 self.pause();
             }
             Err(error) => {
-                // It may have been made or not: only reading tells.
+                // It may have been made or not: only reading tells, also of keys that nobody wants any more by then.
+                self.link.found.extend(ops.iter().map(|op| op.key.clone()));
                 self.link.watch = None;
                 self.on_error(&error);
             }
@@ -466,9 +484,7 @@ impl Registrar {
     fn on_scanned(&mut self, result: Result<Page, StoreError>) {
         match result {
             Ok(page) => {
-                for item in &page.items {
-                    self.desk.item(item);
-                }
+                self.desk.found(&page);
                 let last = page.items.last().map(|item| item.key.clone());
                 self.scan.place = last.filter(|_| page.more).map(|last| (last, page.revision));
                 if self.scan.place.is_none() {
