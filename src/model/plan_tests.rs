@@ -28,7 +28,8 @@ fn want(number: u8, label: &str, tag: &str) -> Wanted {
     };
     let source = Source::Container(format!("{number:064}").as_str().into());
     let instance = InstanceKey { source, port: 6379, proto: Proto::Tcp };
-    Wanted { instance, service, label: Label::parse(label).expect("a label"), record: Arc::new(record) }
+    let plain = format!("/services/redis/{label}");
+    Wanted { instance, service, label: Label::parse(label).expect("a label"), plain, record: Arc::new(record) }
 }
 
 /// What is held at a key: by whom, and on which lease.
@@ -43,7 +44,7 @@ const LABELS: [&str; 3] = ["a", "b", "c"];
 
 fn view_of(was: &BTreeMap<String, Was>, wanted: &[Wanted]) -> View {
     let mut view = View::new(OWNER.into());
-    let plain: BTreeSet<String> = wanted.iter().map(|wanted| plain_key(&publisher().prefix, wanted)).collect();
+    let plain: BTreeSet<String> = wanted.iter().map(|wanted| wanted.plain.clone()).collect();
     for (place, (key, was)) in was.iter().enumerate() {
         let other = Record { host: "h".into(), owner: Some("other".into()), ..Record::default() };
         let (value, lease) = match was {
