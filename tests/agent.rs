@@ -201,7 +201,8 @@ fn systemd_is_told_ready_status_reloading_and_stopping() {
     let mut hear = |what: &str| {
         let mut packet = [0; 4096];
         while !heard.contains(what) {
-            let length = notify.recv(&mut packet).unwrap_or_else(|error| panic!("{what} was not said: {error}: {heard}"));
+            let length =
+                notify.recv(&mut packet).unwrap_or_else(|error| panic!("{what} was not said: {error}: {heard}"));
             heard.push_str(std::str::from_utf8(&packet[..length]).unwrap());
             heard.push('\n');
         }

@@ -142,7 +142,8 @@ impl<'lab> Machine<'lab> {
 
     /// What wharf and systemd have logged of it.
     pub fn journal(&self) -> String {
-        let journal = ["journalctl", "--no-pager", "--lines", "60", "--unit", "wharf.service", "--unit", "wharf-address.service"];
+        let journal =
+            ["journalctl", "--no-pager", "--lines", "60", "--unit", "wharf.service", "--unit", "wharf-address.service"];
         self.try_run(&journal).unwrap_or_else(|error| error)
     }
 
