@@ -199,14 +199,12 @@ pub struct Op {
     pub change: Change,
 }
 
-/// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held and no longer
-/// assigned stays (Docker has not been listed yet).
+/// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held for
+/// a container and no longer assigned stays (Docker has not been listed yet).
 pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
     let puts = assignment.iter().filter_map(|(key, assigned)| put(key, assigned, view, lease));
-    if retain {
-        return puts.collect();
-    }
-    let leftovers = view.ours().filter(|(key, ..)| !assignment.contains_key(*key));
+    let stays = |record: &Record| retain && record.container.is_some();
+    let leftovers = view.ours().filter(|(key, _, record)| !assignment.contains_key(*key) && !stays(record));
     let serving: BTreeSet<Identity<'_>> = assignment.values().map(|assigned| identity(&assigned.record)).collect();
     let (moved, over): (Vec<_>, Vec<_>) = leftovers.partition(|(_, _, record)| serving.contains(&identity(record)));
     let delete = |(key, revision, _): (&String, i64, &Arc<Record>)| Op {
@@ -239,3 +237,7 @@ type Identity<'r> = (Option<&'r str>, Option<&'r str>, Option<&'r str>, Option<P
 fn identity(record: &Record) -> Identity<'_> {
     (record.container.as_deref(), record.id.as_deref(), record.service.as_deref(), record.proto, record.port)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
