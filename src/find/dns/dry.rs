@@ -70,6 +70,34 @@ impl Dry {
         Self { serving, ready, seed: 0, _jobs: jobs }
     }
 
+    /// A question of some kind, by number, with an OPT or without.
+    pub fn sample(number: usize) -> Vec<u8> {
+        const KINDS: [(&str, u16); 8] = [
+            ("web", 33),
+            ("_web._tcp", 33),
+            ("*.web", 1),
+            ("primary.redis", 1),
+            ("core-02.web", 28),
+            ("cache.prod", 15),
+            ("alias", 255),
+            ("nothing", 16),
+        ];
+        let (name, qtype) = KINDS[number % KINDS.len()];
+        let mut packet = vec![0, 77, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.').chain(["services", "internal"]) {
+            packet.push(u8::try_from(label.len()).expect("labels are short"));
+            packet.extend_from_slice(label.as_bytes());
+        }
+        packet.push(0);
+        packet.extend_from_slice(&qtype.to_be_bytes());
+        packet.extend_from_slice(&[0, 1]);
+        if number / KINDS.len() % 2 == 1 {
+            packet[11] = 1;
+            packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        }
+        packet
+    }
+
     /// Answers a packet as a datagram and as a stream's, twice each way, so that ready-made replies come to their turn.
     /// Returns the datagram's reply.
     ///
