@@ -1,7 +1,7 @@
 //! What holds for every catalog and every question: costs, rotation, and that nothing panics.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
