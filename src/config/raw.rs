@@ -283,7 +283,7 @@ pub struct RawService {
     /// What SERVICE_CHECK_PASSWORD_FILE would say.
     #[serde(deserialize_with = "scalar")]
     pub check_password_file: Option<String>,
-    /// Further attributes, as of SERVICE_<KEY>.
+    /// Further attributes, as of `SERVICE_<KEY>`.
     pub attrs: BTreeMap<String, String>,
 }
 

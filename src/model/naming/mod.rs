@@ -230,7 +230,7 @@ pub struct StaticService {
     pub ttl: Option<Duration>,
     /// The check, as SERVICE_CHECK has it; none when absent.
     pub check: Option<Text>,
-    /// Further keys as of SERVICE_<KEY>, lower case: `check_interval`, `check_http`, `region`, ….
+    /// Further keys as of `SERVICE_<KEY>`, lower case: `check_interval`, `check_http`, `region`, ….
     pub attrs: std::collections::BTreeMap<Text, Text>,
 }
 
