@@ -3,7 +3,14 @@
 //! The servers run as processes of their own; the operating system counts their CPU time. Runs are interleaved, so
 //! that a slow moment of the machine hits every server alike. Needs Debian's `knot`, `dnsperf`, `etcd-server` and
 //! `etcd-client`. Exits with 1 when a budget is missed.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub
+)]
 
 #[path = "../../tests/etcd/mod.rs"]
 mod etcd;

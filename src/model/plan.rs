@@ -237,3 +237,7 @@ type Identity<'r> = (Option<&'r str>, Option<&'r str>, Option<&'r str>, Option<P
 fn identity(record: &Record) -> Identity<'_> {
     (record.container.as_deref(), record.id.as_deref(), record.service.as_deref(), record.proto, record.port)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

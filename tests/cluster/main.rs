@@ -6,4 +6,5 @@ mod lab;
 
 mod faults;
 mod lab_itself;
+mod migration;
 mod thread;

@@ -40,6 +40,7 @@ impl Dockerd {
     }
 
     /// Starts the daemon and waits until it answers.
+    #[allow(clippy::disallowed_methods)] // no runtime is held up: each of these tests has threads of its own to spare
     pub fn launch(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
         let script = "ip link set lo up; ip link add wan type dummy; ip addr add 10.99.0.1/24 dev wan; \

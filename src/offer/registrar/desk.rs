@@ -78,7 +78,7 @@ impl Desk {
         self.plain = wanted.iter().map(|wanted| plain_key(&self.publisher.prefix, wanted)).collect();
         self.assignment = assign(&wanted, &self.view, &self.publisher);
         let (plain, assignment) = (&self.plain, &self.assignment);
-        self.view.retain(|key| plain.contains(key) || assignment.contains_key(key));
+        self.view.retain(|key| interesting(plain, assignment, key));
         let retain = !self.offer.listed && !drained;
         self.ops = plan(&self.assignment, &self.view, self.lease, retain);
         let before = std::mem::take(&mut self.pending);
@@ -125,7 +125,7 @@ impl Desk {
         }
         let (plain, assignment) = (&self.plain, &self.assignment);
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
-        self.view.put(seen, |key| plain.contains(key) || assignment.contains_key(key))
+        self.view.put(seen, |key| interesting(plain, assignment, key))
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.
@@ -197,4 +197,10 @@ impl Desk {
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
     }
+}
+
+/// Whether it matters who holds a key: one of ours, one that we would like, or one that we might turn to instead.
+fn interesting(plain: &BTreeSet<String>, assignment: &Assignment, key: &str) -> bool {
+    let stem = || key.rsplit_once('-').map(|(stem, _)| stem);
+    plain.contains(key) || assignment.contains_key(key) || stem().is_some_and(|stem| plain.contains(stem))
 }
