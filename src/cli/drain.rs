@@ -37,11 +37,19 @@ pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit 
     };
     let client = args.agent.client_from_env().with_token(token);
     let method = if drain { Method::POST } else { Method::DELETE };
-    let told = match client.call::<Drain>(method, "/v1/drain").await {
-        Ok(Drain { drained: true }) => "drained: nothing of this host is offered until `wharf undrain`\n",
-        Ok(Drain { drained: false }) => "offering again\n",
+    let drained = match client.call::<Drain>(method, "/v1/drain").await {
+        Ok(drain) => drain.drained,
         Err(error) => return error.report(terminal),
     };
-    terminal.print(told);
+    terminal.print(match drained {
+        true => {
+            "drained: nothing of this host is offered until `wharf undrain`
+"
+        }
+        false => {
+            "offering again
+"
+        }
+    });
     Exit::Done
 }

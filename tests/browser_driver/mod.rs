@@ -1,5 +1,5 @@
 //! A headless Chromium, told what to do through its debugging pipe: no driver program and no WebSocket between.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -224,7 +224,7 @@ impl Events {
             if let Some(event) = self.taken() {
                 return Some(event);
             }
-            let mut bytes = [0; 16 * 1024];
+            let mut bytes = vec![0; 16 * 1024];
             let read = tokio::time::timeout(Duration::from_secs(15), self.stream.read(&mut bytes));
             let read = read.await.expect("an event or a heartbeat comes in time").unwrap_or(0);
             if read == 0 {

@@ -131,7 +131,7 @@ impl Hub {
         }
     }
 
-    /// Until nobody has followed for a while.
+    /// Until nobody has followed for a while. While nobody does nothing is compared, however much changes.
     async fn follow(&mut self) {
         let mut changed = self.view.changed();
         loop {
@@ -139,11 +139,19 @@ impl Hub {
             changed.mark_unchanged();
             self.compare();
             sleep(begun.elapsed() * SHARE).await;
-            tokio::select! {
-                told = changed.changed() => if told.is_err() {
-                    return std::future::pending().await; // the mirror is gone, and soon we are
-                },
-                () = deserted(&mut self.followers) => return,
+            if *self.followers.borrow() == 0 {
+                let back = timeout(LINGER, self.followers.wait_for(|count| *count > 0)).await;
+                if !matches!(back, Ok(Ok(_))) {
+                    return;
+                }
+                continue;
+            }
+            let gone = tokio::select! {
+                told = changed.changed() => told.is_err(),
+                left = self.followers.wait_for(|count| *count == 0) => left.is_err(),
+            };
+            if gone {
+                return std::future::pending().await; // the mirror is gone, and soon we are
             }
         }
     }
@@ -184,18 +192,6 @@ impl Hub {
             }
         }
         self.shown.send_replace(Some(Arc::new(ring)));
-    }
-}
-
-/// Ends when nobody has followed for a while.
-async fn deserted(followers: &mut watch::Receiver<usize>) {
-    loop {
-        if followers.wait_for(|count| *count == 0).await.is_err() {
-            return;
-        }
-        if timeout(LINGER, followers.wait_for(|count| *count > 0)).await.is_err() {
-            return;
-        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Probl
     let near = shape::near(catalog, &context.sources.zones, name);
     let hint = match near.as_slice() {
         [] => {
-            "GET /v1/services lists all; wharf explain tells why a container of this host is not among them".to_owned()
+            "wharf services (GET /v1/services) lists all; wharf explain tells why a container of this host is not among them".to_owned()
         }
         near => format!("did you mean {}? names are exact here, unlike in DNS", near.join(" or ")),
     };

@@ -36,18 +36,20 @@ pub(super) fn alike(given: &str, asked: &str) -> bool {
     given == asked || Label::slug(asked).is_some_and(|asked| Label::slug(given) == Some(asked))
 }
 
-/// Names that may have been meant: those below the one asked for, then those a slip or two away.
+/// Names that may have been meant: those that share whole labels at one end, then those a slip or two away.
 pub(super) fn near(catalog: &Catalog, zones: &Zones, asked: &str) -> Vec<String> {
     if catalog.counts().services > MAX_LOOKED_AT {
         return Vec::new();
     }
     let asked = asked.to_ascii_lowercase();
-    let below = format!(".{asked}");
+    let (below, within) = (format!(".{asked}"), format!("{asked}."));
     let mut near: Vec<(usize, String)> = catalog
         .services(zones)
         .into_iter()
         .filter_map(|service| {
-            let related = service.name.ends_with(&below) || asked.ends_with(&format!(".{}", service.name));
+            let name = &service.name;
+            let shares = |one: &str, ends: &str, begins: &str| one.ends_with(ends) || one.starts_with(begins);
+            let related = shares(name, &below, &within) || shares(&asked, &format!(".{name}"), &format!("{name}."));
             let distance = if related { 0 } else { slips(&service.name, &asked)? };
             Some((distance, service.name))
         })
