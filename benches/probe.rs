@@ -4,11 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, unreachable_pub, dead_code)]
 
-use std::net::TcpStream;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::net::TcpStream;
 use wharf::model::instance::{CheckKind, InstanceKey};
 use wharf::model::standing::State;
 use wharf::offer::probe::Settings;
@@ -29,7 +30,7 @@ struct Figure {
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+async fn main() -> ExitCode {
     let mut figures = steady(500).await;
     figures.extend(frozen(50).await);
     figures.push(first_readiness(300).await);
@@ -40,7 +41,7 @@ async fn main() {
         kept &= figure <= budget;
         println!("{what:<58} {figure:>6.1} {unit:<2} {budget:>6.1} {unit:<2}{mark}");
     }
-    std::process::exit(i32::from(!kept));
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Many instances of few servers: what counts is this process.
@@ -125,13 +126,11 @@ async fn first_readiness(count: usize) -> Figure {
         let target = servers::free_port();
         let key = host.put(instance(CheckKind::Memcached, target));
         let server = servers::memcached_at(target, &[]);
-        let accepted = tokio::task::spawn_blocking(move || {
-            loop {
-                if TcpStream::connect(target).is_ok() {
-                    return Instant::now();
-                }
-                std::thread::sleep(Duration::from_micros(500));
+        let accepted = tokio::spawn(async move {
+            while TcpStream::connect(target).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            Instant::now()
         });
         host.until_state(&key, State::Ready).await;
         let ready = Instant::now();

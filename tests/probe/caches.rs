@@ -61,19 +61,6 @@ async fn a_frozen_memcached_is_withdrawn_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_full_memcached_is_saturated_or_silent_but_not_blamed_on_its_dialect() {
-    let server = memcached(&["-c", "16", "-o", "maxconns_fast"]);
-    let host = Host::new(quick());
-    let key = host.put(instance(CheckKind::Memcached, server.target));
-    host.until_state(&key, State::Ready).await;
-    let crowd: Vec<_> = (0..40).map(|_| std::net::TcpStream::connect(server.target).unwrap()).collect();
-    let full = host.until_state(&key, State::Saturated).await;
-    assert_eq!(full.error.as_deref(), Some("too many open connections"));
-    drop(crowd);
-    host.until_state(&key, State::Ready).await;
-}
-
-#[tokio::test]
 async fn zookeeper_is_ready_with_its_quorum_only() {
     let host = Host::new(quick());
     let (alone, lost) = (zookeeper(0), zookeeper(2));
