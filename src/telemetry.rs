@@ -37,6 +37,12 @@ pub fn start(filter: &str, json: bool) -> LogFilter {
     LogFilter(handle)
 }
 
+/// An error with everything that caused it, in one line.
+pub fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
 fn targets(filter: &str) -> Targets {
     filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
 }

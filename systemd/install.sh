@@ -45,6 +45,8 @@ resolver() { # the host's own questions for services.internal go to wharf
     put 644 "$units/network/05-wharf.netdev" /etc/systemd/network/05-wharf.netdev
     put 644 "$units/network/05-wharf.network" /etc/systemd/network/05-wharf.network
     networkctl reload
+    /usr/lib/systemd/systemd-networkd-wait-online -i wharf0:degraded --timeout=10 >/dev/null 2>&1 ||
+      say 'the interface wharf0 is not up yet: networkctl status wharf0'
   else
     say 'systemd-networkd does not run here: see "Hosts without systemd-networkd" in docs/install.md'
   fi
@@ -65,7 +67,7 @@ install_all() {
   put 644 "$units/logind.conf" /etc/systemd/logind.conf.d/wharf.conf
   if [ -d "$here/docs" ]; then mkdir -p /opt/share/doc/wharf && cp "$here"/docs/*.md /opt/share/doc/wharf/; fi
   settings
-  WHARF_ADVERTISE='' WHARF_NODE='' /opt/bin/wharf check-config --config /etc/wharf.toml >/dev/null ||
+  /opt/bin/wharf check-config --config /etc/wharf.toml >/dev/null ||
     fail 'the settings have problems (above); nothing was started'
   systemctl daemon-reload
   systemctl reload systemd-logind 2>/dev/null || systemctl restart systemd-logind 2>/dev/null || true

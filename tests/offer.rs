@@ -186,9 +186,12 @@ async fn an_engine_upgraded_under_the_agent() {
     let mut host = Watched::start(engine.endpoint());
     host.in_step().await;
     assert!(engine.requests().iter().any(|request| request.contains("/v1.41/events")));
-    for (version, oldest, spoken) in
-        [((1, 52), (1, 44), "/v1.52/"), ((1, 60), (1, 44), "/v1.52/"), ((1, 47), (1, 24), "/v1.47/")]
-    {
+    for (version, oldest, spoken) in [
+        ((1, 52), (1, 44), "/v1.52/"),
+        ((1, 60), (1, 44), "/v1.52/"),
+        ((1, 47), (1, 24), "/v1.47/"),
+        ((1, 60), (1, 55), "/v1.60/"),
+    ] {
         engine.leave().await;
         host.until("the engine is away", |offer| !offer.engine).await;
         engine.forget_requests();

@@ -14,12 +14,12 @@ use crate::config::{Config, ProbeConfig};
 use crate::host::sockets::Passed;
 use crate::notify::Notify;
 use crate::supervisor::Supervisor;
-use crate::telemetry::LogFilter;
+use crate::telemetry::{LogFilter, whole};
 
 /// How long each half may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// What a second signal exits with, as a shell would show it.
-const ABORTED: i32 = 130;
+const ABORTED: u8 = 130;
 
 /// The settings that a reload applies.
 const LIVE: [&str; 8] = ["address-label", "allow-name", "checks", "explicit", "log", "network", "service", "tags"];
@@ -68,7 +68,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     let agent = match build::build(&config, passed, &mut supervisor).await {
         Ok(agent) => agent,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the agent cannot start");
+            tracing::error!(error = whole(&error), "the agent cannot start");
             supervisor.stop(STOP_DEADLINE).await;
             return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
         }
@@ -77,7 +77,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     let code = loop {
         tokio::select! {
             end = supervisor.first_end() => {
-                tracing::error!(error = &end as &dyn std::error::Error, "a worker ended, so does the agent");
+                tracing::error!(error = whole(&end), "a worker ended, so does the agent");
                 break ExitCode::FAILURE;
             }
             told = signals.next() => match told {
@@ -92,23 +92,17 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     Notify.stopping();
     tokio::select! {
         () = agent.leave_with_host(current.dns.ttl) => {}
-        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+        () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     tokio::select! {
         ends = supervisor.stop(STOP_DEADLINE) => {
             for end in &ends {
-                tracing::warn!(error = end as &dyn std::error::Error, "a worker did not stop well");
+                tracing::warn!(error = whole(end), "a worker did not stop well");
             }
         }
-        () = stopped_twice(&mut signals) => abort(),
+        () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     code
-}
-
-/// Asked twice: what is still on its way out is given up.
-#[allow(clippy::disallowed_methods)]
-fn abort() -> ! {
-    std::process::exit(ABORTED)
 }
 
 /// Reads the settings again. Bad ones are told and change nothing.

@@ -12,6 +12,8 @@ pub mod watchdog;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
+
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
@@ -38,6 +40,13 @@ fn ask(command: Command) -> ExitCode {
         match command {
             Command::Agent(_) | Command::CheckConfig(_) => Exit::Usage,
             Command::Services(args) => cli::services::run(args, terminal).await,
+            Command::Wait(args) => cli::wait::run(args, terminal).await,
+            Command::Resolve(args) => cli::resolve::run(args, terminal).await,
+            Command::Explain(args) => cli::explain::run(args, terminal).await,
+            Command::Nodes(args) => cli::nodes::run(args, terminal).await,
+            Command::Drain(args) => cli::drain::run(args, true, terminal).await,
+            Command::Undrain(args) => cli::drain::run(args, false, terminal).await,
+            Command::Completions(args) => cli::completions::run(&args, Cli::command(), terminal),
             Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,
         }
     });
@@ -75,5 +84,7 @@ fn agent(args: &AgentArgs) -> ExitCode {
     let passed = sockets::passed(); // before the first thread
     let log = telemetry::start(&config.log.filter, config.log.json);
     let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_multi_thread()) else { return ExitCode::FAILURE };
-    runtime.block_on(lifecycle::run(args, config, passed, &log))
+    let code = runtime.block_on(lifecycle::run(args, config, passed, &log));
+    runtime.shutdown_background(); // after a second signal nothing is waited for
+    code
 }

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::exit::Exit;
@@ -165,15 +165,8 @@ impl std::fmt::Display for Place {
 pub struct Answer {
     response: Response<Incoming>,
     place: String,
-    _connection: AbortOnDrop,
-}
-
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// Moves the bytes, and ends with the answer.
+    _connection: JoinSet<hyper::Result<()>>,
 }
 
 impl Client {
@@ -242,10 +235,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // hyper moves bytes in a task of its own; it lives exactly as long as the answer does.
-    let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    Ok(Answer { response, place: place.to_string(), _connection: connection })
+    Ok(Answer { response, place: place.to_string(), _connection: connections })
 }
 
 impl Answer {

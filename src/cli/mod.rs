@@ -3,12 +3,21 @@
 
 pub mod age;
 pub mod client;
+pub mod completions;
+pub mod direct;
+pub mod drain;
+pub mod events;
 pub mod exit;
+pub mod explain;
 pub mod healthcheck;
+pub mod nodes;
 pub mod output;
+pub mod resolve;
 pub mod services;
+pub mod source;
 pub mod table;
 pub mod terminal;
+pub mod wait;
 
 use std::path::PathBuf;
 
@@ -30,14 +39,21 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs)] // a doc comment here would replace the command's own help
 pub enum Command {
     /// Run the daemon: offer what serves on this host, answer for the whole cluster
     Agent(Box<AgentArgs>),
     /// Read the settings as `agent` would, print every problem, start nothing
     CheckConfig(Box<AgentArgs>),
-    /// List services with their endpoints
     Services(services::ServicesArgs),
-    /// Tell by the exit code whether the agent answers
+    Wait(wait::WaitArgs),
+    Resolve(resolve::ResolveArgs),
+    Explain(explain::ExplainArgs),
+    Nodes(nodes::NodesArgs),
+    Drain(drain::DrainArgs),
+    /// Offer again what a drain has withdrawn
+    Undrain(drain::DrainArgs),
+    Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Healthcheck(healthcheck::HealthcheckArgs),
 }

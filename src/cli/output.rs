@@ -15,6 +15,13 @@ pub enum Output {
     Wide,
 }
 
+/// How a result without addresses is shown, when not in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum JsonOutput {
+    /// JSON, as HTTP has it.
+    Json,
+}
+
 /// A value as indented JSON in which no control character is left as it is.
 pub fn json(value: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(value).expect("our shapes have text keys");

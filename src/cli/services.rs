@@ -3,13 +3,15 @@
 use std::time::SystemTime;
 
 use super::age::age;
-use super::client::{Client, ClientError, ConnectArgs, escaped};
 use super::exit::Exit;
 use super::output::{self, Output};
+use super::source::{Source, SourceArgs};
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
 use crate::model::api::{Endpoint, Service, Services, hostport};
 use crate::model::record::Role;
+
+const STALE: &str = "stale: the store is away or not read yet; this is what was known last";
 
 /// Show the services of the cluster and their endpoints
 #[derive(Clone, Debug, clap::Args)]
@@ -28,37 +30,50 @@ pub struct ServicesArgs {
 
     #[command(flatten)]
     #[allow(missing_docs)] // a doc comment would become the command's own help
-    pub agent: ConnectArgs,
+    pub source: SourceArgs,
 }
 
 /// Runs the command.
 pub async fn run(args: ServicesArgs, terminal: &mut Terminal) -> Exit {
-    let client = args.agent.client_from_env();
-    match once(&client, &args, terminal).await {
-        Ok(exit) => exit,
+    let source = match args.source.source(terminal) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    if args.watch {
+        return follow(source, &args, terminal).await;
+    }
+    match source.services(args.name.as_deref()).await {
+        Ok(found) => {
+            if found.stale {
+                terminal.note(STALE);
+            }
+            let text = render(&found, args.name.is_some(), args.output, terminal, SystemTime::now());
+            terminal.print(&text);
+            Exit::Done
+        }
         Err(error) => error.report(terminal),
     }
 }
 
-async fn once(client: &Client, args: &ServicesArgs, terminal: &mut Terminal) -> Result<Exit, ClientError> {
-    let found = fetch(client, args.name.as_deref()).await?;
-    if found.stale {
-        terminal.note("stale: the store is away, this is what was known last");
+/// Shows every state until interrupted, or until nobody reads any more.
+async fn follow(source: Source, args: &ServicesArgs, terminal: &mut Terminal) -> Exit {
+    let mut follow = source.follow(args.name.clone());
+    let mut first = true;
+    while terminal.is_open() {
+        match follow.next().await {
+            Ok(found) => {
+                let mut text = render(&found, false, args.output, terminal, SystemTime::now());
+                if found.stale && args.output.is_none() {
+                    text.push_str(STALE);
+                    text.push('\n');
+                }
+                terminal.repaint(&text, std::mem::take(&mut first));
+            }
+            Err(error) if first => return error.report(terminal),
+            Err(error) => terminal.note(&format!("{error}; asking again")),
+        }
     }
-    let text = render(&found, args.name.is_some(), args.output, terminal, SystemTime::now());
-    terminal.print(&text);
-    Ok(Exit::Done)
-}
-
-/// All services, or the one asked for in the same shape.
-pub async fn fetch(client: &Client, name: Option<&str>) -> Result<Services, ClientError> {
-    let Some(name) = name else { return client.get("/v1/services").await };
-    let service: Service = client.get(&format!("/v1/services/{}", escaped(name))).await?;
-    Ok(Services {
-        revision: service.revision.unwrap_or_default(),
-        stale: service.stale.unwrap_or_default(),
-        services: vec![service],
-    })
+    Exit::Done
 }
 
 /// The services as text. `alone` shows the one service as its own JSON document.

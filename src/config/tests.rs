@@ -1,3 +1,5 @@
+//! The whole way from flags, environment and file to settings, and every problem told at once.
+
 use std::time::Duration;
 
 use super::*;

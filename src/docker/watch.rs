@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -123,6 +123,8 @@ pub struct Watch {
     metrics: Metrics,
     tracker: Tracker,
     last_event: Option<Since>,
+    /// The engine refuses every version known here: its own is used, unknown as it is.
+    newer: bool,
     /// What was last logged of the engine: it answers, or not.
     up: Option<bool>,
 }
@@ -157,7 +159,7 @@ impl Watch {
     /// A watch that tells `sightings` what it sees.
     pub fn new(settings: Settings, sightings: mpsc::Sender<Sighting>, registry: &mut Registry) -> Self {
         let metrics = Metrics::new(registry);
-        Self { settings, sightings, metrics, tracker: Tracker::default(), last_event: None, up: None }
+        Self { settings, sightings, metrics, tracker: Tracker::default(), last_event: None, newer: false, up: None }
     }
 
     /// Watches until told to stop.
@@ -213,8 +215,7 @@ impl Watch {
 
     async fn watch(&mut self) -> Result<std::convert::Infallible, Ended> {
         let version = self.negotiate().await?;
-        let mut pieces =
-            http::stream(&self.settings.endpoint, &self.events_path(version), self.settings.answer_deadline).await?;
+        let mut pieces = self.subscribe(version).await?;
         self.metrics.connects.inc();
         if self.up != Some(true) {
             tracing::info!(engine = %self.settings.endpoint, api = %version, "engine answers");
@@ -250,11 +251,25 @@ impl Watch {
         }
     }
 
-    /// The newest version that both sides speak.
+    /// Opens the event stream. An engine that refuses the newest version known here is asked for its own next time.
+    async fn subscribe(&mut self, version: Version) -> Result<http::Pieces, EngineError> {
+        let path = self.events_path(version);
+        let opened = http::stream(&self.settings.endpoint, &path, self.settings.answer_deadline).await;
+        if let Err(EngineError::Status(_, StatusCode::BAD_REQUEST, _)) = &opened {
+            self.newer = !self.newer;
+        }
+        opened
+    }
+
+    /// The newest version that both sides speak. What answers no ping (a proxy may not let it through) has a version.
     async fn negotiate(&self) -> Result<Version, EngineError> {
         let deadline = self.settings.answer_deadline;
-        let answer = http::get(&self.settings.endpoint, "/_ping", deadline, 64 * 1024).await?;
-        let told = answer.headers.get("api-version").and_then(|value| value.to_str().ok()).and_then(Version::parse);
+        let headers = match http::get(&self.settings.endpoint, "/_ping", deadline, 64 * 1024).await {
+            Ok(answer) => answer.headers,
+            Err(EngineError::Status(..)) => HeaderMap::new(),
+            Err(error) => return Err(error),
+        };
+        let told = headers.get("api-version").and_then(|value| value.to_str().ok()).and_then(Version::parse);
         let told = match told {
             Some(version) => version,
             None => self.version_of_engine().await?,
@@ -263,7 +278,7 @@ impl Watch {
             let why = format!("the engine speaks API {told}; {OLDEST} or newer is needed");
             return Err(EngineError::Unreadable("/_ping".to_owned(), why));
         }
-        Ok(told.min(NEWEST))
+        Ok(if self.newer { told } else { told.min(NEWEST) })
     }
 
     async fn version_of_engine(&self) -> Result<Version, EngineError> {
@@ -321,7 +336,7 @@ impl Watch {
 
     fn take_done(&mut self, done: Done) -> Result<(), EngineError> {
         match done {
-            Done::Pinged(answer) => answer.map(|_| ()),
+            Done::Pinged(answer) => alive(answer),
             Done::Listed(answer, look_at_all) => {
                 let ids = ids_of(&answer?.body)?;
                 self.tracker.listed(ids, look_at_all);
@@ -348,6 +363,16 @@ impl Watch {
 
     async fn tell(&self, sighting: Sighting) -> Result<(), Ended> {
         self.sightings.send(sighting).await.map_err(|_| Ended::NobodyListens)
+    }
+}
+
+/// Whether a ping says that the engine is there and still takes our version; a proxy that lets no ping through is there.
+fn alive(answer: Result<http::Answer, EngineError>) -> Result<(), EngineError> {
+    match answer {
+        Err(EngineError::Status(_, status, _)) if status.is_client_error() && status != StatusCode::BAD_REQUEST => {
+            Ok(())
+        }
+        answer => answer.map(|_| ()),
     }
 }
 

@@ -1,3 +1,4 @@
+//! What finds: the catalog's keeper and those who answer from it.
 //! What finds: the catalog's keepers and those who answer from it.
 
 pub mod dns;

@@ -129,14 +129,15 @@ impl Health {
     }
 
     /// Takes over a record that an earlier life of this agent published: ready, since then and with that role, until
-    /// answers say otherwise. An instance that has spoken for itself, or failed to often enough, is left alone.
+    /// answers say otherwise. An instance that has spoken for itself is left alone; one that has failed to often enough
+    /// is down: it served once, and does so no longer.
     pub fn adopt(&mut self, since: SystemTime, role: Option<Role>, rules: Rules, now: SystemTime) {
-        let bad = match self.phase {
-            Phase::First { bad } if bad < rules.fall => bad,
-            _ if !self.probed => 0,
-            _ => return,
+        self.phase = match self.phase {
+            _ if !self.probed => Phase::Up { bad: 0 },
+            Phase::First { bad } if bad < rules.fall => Phase::Up { bad },
+            Phase::First { .. } => Phase::Down { good: 0 },
+            Phase::Up { .. } | Phase::Down { .. } => return,
         };
-        self.phase = Phase::Up { bad };
         self.role = role.or(self.role);
         self.settle(now);
         if self.shown.serves() {

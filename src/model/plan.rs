@@ -204,14 +204,13 @@ pub struct Op {
     pub change: Change,
 }
 
-/// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held and no longer
-/// assigned stays (Docker has not been listed yet).
+/// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held for
+/// a container and no longer assigned stays (Docker has not been listed yet).
 pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
     let puts = assignment.iter().filter_map(|(key, assigned)| put(key, assigned, view, lease));
-    if retain {
-        return puts.collect();
-    }
-    let leftovers: Vec<_> = view.ours().filter(|(key, ..)| !assignment.contains_key(*key)).collect();
+    let stays = |record: &Record| retain && record.container.is_some();
+    let leftovers: Vec<_> =
+        view.ours().filter(|(key, _, record)| !assignment.contains_key(*key) && !stays(record)).collect();
     if leftovers.is_empty() {
         return puts.collect();
     }

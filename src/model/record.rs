@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Text that is often the same in many records and then shared.
 pub type Text = Arc<str>;
@@ -83,13 +83,13 @@ impl fmt::Display for Role {
 #[serde(default)]
 pub struct Record {
     /// Address or name that a client connects to.
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_unset")]
     pub host: Text,
     /// The same instance's address of the other family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host6: Option<Text>,
     /// Port that a client connects to; 0 is none.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_unset")]
     pub port: u16,
     /// SRV priority.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targetstrip: Option<u8>,
     /// The host is a mail exchanger.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_unset")]
     pub mail: bool,
     /// registrator's id, or SERVICE_ID.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,10 +131,10 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// Tags, in the order given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_unset")]
     pub tags: Vec<Text>,
     /// Attributes given on the container.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_unset")]
     pub attrs: BTreeMap<Text, Text>,
     /// 12 hex digits of the container's id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +184,11 @@ impl Record {
     }
 }
 
+/// As SkyDNS reads it, `null` leaves a field unset.
+fn null_is_unset<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
+}
+
 fn is_empty(text: &Text) -> bool {
     text.is_empty()
 }
@@ -206,6 +211,12 @@ mod tests {
             Record::decode(br#"{"host":"10.0.0.1","port":8080,"priority":20,"unknown":[1]}"#).expect("a record");
         assert_eq!((&*record.host, record.port, record.priority), ("10.0.0.1", 8080, Some(20)));
         assert_eq!(Record::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn null_is_unset() {
+        let nothing = br#"{"host":null,"port":null,"mail":null,"tags":null,"attrs":null,"ttl":null,"role":null}"#;
+        assert_eq!(Record::decode(nothing), Ok(Record::default()));
     }
 
     #[test]

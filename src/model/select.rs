@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -357,15 +358,15 @@ impl<'c> Finder<'c> {
         hits.sort_by_key(|hit| hit.entry.owner.is_none());
         let mut taken = std::collections::HashMap::new();
         hits.retain(|hit| {
-            hit.entry.host.is_empty() || *taken.entry(place_of(hit.entry)).or_insert(hit.prefix) == hit.prefix
+            !hit.entry.has_host() || *taken.entry(place_of(hit.entry)).or_insert(hit.prefix) == hit.prefix
         });
         hits
     }
 }
 
 /// What a client would connect to.
-pub(crate) fn place_of(entry: &Entry) -> (&str, u16, Proto) {
-    (&entry.host, entry.port, entry.proto())
+pub(crate) fn place_of(entry: &Entry) -> (Option<IpAddr>, Option<&str>, u16, Proto) {
+    (entry.address, entry.host_name().map(|name| &**name), entry.port, entry.proto())
 }
 
 fn takes(query: &Query<'_>, entry: &Entry) -> bool {

@@ -86,7 +86,7 @@ impl Metrics {
             skipped: kind::ALL.map(|reason| (reason, skipped.get_or_create_owned(&Reason { reason }))).into(),
             withheld: Gauge::default(),
         };
-        registry.register("wharf_instances", "Ports that this host means to offer", metrics.instances.clone());
+        registry.register("wharf_offered_ports", "Ports that this host means to offer", metrics.instances.clone());
         registry.register("wharf_skipped_ports", "Ports that are not offered, by reason", skipped);
         let help = "Attributes withheld because their keys speak of secrets";
         registry.register("wharf_withheld_attributes", help, metrics.withheld.clone());

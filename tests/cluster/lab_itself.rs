@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::{self, eventually, host::Host, memcached, postgres, redis, throughout};
+use crate::lab::{self, busybox, eventually, host::Host, memcached, postgres, redis, throughout};
 
 /// What a memcached answers to `version`, asked from another host.
 fn version_seen_from(host: &Host, at: &str) -> Result<String, String> {
@@ -41,6 +41,9 @@ fn every_image_serves() {
         if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
     });
     assert!(primary.exec(&["/usr/bin/redis-cli", "role"]).starts_with("master"));
+    let web = two.run(busybox(&["httpd", "-f", "-p", "8080", "-h", "/etc"]).publish_as(80, 8080));
+    let file = format!("http://{}/passwd", two.address());
+    eventually("busybox serves files", || two.try_docker(&["exec", web.id(), "/bin/busybox", "wget", "-qO-", &file]));
     let database = lab.host(3).run(postgres().env("POSTGRES_PASSWORD", "secret").publish(5432));
     eventually("postgres answers", || {
         lab.host(3).try_docker(&["exec", database.id(), "psql", "-h", "/tmp", "-U", "postgres", "-c", "select 1"])

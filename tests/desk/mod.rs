@@ -1,6 +1,8 @@
 //! One host's finding half over a real store: a test writes keys and asks by DNS.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+pub mod upstream;
+
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket as StdUdp};
 use std::path::PathBuf;
@@ -70,7 +72,7 @@ impl Default for Setup {
 pub struct Desk {
     pub address: SocketAddr,
     pub view: CatalogView,
-    pub overlay: watch::Sender<Overlay>,
+    pub overlay: watch::Sender<Arc<Overlay>>,
     pub registry: Registry,
     pub store: Arc<dyn Store>,
     stop: CancellationToken,
@@ -84,7 +86,7 @@ impl Desk {
 
     pub fn start_with(store: Arc<dyn Store>, setup: Setup, overlay: Overlay) -> Self {
         let mut registry = Registry::default();
-        let (overlay, overlaid) = watch::channel(overlay);
+        let (overlay, overlaid) = watch::channel(Arc::new(overlay));
         let settings = mirror::Settings {
             prefixes: setup.zones.prefixes().into_iter().cloned().collect(),
             node: "core-01".into(),

@@ -321,20 +321,33 @@ impl Host {
         let _ = self.try_docker(&["network", "prune", "-f"]);
     }
 
-    /// The last lines of everything that it logs, for a test that failed.
+    /// The last lines of everything that it logged since the test began, for a test that failed.
     pub fn tell(&self) -> String {
-        let mut told = String::new();
-        let mut logs: Vec<PathBuf> =
-            fs::read_dir(&self.dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
-        logs.sort();
-        for log in logs.iter().filter(|path| path.extension().is_some_and(|end| end == "log")) {
-            let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let mut told = format!("--- {} ({}): containers\n", self.name, self.address);
+        told += &self.try_docker(&["ps", "-a", "--no-trunc"]).unwrap_or_else(|error| error);
+        for log in self.logs() {
+            let text = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(25)..];
+            let tail = &lines[lines.len().saturating_sub(40)..];
             let name = log.file_name().unwrap_or_default().to_string_lossy();
-            told += &format!("--- {} ({}): {name}\n{}\n", self.name, self.address, tail.join("\n"));
+            told += &format!("--- {} ({}): {name}, its last lines\n{}\n", self.name, self.address, tail.join("\n"));
         }
         told
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten();
+        let mut logs: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        logs.retain(|path| path.extension().is_some_and(|end| end == "log"));
+        logs.sort();
+        logs
+    }
+
+    /// Begins every log anew; whoever writes to it appends.
+    pub(crate) fn forget_logs(&self) {
+        for log in self.logs() {
+            let _ = fs::write(log, "");
+        }
     }
 
     pub(crate) fn inside(&self, argv: &[&str]) -> Vec<String> {

@@ -99,9 +99,8 @@ impl Lab {
     fn restore(&self) {
         for host in &self.hosts {
             host.restore();
-            for folder in ["wharf"] {
-                let _ = fs::remove_dir_all(host.dir().join(folder));
-            }
+            let _ = fs::remove_dir_all(host.dir().join("wharf"));
+            host.forget_logs();
         }
         let etcd = self.etcd();
         let well = wait::poll_for(std::time::Duration::from_secs(10), || etcd.healthy().is_ok());
@@ -109,6 +108,27 @@ impl Lab {
             self.new_etcd();
         }
         etcd.empty();
+    }
+
+    /// Makes a host's etcd member the leader.
+    pub fn lead_etcd_from(&self, n: usize) {
+        let of = |n: usize, what: &str| {
+            let member = Etcd::at(vec![self.host(n).etcd_endpoint()]);
+            let status: serde_json::Value =
+                serde_json::from_str(&member.ctl(&["endpoint", "status", "-w", "json"])).expect("JSON");
+            let status = &status[0]["Status"];
+            if what == "leader" { status["leader"].as_u64() } else { status["header"]["member_id"].as_u64() }
+        };
+        eventually(&format!("etcd is led from host {n}"), || {
+            let (wanted, leader) = (of(n, "member")?, of(n, "leader")?);
+            if wanted == leader {
+                return Some(());
+            }
+            let now = (1..=self.hosts.len()).find(|n| of(*n, "member") == Some(leader))?;
+            let leading = Etcd::at(vec![self.host(now).etcd_endpoint()]);
+            let _ = leading.try_ctl(&["move-leader", &format!("{wanted:x}")]);
+            None
+        });
     }
 
     /// Makes the etcd cluster anew, with nothing in it.

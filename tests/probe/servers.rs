@@ -85,9 +85,12 @@ impl Server {
 }
 
 pub fn memcached_at(target: SocketAddr, extra: &[&str]) -> Server {
-    let mut command = command("memcached");
+    let (mut command, directory) = (command("memcached"), directory());
+    // SASL starts only with a mechanism that is installed.
+    std::fs::write(directory.path().join("memcached.conf"), "mech_list: plain\n").unwrap();
+    command.env("SASL_CONF_PATH", directory.path());
     command.args(["-U", "0", "-l", "127.0.0.1", "-p", &target.port().to_string(), "-t", "1", "-m", "8"]).args(extra);
-    Server::start(command, target, directory())
+    Server::start(command, target, directory)
 }
 
 pub fn memcached(extra: &[&str]) -> Server {
@@ -219,22 +222,30 @@ pub fn zookeeper(peers: usize) -> Server {
     Server::start(java, target, directory)
 }
 
-/// A MariaDB whose tables nobody has filled: it lets everyone in who needs no password, and no one else.
+/// A MariaDB with one user, `probe`, who has the password `secret`.
 pub fn mariadb() -> Server {
+    const SQL: &str = "/usr/share/mysql";
     let (directory, target) = (directory(), free_port());
-    let data = directory.path().join("data");
-    let mut install = command("mariadb-install-db");
-    install
-        .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal", "--datadir"])
-        .arg(&data);
-    let output = install.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let mut server = command("/usr/sbin/mariadbd");
-    let init = directory.path().join("init.sql");
-    std::fs::write(&init, "CREATE USER probe@'%' IDENTIFIED BY 'secret';\n").unwrap();
-    server.arg("--no-defaults").arg("--datadir").arg(&data).arg("--bind-address=127.0.0.1");
-    server.arg(format!("--port={}", target.port())).arg(format!("--socket={}", directory.path().join("s").display()));
-    server.arg(format!("--init-file={}", init.display())).args(["--skip-innodb-doublewrite", "--skip-name-resolve"]);
-    server.arg(format!("--pid-file={}", directory.path().join("pid").display()));
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let mut tables = "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n".to_owned();
+    for file in ["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"] {
+        tables.push_str(&std::fs::read_to_string(Path::new(SQL).join(file)).unwrap());
+    }
+    std::fs::write(at("tables.sql"), tables).unwrap();
+    std::fs::write(at("init.sql"), "CREATE USER probe@'%' IDENTIFIED BY 'secret';\n").unwrap();
+    let program = || {
+        let mut mariadbd = command("/usr/sbin/mariadbd");
+        mariadbd.arg("--no-defaults").arg(format!("--datadir={}", directory.path().display()));
+        mariadbd.args(["--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M", "--skip-name-resolve"]);
+        mariadbd
+    };
+    let mut bootstrap = program();
+    bootstrap.arg("--bootstrap").stdin(std::fs::File::open(at("tables.sql")).unwrap());
+    let output = bootstrap.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut server = program();
+    server.args(["--bind-address=127.0.0.1".to_owned(), format!("--port={}", target.port())]);
+    server.args([format!("--socket={}", at("s")), format!("--pid-file={}", at("pid"))]);
+    server.arg(format!("--init-file={}", at("init.sql")));
     Server::start(server, target, directory)
 }

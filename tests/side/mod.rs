@@ -85,6 +85,7 @@ impl Side {
             let stop = stop.clone();
             async move { server.run(stop).await.expect("no loop ends by itself") }
         });
+        slot.publish(Catalog::default(), Progress::Read);
         Self { address, catalog: Catalog::default(), slot, local, nodes, ready, drains, stop, task }
     }
 

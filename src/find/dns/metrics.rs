@@ -48,7 +48,7 @@ pub(super) enum Dropped {
     Rate,
     /// Answering it panicked.
     Panic,
-    /// Too much is under way.
+    /// Too much is under way elsewhere: told with SERVFAIL.
     Overload,
 }
 

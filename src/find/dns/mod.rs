@@ -4,6 +4,7 @@
 //! common question the way. No question waits for the store, Docker or a lock: answers come from the latest snapshot of
 //! the catalog.
 
+pub mod dry;
 mod forward;
 mod limit;
 mod metrics;
@@ -13,6 +14,7 @@ mod serving;
 mod socket;
 mod tcp;
 mod udp;
+mod wire;
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use hickory_server::proto::op::{Edns, Message, MessageType, Metadata, OpCode, ResponseCode};
 use hickory_server::proto::rr::rdata::opt::EdnsOption;
-use hickory_server::proto::rr::{Name, Record as Rr, RecordType};
-use hickory_server::proto::serialize::binary::{BinEncodable, BinEncoder};
+use hickory_server::proto::rr::{Name, Record as Rr};
 use ipnet::IpNet;
 
 use super::metrics::{Dropped, Metrics, ZoneIndex, outcome};
+use super::wire::Writer;
 use crate::find::view::Progress;
 use crate::model::catalog::{Catalog, Dependency, LeaseId};
 use crate::model::dns::{self, Answer, Context, Outcome, Question};
@@ -103,8 +103,6 @@ pub(super) struct Pending {
     pub(super) target: Name,
     /// What is known here already: a chain of CNAMEs that leads to the target.
     pub(super) beginning: Option<Answer>,
-    /// The question as it came.
-    pub(super) packet: Vec<u8>,
 }
 
 /// How the reply to one question is written.
@@ -131,7 +129,15 @@ impl Extended {
     const PROHIBITED: Self = Self(18, "");
     const STALE_NXDOMAIN: Self = Self(19, "the store is away");
     const NOT_AUTHORITATIVE: Self = Self(20, "");
+    /// Nobody who was asked could say.
     pub(super) const NETWORK: Self = Self(23, "no upstream answered");
+}
+
+impl Pending {
+    /// The reply when nobody can be asked.
+    pub(super) fn give_up(&self, reply: &mut Vec<u8>) {
+        self.frame.write(&Answer::empty(ResponseCode::ServFail), Some(Extended::NETWORK), reply);
+    }
 }
 
 impl Rules {
@@ -200,7 +206,7 @@ impl Rules {
             }
             Outcome::Chase { answer, target } if frame.recursion => {
                 let beginning = Some(answer);
-                Verdict::Pending(Box::new(Pending { frame, target, beginning, packet: packet.to_vec() }))
+                Verdict::Pending(Box::new(Pending { frame, target, beginning }))
             }
             Outcome::Chase { answer, .. } => {
                 let zone = answer.zone.map_or(metrics.foreign(), ZoneIndex);
@@ -209,7 +215,7 @@ impl Rules {
             }
             Outcome::Foreign if frame.recursion && frame.request.recursion_desired => {
                 let target = frame.question.name.clone();
-                Verdict::Pending(Box::new(Pending { frame, target, beginning: None, packet: packet.to_vec() }))
+                Verdict::Pending(Box::new(Pending { frame, target, beginning: None }))
             }
             Outcome::Foreign => {
                 frame.write(&Answer::empty(ResponseCode::Refused), Some(Extended::NOT_AUTHORITATIVE), reply);
@@ -302,23 +308,21 @@ impl Frame {
         reply.clear();
         let options = self.edns.map(|dnssec| options(dnssec, answer.rcode, extended));
         let reserve = options.as_ref().map_or(0, |edns| u16::try_from(opt_length(edns)).unwrap_or(0));
-        let mut encoder = BinEncoder::new(reply);
-        encoder.set_max_size(self.limit - reserve);
+        let mut writer = Writer::new(reply, HEADER, usize::from(self.limit - reserve));
         let mut counts = [1_u16, 0, 0, 0];
-        let begun = encoder.emit_vec(&[0; HEADER]).and_then(|()| emit_question(&mut encoder, &self.question));
-        let mut whole = begun.is_ok();
-        let (answers, all) = emit_all(&mut encoder, &answer.answers);
+        let mut whole = writer.question(&self.question).is_ok();
+        let (answers, all) = writer.records(&answer.answers);
         counts[1] = answers;
         let truncated = self.transport == Transport::Udp && (!all || answer.cut);
         if all {
-            (counts[2], whole) = emit_all(&mut encoder, &answer.authority);
-            let (glue, all_glue) = emit_all(&mut encoder, &answer.additional);
-            counts[3] = glue;
-            whole &= all_glue;
+            let (authority, glue);
+            (counts[2], authority) = writer.records(&answer.authority);
+            (counts[3], glue) = writer.records(&answer.additional);
+            whole &= authority && glue;
         }
         if let Some(edns) = &options {
-            encoder.set_max_size(self.limit);
-            counts[3] += emit_all(&mut encoder, &[Rr::from(edns)]).0;
+            writer.set_limit(usize::from(self.limit));
+            counts[3] += writer.records(&[Rr::from(edns)]).0;
         }
         let metadata = self.metadata(answer, truncated);
         write_header(reply, &metadata, counts);
@@ -334,28 +338,10 @@ impl Frame {
         metadata
     }
 
-    /// The message number that the client knows the question by.
-    pub(super) fn id(&self) -> u16 {
-        self.request.id
+    /// The client checks signatures itself.
+    pub(super) fn checking_disabled(&self) -> bool {
+        self.request.checking_disabled
     }
-}
-
-fn emit_question(encoder: &mut BinEncoder<'_>, question: &Question) -> Result<(), hickory_server::proto::ProtoError> {
-    question.name.emit(encoder)?;
-    question.qtype.emit(encoder)?;
-    question.qclass.emit(encoder)
-}
-
-/// Writes as many records as fit; how many, and whether that was all.
-fn emit_all(encoder: &mut BinEncoder<'_>, records: &[Rr]) -> (u16, bool) {
-    let mut written = 0;
-    for record in records {
-        if encoder.emit_all(std::iter::once(record)).is_err() {
-            return (written, false);
-        }
-        written += 1;
-    }
-    (written, true)
 }
 
 fn options(dnssec: bool, rcode: ResponseCode, extended: Option<Extended>) -> Edns {
@@ -399,16 +385,13 @@ fn write_error(message: &Message, rcode: ResponseCode, edns: Option<bool>, reply
     metadata.recursion_desired = message.metadata.recursion_desired;
     metadata.response_code = rcode;
     let mut counts = [0; 4];
-    let mut encoder = BinEncoder::new(reply);
-    encoder.set_max_size(UDP_PLAIN);
-    let mut begun = encoder.emit_vec(&[0; HEADER]).is_ok();
+    let mut writer = Writer::new(reply, HEADER, usize::from(UDP_PLAIN));
     if let [query] = message.queries.as_slice() {
         let question = Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() };
-        begun &= emit_question(&mut encoder, &question).is_ok();
-        counts[0] = 1;
+        counts[0] = u16::from(writer.question(&question).is_ok());
     }
-    if let Some(dnssec) = edns.filter(|_| begun) {
-        counts[3] = emit_all(&mut encoder, &[Rr::from(&options(dnssec, rcode, None))]).0;
+    if let Some(dnssec) = edns {
+        counts[3] = writer.records(&[Rr::from(&options(dnssec, rcode, None))]).0;
     }
     write_header(reply, &metadata, counts);
 }
@@ -454,11 +437,6 @@ pub(super) fn question_end(packet: &[u8]) -> Option<usize> {
     }
     let end = at + 4;
     (end <= packet.len() && at - HEADER <= 255).then_some(end)
-}
-
-/// The type asked for, of a packet whose question ends at `end`.
-pub(super) fn question_type(packet: &[u8], end: usize) -> RecordType {
-    RecordType::from(u16::from_be_bytes([packet[end - 4], packet[end - 3]]))
 }
 
 /// The first bytes of a packet, for the log.

@@ -25,9 +25,21 @@ pub(super) struct Serving {
 #[derive(Debug)]
 pub(super) enum Asked {
     /// A datagram's sender.
-    Datagram { socket: Arc<Udp>, peer: Peer, begun: Instant },
+    Datagram {
+        /// The socket it came in on.
+        socket: Arc<Udp>,
+        /// Its sender.
+        peer: Peer,
+        /// When it came.
+        begun: Instant,
+    },
     /// A stream, which waits for it.
-    Stream(oneshot::Sender<Vec<u8>>),
+    Stream {
+        /// Where it waits.
+        reply: oneshot::Sender<Vec<u8>>,
+        /// When it came.
+        begun: Instant,
+    },
 }
 
 /// A question for the forwarder.
@@ -39,8 +51,9 @@ pub(super) struct Job {
 }
 
 impl Serving {
-    /// Hands a question to the forwarder; whether there was room.
-    pub(super) fn forward(&self, client: IpAddr, pending: Pending, asked: Asked) -> bool {
-        self.forwarder.try_send(Job { client, pending, asked }).is_ok()
+    /// Hands a question to the forwarder, or back when there is no room.
+    pub(super) fn forward(&self, client: IpAddr, pending: Pending, asked: Asked) -> Result<(), Box<Pending>> {
+        let sent = self.forwarder.try_send(Job { client, pending, asked });
+        sent.map_err(|full| Box::new(full.into_inner().pending))
     }
 }

@@ -208,9 +208,10 @@ async fn answer(
         }
         Verdict::Pending(pending) => {
             let (sender, answered) = oneshot::channel();
-            if !serving.forward(client, *pending, Asked::Stream(sender)) {
+            if let Err(pending) = serving.forward(client, *pending, Asked::Stream { reply: sender, begun }) {
                 serving.metrics.dropped(Dropped::Overload);
-                return false;
+                pending.give_up(reply);
+                return true;
             }
             match timeout(ELSEWHERE, answered).await {
                 Ok(Ok(answer)) => {

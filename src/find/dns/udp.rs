@@ -102,7 +102,9 @@ impl Thread {
             }
             Verdict::Pending(pending) => {
                 let asked = Asked::Datagram { socket: self.socket.clone(), peer, begun };
-                if !serving.forward(client, *pending, asked) {
+                if let Err(pending) = serving.forward(client, *pending, asked) {
+                    pending.give_up(reply);
+                    let _ = self.socket.send(reply, peer);
                     serving.metrics.dropped(Dropped::Overload);
                 }
             }

@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Problem;
 use super::hub::{Cursor, Seat, mark};
-use super::listing::Listing;
+use super::listing::{Listing, Stand};
 use super::router::Context;
-use super::{Counted, json, local, query};
+use super::{Counted, json, local, query, shape};
 use crate::model::api;
 use crate::model::catalog::Catalog;
 use crate::model::local::Local;
@@ -182,7 +182,7 @@ impl Follower {
                 }
                 *at = Some(ring.at);
                 let head = format!("id: {}\nevent: snapshot\ndata: ", ring.at);
-                let mut listing = Listing::of_all(&head, &ring.catalog, &self.context.sources.zones, END);
+                let mut listing = Listing::of_all(&head, &ring.catalog, ring.stale, &self.context.sources.zones, END);
                 let first = listing.next();
                 self.under_way = Some(listing);
                 first
@@ -214,7 +214,8 @@ impl Follower {
 /// What a follower of one service is told, if anything of it has changed.
 fn one_event(context: &Context, catalog: &Catalog, name: &str, seen: &mut Option<Seen>) -> Option<Bytes> {
     let found = catalog.service(&context.sources.zones, name);
-    let now = Seen { mark: found.as_ref().map(mark), stale: catalog.is_stale() };
+    let stale = shape::is_stale(&context.sources.catalog, catalog);
+    let now = Seen { mark: found.as_ref().map(mark), stale };
     let before = seen.replace(now);
     if before == Some(now) {
         return None;
@@ -222,15 +223,16 @@ fn one_event(context: &Context, catalog: &Catalog, name: &str, seen: &mut Option
     let mut text = Vec::new();
     if before.is_none() {
         let head = format!("id: {}\nevent: snapshot\ndata: ", now.id());
-        let listing = Listing::new(&head, catalog, found.into_iter().collect(), END);
+        let listing =
+            Listing::new(&head, Stand { revision: catalog.revision(), stale }, found.into_iter().collect(), END);
         text.extend(listing.flatten());
         return Some(text.into());
     }
     let change = api::Change {
         revision: catalog.revision(),
-        stale: catalog.is_stale(),
+        stale,
         removed: if found.is_none() { vec![name.into()] } else { Vec::new() },
-        changed: found.iter().map(super::shape::service).collect(),
+        changed: found.iter().map(shape::service).collect(),
     };
     write_event(&mut text, Some(&now.id()), "change", &json::bytes(&change));
     Some(text.into())
@@ -272,7 +274,7 @@ async fn changed(services: &mut Services) {
         }
     };
     if !told {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

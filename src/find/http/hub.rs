@@ -55,6 +55,7 @@ impl std::fmt::Display for Cursor {
 pub(super) struct Ring {
     pub(super) at: Cursor,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) stale: bool,
     events: VecDeque<Bytes>,
 }
 
@@ -138,14 +139,11 @@ impl Hub {
             changed.mark_unchanged();
             self.compare();
             sleep(begun.elapsed() * SHARE).await;
-            loop {
-                tokio::select! {
-                    told = changed.changed() => match told {
-                        Ok(()) => break,
-                        Err(_) => return std::future::pending().await, // the mirror is gone, and soon we are
-                    },
-                    () = deserted(&mut self.followers) => return,
-                }
+            tokio::select! {
+                told = changed.changed() => if told.is_err() {
+                    return std::future::pending().await; // the mirror is gone, and soon we are
+                },
+                () = deserted(&mut self.followers) => return,
             }
         }
     }
@@ -159,8 +157,10 @@ impl Hub {
     /// Takes in the snapshot of now.
     fn compare(&mut self) {
         let catalog = self.view.load();
+        let stale = shape::is_stale(&self.view, &catalog);
         let before = self.shown.borrow().clone();
-        if before.as_ref().is_some_and(|ring| ring.catalog.generation() == catalog.generation()) {
+        let same = |ring: &Arc<Ring>| ring.catalog.generation() == catalog.generation() && ring.stale == stale;
+        if before.as_ref().is_some_and(same) {
             return;
         }
         let services = catalog.services(&self.zones);
@@ -168,13 +168,13 @@ impl Hub {
         let old = std::mem::replace(&mut self.marks, marks);
         let Some(ring) = before else {
             let at = Cursor { epoch: self.epoch, seq: 0 };
-            self.shown.send_replace(Some(Arc::new(Ring { at, catalog, events: VecDeque::new() })));
+            self.shown.send_replace(Some(Arc::new(Ring { at, catalog, stale, events: VecDeque::new() })));
             return;
         };
-        let change = difference(&old, &self.marks, &services, &catalog);
-        let silent = change.changed.is_empty() && change.removed.is_empty() && change.stale == ring.catalog.is_stale();
+        let change = api::Change { stale, ..difference(&old, &self.marks, &services, &catalog) };
+        let silent = change.changed.is_empty() && change.removed.is_empty() && stale == ring.stale;
         let mut ring = Ring::clone(&ring);
-        ring.catalog = catalog;
+        (ring.catalog, ring.stale) = (catalog, stale);
         if !silent {
             ring.at.seq += 1;
             ring.events.push_back(json::bytes(&change).into());
@@ -230,7 +230,7 @@ mod tests {
 
     fn ring(seq: u64, kept: usize) -> Ring {
         let events = (0..kept).map(|back| Bytes::from(format!("{}", seq - (kept - 1 - back) as u64))).collect();
-        Ring { at: Cursor { epoch: 7, seq }, catalog: Arc::default(), events }
+        Ring { at: Cursor { epoch: 7, seq }, catalog: Arc::default(), stale: false, events }
     }
 
     fn after(ring: &Ring, epoch: u32, seq: u64) -> Option<Vec<String>> {

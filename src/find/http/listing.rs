@@ -20,17 +20,24 @@ pub(super) struct Listing {
     done: bool,
 }
 
+/// What is said of the catalog as a whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stand {
+    pub(super) revision: i64,
+    pub(super) stale: bool,
+}
+
 impl Listing {
     /// `head`, the catalog's services as one JSON document, and `tail`.
-    pub(super) fn new(head: &str, catalog: &Catalog, services: Vec<Service>, tail: &'static str) -> Self {
-        let (revision, stale) = (catalog.revision(), catalog.is_stale());
+    pub(super) fn new(head: &str, at: Stand, services: Vec<Service>, tail: &'static str) -> Self {
+        let Stand { revision, stale } = at;
         let text = format!("{head}{{\"revision\":{revision},\"stale\":{stale},\"services\":[");
         Self { services: services.into_iter(), text: text.into_bytes(), tail, first: true, done: false }
     }
 
     /// Every service of the zones.
-    pub(super) fn of_all(head: &str, catalog: &Catalog, zones: &Zones, tail: &'static str) -> Self {
-        Self::new(head, catalog, catalog.services(zones), tail)
+    pub(super) fn of_all(head: &str, catalog: &Catalog, stale: bool, zones: &Zones, tail: &'static str) -> Self {
+        Self::new(head, Stand { revision: catalog.revision(), stale }, catalog.services(zones), tail)
     }
 }
 

@@ -18,7 +18,8 @@ use crate::model::record::Role;
 
 pub(super) async fn all(State(context): State<Context>) -> Response {
     let catalog = context.sources.catalog.load();
-    let listing = Listing::of_all("", &catalog, &context.sources.zones, "\n");
+    let stale = shape::is_stale(&context.sources.catalog, &catalog);
+    let listing = Listing::of_all("", &catalog, stale, &context.sources.zones, "\n");
     json::raw(StatusCode::OK, Body::from_stream(stream::iter(listing.map(Ok::<_, Infallible>))))
 }
 
@@ -35,7 +36,7 @@ pub(super) async fn one(
     let mut service = shape::service(&found);
     service.endpoints.retain(|endpoint| wanted.takes(endpoint));
     service.revision = Some(catalog.revision());
-    service.stale = Some(catalog.is_stale());
+    service.stale = Some(shape::is_stale(&context.sources.catalog, &catalog));
     Ok(json::reply(StatusCode::OK, &service))
 }
 

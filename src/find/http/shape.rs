@@ -1,5 +1,6 @@
 //! From the catalog's own types to the shapes that are sent.
 
+use crate::find::view::{CatalogView, Progress};
 use crate::model::api;
 use crate::model::catalog::{Catalog, Endpoint, Service};
 use crate::model::name::Label;
@@ -7,7 +8,7 @@ use crate::model::zone::Zones;
 
 /// How many near names are told.
 const MAX_NEAR: usize = 3;
-/// Names looked at for near ones.
+/// In a catalog of more services a near name is not looked for: a wrong one should cost little.
 const MAX_LOOKED_AT: usize = 5_000;
 
 /// A service as it is sent.
@@ -25,6 +26,11 @@ fn endpoint(found: &Endpoint) -> api::Endpoint {
     api::Endpoint { record: found.record(), key: found.key().clone(), held: found.held() }
 }
 
+/// Whether what is shown may be out of date: the store is away, or has not been read since the start.
+pub(super) fn is_stale(view: &CatalogView, catalog: &Catalog) -> bool {
+    catalog.is_stale() || view.progress() != Progress::Read
+}
+
 /// Whether a node's name or a tag is the one asked for: the same text, or the same slug, as in DNS.
 pub(super) fn alike(given: &str, asked: &str) -> bool {
     given == asked || Label::slug(asked).is_some_and(|asked| Label::slug(given) == Some(asked))
@@ -32,12 +38,14 @@ pub(super) fn alike(given: &str, asked: &str) -> bool {
 
 /// Names that may have been meant: those below the one asked for, then those a slip or two away.
 pub(super) fn near(catalog: &Catalog, zones: &Zones, asked: &str) -> Vec<String> {
+    if catalog.counts().services > MAX_LOOKED_AT {
+        return Vec::new();
+    }
     let asked = asked.to_ascii_lowercase();
     let below = format!(".{asked}");
     let mut near: Vec<(usize, String)> = catalog
         .services(zones)
         .into_iter()
-        .take(MAX_LOOKED_AT)
         .filter_map(|service| {
             let related = service.name.ends_with(&below) || asked.ends_with(&format!(".{}", service.name));
             let distance = if related { 0 } else { slips(&service.name, &asked)? };

@@ -1,1 +1,251 @@
+//! Lists, changes and holds, as the fold sees them.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::fold::Fold;
+use super::leases::{Desk, times};
+use super::source::ListPage;
+use crate::model::catalog::Catalog;
+use crate::model::key::Prefix;
+use crate::store::{Batch, Event, Item, Revision};
+
+const TTL: Duration = Duration::from_secs(30);
+const BACK: Option<Duration> = Some(Duration::ZERO);
+
+/// `name owner lease revision`: a record under `/services/s/name`.
+fn item(text: &str) -> Item {
+    let parts: Vec<&str> = text.split_whitespace().collect();
+    let value = match parts[1] {
+        "-" => r#"{"host":"10.0.0.1","port":1}"#.to_owned(),
+        owner => format!(r#"{{"host":"10.0.0.1","port":{},"owner":"{owner}"}}"#, parts.get(4).unwrap_or(&"1")),
+    };
+    Item {
+        key: key(parts[0]),
+        value: value.into(),
+        lease: parts[2].parse().expect("a lease"),
+        revision: parts[3].parse().expect("a revision"),
+    }
+}
+
+fn key(name: &str) -> String {
+    format!("/services/s/{name}")
+}
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+struct Bench {
+    fold: Fold,
+    desk: Desk,
+    now: Duration,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let prefix = Prefix::parse("/services").expect("a prefix");
+        Self { fold: Fold::new(vec![prefix], "own".into(), TTL), desk: Desk::default(), now: secs(100) }
+    }
+
+    fn of(items: &[&str]) -> Self {
+        let mut bench = Self::new();
+        bench.list(items, 10, false, None);
+        bench
+    }
+
+    fn page(&mut self, items: &[Item], after: Option<&str>, last: bool, revision: Revision) {
+        let page = ListPage { prefix: 0, revision, after: after.map(key), items: items.to_vec(), last };
+        self.fold.page(&page, &mut self.desk);
+    }
+
+    fn list(&mut self, items: &[&str], revision: Revision, rewound: bool, returned: Option<Duration>) {
+        let items: Vec<Item> = items.iter().map(|text| item(text)).collect();
+        self.fold.begin(rewound);
+        self.page(&items, None, true, revision);
+        self.fold.listed(revision, returned, self.now, &mut self.desk);
+    }
+
+    fn batch(&mut self, events: Vec<Event>, revision: Revision, returned: Option<Duration>) {
+        self.fold.batch(&Batch { events, revision }, returned, self.now, &mut self.desk);
+    }
+
+    fn shown(&self) -> Vec<String> {
+        shown(self.fold.catalog())
+    }
+}
+
+/// The names answered, with a star where they are held.
+fn shown(catalog: &Catalog) -> Vec<String> {
+    let one = |found: crate::model::catalog::Endpoint| {
+        let name = found.key().trim_start_matches("/services/s/").to_owned();
+        if found.held() { name + "*" } else { name }
+    };
+    catalog.endpoints().map(one).collect()
+}
+
+fn deleted(names: &[&str]) -> Vec<Event> {
+    names.iter().map(|name| Event::Delete(key(name))).collect()
+}
+
+#[test]
+fn a_list_is_seen_when_it_is_whole() {
+    let mut bench = Bench::of(&["a - 0 1", "b - 0 2"]);
+    bench.fold.begin(false);
+    bench.page(&[item("a - 0 1")], None, false, 20);
+    bench.page(&[item("c - 0 15")], Some("a"), true, 20);
+    assert_eq!(bench.shown(), ["a", "b"]);
+    bench.fold.listed(20, None, bench.now, &mut bench.desk);
+    assert_eq!((bench.shown(), bench.fold.catalog().revision()), (vec!["a".to_owned(), "c".to_owned()], 20));
+}
+
+#[test]
+fn a_list_that_broke_off_leaves_no_trace() {
+    let mut bench = Bench::of(&["a - 0 1", "b - 0 2"]);
+    bench.fold.begin(false);
+    bench.page(&[item("c - 0 15")], None, false, 20);
+    bench.list(&["a - 0 1", "b - 0 2"], 21, false, None);
+    assert_eq!(bench.shown(), ["a", "b"]);
+}
+
+#[test]
+fn what_a_list_lacks_is_gone_in_quiet_times_and_held_after_an_outage() {
+    let all = ["a one 1 1", "b two 2 2", "c - 0 3", "d own 4 4"];
+    let cases: [(bool, Option<Duration>, &[&str]); 3] =
+        [(false, None, &["a"]), (false, BACK, &["a", "b*"]), (true, BACK, &["a", "b*", "c*"])];
+    for (rewound, returned, left) in cases {
+        let mut bench = Bench::of(&all);
+        bench.list(&["a one 1 1"], 20, rewound, returned);
+        assert_eq!(bench.shown(), left, "rewound {rewound}, returned {returned:?}");
+    }
+}
+
+#[test]
+fn a_held_record_goes_with_its_time() {
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.list(&[], 20, true, BACK);
+    assert!(!bench.fold.expire(bench.now + TTL - secs(1)));
+    assert_eq!(bench.shown(), ["a*"]);
+    assert!(bench.fold.expire(bench.now + TTL));
+    assert_eq!(bench.shown(), [] as [&str; 0]);
+}
+
+#[test]
+fn the_time_of_a_held_record_is_its_leases_where_that_is_known() {
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.fold.lease_lives(1, times(secs(7), secs(3), bench.now));
+    bench.list(&[], 20, true, BACK);
+    assert!(!bench.fold.expire(bench.now + secs(6)) && bench.fold.expire(bench.now + secs(7)));
+}
+
+#[test]
+fn an_owner_who_publishes_again_ends_the_hold() {
+    let mut bench = Bench::of(&["a one 1 1", "b one 1 2"]);
+    bench.list(&[], 20, true, BACK);
+    assert_eq!(bench.shown(), ["a*", "b*"]);
+    bench.batch(vec![Event::Put(item("a one 9 21"))], 21, BACK);
+    assert_eq!(bench.shown(), ["a", "b*"]);
+    assert!(bench.fold.expire(bench.now + crate::model::hold::BURST));
+    assert_eq!(bench.shown(), ["a"]);
+}
+
+#[test]
+fn an_owner_who_publishes_in_the_list_ends_the_hold_too() {
+    let mut bench = Bench::of(&["a one 1 1", "b one 1 2"]);
+    bench.list(&[], 20, true, BACK);
+    bench.list(&["a one 9 21"], 25, false, BACK);
+    assert_eq!(bench.shown(), ["a", "b*"]);
+    assert!(bench.fold.expire(bench.now + crate::model::hold::BURST));
+    assert_eq!(bench.shown(), ["a"]);
+}
+
+#[test]
+fn a_delete_under_a_living_lease_counts() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    bench.batch(deleted(&["a"]), 21, BACK);
+    assert_eq!(bench.shown(), ["a*", "b"], "until the lease has been asked about");
+    assert_eq!(bench.desk.next(bench.now), Some(1));
+    bench.fold.lease_lives(1, times(TTL, TTL, bench.now));
+    assert_eq!(bench.shown(), ["b"]);
+}
+
+#[test]
+fn a_delete_in_quiet_times_counts_at_once() {
+    let mut bench = Bench::of(&["a one 1 1", "b one 1 2"]);
+    bench.batch(deleted(&["a"]), 21, None);
+    assert_eq!(bench.shown(), ["b"]);
+}
+
+#[test]
+fn what_one_revision_takes_from_several_owners_is_held() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "c three 3 3"]);
+    bench.batch(deleted(&["a", "b"]), 21, None);
+    assert_eq!(bench.shown(), ["a*", "b*", "c"]);
+}
+
+#[test]
+fn a_revision_of_another_history_is_no_reason_to_keep_a_value() {
+    let mut bench = Bench::of(&["a one 1 5 7", "b one 1 6 7"]);
+    bench.list(&["a one 1 5 8", "b one 1 6 7"], 6, false, None);
+    let ports: Vec<u16> = bench.fold.catalog().endpoints().map(|found| found.port()).collect();
+    assert_eq!(ports, [8, 7]);
+}
+
+#[test]
+fn a_value_that_is_no_record_costs_itself_only() {
+    let mut bench = Bench::of(&["a - 0 1"]);
+    let bad = Item { value: "no record".into(), ..item("b - 0 2") };
+    bench.batch(vec![Event::Put(bad), Event::Put(item("c - 0 3"))], 3, None);
+    assert_eq!((bench.shown(), bench.fold.catalog().counts().bad), (vec!["a".to_owned(), "c".to_owned()], 1));
+}
+
+fn change() -> impl Strategy<Value = (u8, bool)> {
+    (0..12_u8, any::<bool>())
+}
+
+proptest! {
+    /// However a catalog came to be, a list makes it what the list says.
+    #[test]
+    fn a_list_says_it_all(before in prop::collection::vec(change(), 0..40), after in prop::collection::btree_set(0..12_u8, 0..12), pages in 1..4_usize) {
+        let mut bench = Bench::new();
+        let mut revision = 0;
+        for (name, put) in before {
+            revision += 1;
+            let text = format!("{name:02} one 1 {revision}");
+            let event = if put { Event::Put(item(&text)) } else { Event::Delete(key(&format!("{name:02}"))) };
+            bench.batch(vec![event], revision, None);
+        }
+        let items: Vec<Item> = after.iter().map(|name| item(&format!("{name:02} one 1 {}", revision + 1))).collect();
+        bench.fold.begin(false);
+        let size = items.len().div_ceil(pages).max(1);
+        let mut last_name = None;
+        let chunks: Vec<&[Item]> = if items.is_empty() { vec![&[]] } else { items.chunks(size).collect() };
+        for (place, chunk) in chunks.iter().enumerate() {
+            bench.page(chunk, last_name.as_deref(), place + 1 == chunks.len(), revision + 1);
+            last_name = chunk.last().map(|item| item.key.trim_start_matches("/services/s/").to_owned());
+        }
+        bench.fold.listed(revision + 1, None, bench.now, &mut bench.desk);
+        let names: Vec<String> = after.iter().map(|name| format!("{name:02}")).collect();
+        prop_assert_eq!(bench.shown(), names);
+    }
+
+    /// The events after a list lead where a list after the events would.
+    #[test]
+    fn events_lead_where_a_list_would(changes in prop::collection::vec(change(), 0..60)) {
+        let mut bench = Bench::new();
+        let mut standing = std::collections::BTreeMap::new();
+        for (number, (name, put)) in changes.into_iter().enumerate() {
+            let revision = i64::try_from(number).expect("small") + 1;
+            let name = format!("{name:02}");
+            let text = format!("{name} one 1 {revision}");
+            let event = if put { Event::Put(item(&text)) } else { Event::Delete(key(&name)) };
+            if put { standing.insert(name, text); } else { standing.remove(&name); }
+            bench.batch(vec![event], revision, None);
+        }
+        let texts: Vec<&str> = standing.values().map(String::as_str).collect();
+        let fresh = Bench::of(&texts);
+        let whole = |bench: &Bench| bench.fold.catalog().endpoints().map(|found| (found.key().clone(), found.revision(), found.record())).collect::<Vec<_>>();
+        prop_assert_eq!(whole(&bench), whole(&fresh));
+    }
+}

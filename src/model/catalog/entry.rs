@@ -1,12 +1,14 @@
 //! One record as the catalog keeps it: what an answer needs is parsed, repeated texts are shared, the rest is as small
 //! as it can be. [`Endpoint`] is how it is shown.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::intern::Interner;
 use super::path;
+use super::short::Short;
 use crate::model::name::Label;
 use crate::model::record::{Proto, Record, Role, Text};
 
@@ -29,7 +31,8 @@ pub(crate) struct Entry {
     /// Its place in the tree, where that is not its key: the path that the key reads as (it has dots or capitals in a
     /// segment), NUL, and the key.
     alias: Option<Text>,
-    pub(crate) host: Text,
+    /// The host as written, unless it is written as `address` is.
+    pub(crate) host: Option<Text>,
     pub(crate) address: Option<IpAddr>,
     /// The second address of a dual-stack instance.
     pub(crate) other: Option<IpAddr>,
@@ -50,24 +53,30 @@ pub(crate) struct Entry {
     pub(crate) lease: LeaseId,
     pub(crate) revision: i64,
     host6: Option<Text>,
-    id: Option<Text>,
+    id: Short,
     service: Option<Text>,
-    container: Option<Text>,
+    container: Short,
     image: Option<Text>,
-    since: Option<Text>,
+    since: Short,
     attrs: Arc<[Text]>,
 }
 
 impl Entry {
     pub(super) fn new(key: Text, record: &Record, lease: LeaseId, revision: i64, pool: &mut Interner) -> Self {
-        let address = record.host.parse().ok();
-        let other = record.host6.as_deref().and_then(|host| host.parse().ok());
+        let address: Option<IpAddr> = record.host.parse().ok();
+        let other: Option<IpAddr> = record.host6.as_deref().and_then(|host| host.parse().ok());
+        let as_written = |text: &str, address: Option<IpAddr>| {
+            let plain = address.is_some_and(|address| address.to_string() == *text) || text.is_empty();
+            (!plain).then(|| text.to_owned())
+        };
+        let host = as_written(&record.host, address).map(|host| pool.text(&host));
+        let host6 = record.host6.as_deref().and_then(|host| as_written(host, other)).map(|host| pool.text(&host));
         Self {
             alias: path::alias(&key).map(|path| format!("{path}\0{key}").into()),
             key,
-            host: pool.text(&record.host),
+            host,
             address,
-            other: other.filter(|other| Some(*other) != address),
+            other,
             port: record.port,
             priority: record.priority,
             weight: record.weight,
@@ -84,12 +93,12 @@ impl Entry {
             tags: pool.list(record.tags.iter()),
             lease,
             revision,
-            host6: pool.option(record.host6.as_ref()),
-            id: record.id.clone(),
+            host6,
+            id: Short::new(record.id.as_ref()),
             service: pool.option(record.service.as_ref()),
-            container: record.container.clone(),
+            container: Short::new(record.container.as_ref()),
             image: pool.option(record.image.as_ref()),
-            since: record.since.clone(),
+            since: Short::new(record.since.as_ref()),
             attrs: pool.list(record.attrs.iter().flat_map(|(name, value)| [name, value])),
         }
     }
@@ -119,8 +128,8 @@ impl Entry {
     /// The record as it was read.
     pub(super) fn record(&self) -> Record {
         Record {
-            host: self.host.clone(),
-            host6: self.host6.clone(),
+            host: self.host().into(),
+            host6: self.host6.clone().or_else(|| self.other.map(|other| other.to_string().into())),
             port: self.port,
             priority: self.priority,
             weight: self.weight,
@@ -129,7 +138,7 @@ impl Entry {
             group: self.group.clone(),
             targetstrip: self.targetstrip,
             mail: self.mail,
-            id: self.id.clone(),
+            id: self.id.text(),
             service: self.service.clone(),
             node: self.node.clone(),
             owner: self.owner.clone(),
@@ -137,10 +146,29 @@ impl Entry {
             role: self.role,
             tags: self.tags.to_vec(),
             attrs: self.attrs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect(),
-            container: self.container.clone(),
+            container: self.container.text(),
             image: self.image.clone(),
-            since: self.since.clone(),
+            since: self.since.text(),
         }
+    }
+
+    /// The host as it was written.
+    pub(crate) fn host(&self) -> Cow<'_, str> {
+        match (&self.host, self.address) {
+            (Some(host), _) => Cow::Borrowed(host),
+            (None, Some(address)) => Cow::Owned(address.to_string()),
+            (None, None) => Cow::Borrowed(""),
+        }
+    }
+
+    /// The host, when it is a name.
+    pub(crate) fn host_name(&self) -> Option<&Text> {
+        self.host.as_ref().filter(|_| self.address.is_none())
+    }
+
+    /// Whether there is a host at all: a record may be only text.
+    pub(crate) fn has_host(&self) -> bool {
+        self.address.is_some() || self.host.is_some()
     }
 
     /// The path that its DNS name has in the tree.
@@ -176,7 +204,7 @@ impl Entry {
 
     /// Every address it is published under.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.address.into_iter().chain(self.other)
+        self.address.into_iter().chain(self.other.filter(|other| Some(*other) != self.address))
     }
 }
 
@@ -210,8 +238,8 @@ impl Endpoint {
     }
 
     /// Address or name that a client connects to.
-    pub fn host(&self) -> &str {
-        &self.0.host
+    pub fn host(&self) -> Cow<'_, str> {
+        self.0.host()
     }
 
     /// The host as an address, when it is one.

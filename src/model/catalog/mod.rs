@@ -10,6 +10,7 @@ mod intern;
 mod path;
 mod read;
 mod services;
+mod short;
 mod wild;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ use imbl::{HashMap, OrdMap, OrdSet};
 
 pub(crate) use self::entry::Entry;
 pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
-use self::index::Under;
+use self::index::{Addresses, Selectors};
 use self::intern::Interner;
 pub use self::read::Dependency;
 pub use self::services::Service;
@@ -29,8 +30,10 @@ use super::record::{BadRecord, Record, Role, Text};
 
 /// A set larger than this is cut to a rotating window.
 pub const WINDOW: usize = 4_096;
-/// One record of so many is a mark that a window may begin at.
-const MARK_EVERY: u32 = 256;
+/// What a larger set is cut to: no more would fit a message as SRV.
+const CUT: usize = 1_024;
+/// One record of so many is a mark that a window may begin at. Two of them are hardly ever [`CUT`] records apart.
+const MARK_EVERY: u32 = 64;
 
 /// A value that is no record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +81,8 @@ pub struct Catalog {
     renamed: OrdMap<Text, Arc<Entry>>,
     marks: OrdSet<Text>,
     dirs: HashMap<Text, Dir>,
-    terms: OrdSet<Under>,
+    selectors: Selectors,
+    addresses: Addresses,
     services: usize,
     contested: OrdSet<Text>,
     bad: OrdMap<Text, Bad>,
@@ -238,12 +242,8 @@ impl Catalog {
     fn insert(&mut self, entry: Arc<Entry>) {
         let generation = self.touch();
         self.count(&entry, generation, 1);
-        let terms = index::terms(&entry);
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        for term in terms {
-            self.terms.insert(Under { term: pool.text(&term), entry: entry.clone() });
-        }
-        drop(pool);
+        self.selectors.insert(&entry);
+        self.addresses.insert(&entry);
         if entry.is_renamed() {
             self.renamed.insert(entry.key.clone(), entry.clone());
         }
@@ -256,11 +256,8 @@ impl Catalog {
     fn unlink(&mut self, entry: &Arc<Entry>) {
         let generation = self.touch();
         self.count(entry, generation, -1);
-        for term in index::terms(entry) {
-            let probe: (&str, &str, &str) = (&term, entry.path(), &entry.key);
-            let probe: &dyn index::Pair = &probe;
-            self.terms.remove(probe);
-        }
+        self.selectors.remove(entry);
+        self.addresses.remove(entry);
         self.renamed.remove(&entry.key);
         self.marks.remove(entry.place());
         self.tree.remove(entry.place());
@@ -277,7 +274,7 @@ impl Catalog {
             dir.generation = generation;
             dir.below = dir.below.saturating_add_signed(change);
             if distance == 0 {
-                self.services = self.services - usize::from(dir.direct > 0);
+                self.services -= usize::from(dir.direct > 0);
                 dir.direct = dir.direct.saturating_add_signed(change);
                 self.services += usize::from(dir.direct > 0);
                 dir.primaries = dir.primaries.saturating_add_signed(if claims { change } else { 0 });

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::{Bad, Catalog, Counts, Endpoint, Text, WINDOW, index, path};
+use super::{Bad, CUT, Catalog, Counts, Endpoint, Text, WINDOW, index, path};
 use crate::model::record::Role;
 
 /// What an answer rests on: it holds as long as the catalog says so.
@@ -70,6 +70,9 @@ impl Catalog {
         present: impl IntoIterator<Item = &'p str>,
     ) -> Vec<Text> {
         let (first, end) = (path::below(prefix), path::beyond(prefix));
+        if after.is_some_and(|after| after >= end.as_str() || through.is_some_and(|through| after >= through)) {
+            return Vec::new();
+        }
         let from =
             after.filter(|after| *after >= first.as_str()).map_or(Bound::Included(first.as_str()), Bound::Excluded);
         let to = through.map_or(Bound::Excluded(end.as_str()), Bound::Included);
@@ -84,7 +87,7 @@ impl Catalog {
     pub fn owned_by(&self, node: &str, owner: &str) -> Vec<Endpoint> {
         let Some(slug) = crate::model::name::Label::slug(node) else { return Vec::new() };
         let term = format!("n:{slug}");
-        let own = index::all(&self.terms, &term).filter(|entry| entry.owner.as_deref() == Some(owner));
+        let own = self.selectors.all(&term).filter(|entry| entry.owner.as_deref() == Some(owner));
         own.cloned().map(Endpoint).collect()
     }
 
@@ -147,6 +150,7 @@ impl Catalog {
         let limit = limit.min(WINDOW);
         let window = if size > limit { self.window(path, seed) } else { None };
         found.cut = size > limit;
+        let limit = if found.cut { limit.min(CUT) } else { limit };
         let room = limit.saturating_sub(found.entries.len());
         found.entries.extend(self.below(path, window).take(room));
         if let Some(start) = window {
@@ -162,24 +166,26 @@ impl Catalog {
     pub(crate) fn under(&self, term: &str, path: &str, seed: u64, limit: usize) -> Found<'_> {
         let limit = limit.min(WINDOW);
         let window = if self.size(path) > limit { self.window(path, seed) } else { None };
-        let mut entries: Vec<_> = index::within(&self.terms, term, path, window).take(limit + 1).collect();
+        let mut entries: Vec<_> = self.selectors.within(term, path, window).take(limit + 1).collect();
         if let Some(start) = window.filter(|_| entries.len() <= limit) {
-            let before = index::within(&self.terms, term, path, None).take_while(|entry| entry.path() < start);
+            let before = self.selectors.within(term, path, None).take_while(|entry| entry.path() < start);
             entries.extend(before.take(limit + 1 - entries.len()));
         }
         let cut = entries.len() > limit;
-        entries.truncate(limit);
+        if cut {
+            entries.truncate(limit.min(CUT));
+        }
         Found { looked: entries.len() + 1, entries, cut }
     }
 
     /// The primaries at or below `path`, at most `limit`.
     pub(crate) fn primaries(&self, path: &str, limit: usize) -> Vec<&Arc<Entry>> {
-        index::within(&self.terms, index::role_term(Role::Primary), path, None).take(limit).collect()
+        self.selectors.within(index::role_term(Role::Primary), path, None).take(limit).collect()
     }
 
     /// The records published under an address, at most `limit`.
     pub(crate) fn published(&self, address: std::net::IpAddr, limit: usize) -> Vec<&Arc<Entry>> {
-        index::all(&self.terms, &index::address_term(address)).take(limit).collect()
+        self.addresses.all(address).take(limit).collect()
     }
 
     /// The mark below `path` that `seed` chooses; `None` begins at the start.

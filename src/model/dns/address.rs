@@ -139,8 +139,8 @@ impl Work<'_> {
 
     /// Each address once, rotated, as many as there is room for.
     fn push_addresses(&mut self, mut addresses: Addresses, owner: &Name, records: &mut Vec<Rr>) {
-        let mut seen = std::collections::HashSet::with_capacity(addresses.found.len());
-        addresses.found.retain(|address| seen.insert(*address));
+        addresses.found.sort_unstable();
+        addresses.found.dedup();
         rotate(&mut addresses.found, self.context.seed);
         let most = self.context.room / LEAST_SIZE + 1;
         if addresses.found.len() > most {

@@ -114,8 +114,8 @@ fn a_small_set_within_a_large_service_is_whole() {
 #[test]
 fn the_window_moves_until_all_have_been_seen() {
     let mut seen = BTreeSet::new();
-    for seed in 0..600 {
-        let answer = ask(&LARGE, "big.services.internal A", &context(seed * 7_919, 65_535));
+    for seed in 0..800 {
+        let answer = ask(&LARGE, "big.services.internal A", &context(seed, 65_535));
         assert!(answer.cut);
         seen.extend(answer.answers.iter().filter_map(|record| record.data.ip_addr()));
     }

@@ -1,6 +1,7 @@
 //! SRV, MX and TXT: what a name's records say of ports, mail and text, with the addresses of their targets beside.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use hickory_server::proto::rr::rdata::{MX, SRV, TXT};
 
@@ -26,34 +27,43 @@ const TXT_STRING: usize = 255;
 #[derive(Debug, Default)]
 struct Glue {
     records: Vec<Rr>,
-    /// Where in `records` the set of one target and type begins is found by these.
-    lowest: HashMap<(Name, bool), u32>,
-    seen: HashSet<(Name, std::net::IpAddr)>,
-    looked_up: HashSet<Name>,
+    /// The names of targets that several records may have, with what was told of them.
+    shared: HashMap<Name, Vec<usize>>,
     room: usize,
 }
 
 impl Glue {
-    fn add_address(&mut self, owner: &Name, ttl: u32, address: std::net::IpAddr) {
-        if self.room < 16 || !self.seen.insert((owner.clone(), address)) {
-            return;
+    /// Adds an address of a target that no other record has.
+    fn add_address(&mut self, owner: &Name, ttl: u32, address: IpAddr) {
+        if self.room > 0 {
+            self.room = self.room.saturating_sub(if address.is_ipv4() { 16 } else { 28 });
+            self.records.push(address_record(owner, ttl, address));
         }
-        self.room = self.room.saturating_sub(if address.is_ipv4() { 16 } else { 28 });
-        let lowest = self.lowest.entry((owner.clone(), address.is_ipv4())).or_insert(ttl);
-        *lowest = ttl.min(*lowest);
-        self.records.push(address_record(owner, ttl, address));
     }
 
-    /// Equal TTLs within a set, each record once.
-    fn finish(mut self) -> Vec<Rr> {
-        for record in &mut self.records {
-            if let Some(address) = record.data.ip_addr()
-                && let Some(lowest) = self.lowest.get(&(record.name.clone(), address.is_ipv4()))
-            {
-                record.ttl = *lowest;
-            }
+    /// Adds a record of a target that others may have too: each once, and equal TTLs within a set.
+    fn add_shared(&mut self, mut record: Rr) {
+        let own = self.shared.entry(record.name.clone()).or_default();
+        let rtype = record.record_type();
+        let set: Vec<usize> = own.iter().copied().filter(|place| self.records[*place].record_type() == rtype).collect();
+        record.ttl = set.iter().map(|place| self.records[*place].ttl).fold(record.ttl, u32::min);
+        set.iter().for_each(|place| self.records[*place].ttl = record.ttl);
+        let known = set.iter().any(|place| self.records[*place].data == record.data);
+        if !known && self.room > 0 {
+            self.room = self.room.saturating_sub(12 + data_length(&record.data));
+            own.push(self.records.len());
+            self.records.push(record);
         }
-        self.records
+    }
+}
+
+/// About how long a record's data is.
+fn data_length(data: &RData) -> usize {
+    match data {
+        RData::A(_) => 4,
+        RData::AAAA(_) => 16,
+        RData::CNAME(name) => wire_length(name),
+        _ => 0,
     }
 }
 
@@ -67,15 +77,13 @@ impl<'c> Work<'c> {
             self.mark_cut();
         }
         let mut hits: Vec<Hit<'c>> = selection.hits;
-        hits.retain(|hit| !hit.entry.host.is_empty());
+        hits.retain(|hit| hit.entry.has_host());
         drop_equal(&mut hits);
         let weights = weights(&hits);
         let ttl = hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
         rotate(&mut hits, self.context.seed);
         let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
-        let mut answers = Vec::new();
-        let mut targets = Vec::new();
-        let mut seen = HashSet::new();
+        let (mut answers, mut targets, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         for hit in hits {
             if room == 0 {
                 self.mark_cut();
@@ -83,7 +91,7 @@ impl<'c> Work<'c> {
             }
             let Some(target) = self.target(place, hit) else { continue };
             let (priority, weight) = (priority(hit.entry), weight_of(hit.entry, &weights));
-            if seen.insert((priority, weight, hit.entry.port, target.clone())) {
+            if !is_shared(hit) || seen.insert((priority, weight, hit.entry.port, target.clone())) {
                 room = room.saturating_sub(SRV_SIZE + wire_length(&target));
                 let data = SRV::new(priority, weight, hit.entry.port, target.clone());
                 answers.push(Rr::from_rdata(owner.clone(), ttl, RData::SRV(data)));
@@ -103,7 +111,7 @@ impl<'c> Work<'c> {
             self.mark_cut();
         }
         let mut hits: Vec<Hit<'c>> = selection.hits;
-        hits.retain(|hit| hit.entry.mail && !hit.entry.host.is_empty());
+        hits.retain(|hit| hit.entry.mail && hit.entry.has_host());
         let ttl = hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
         rotate(&mut hits, self.context.seed);
         let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
@@ -166,43 +174,49 @@ impl<'c> Work<'c> {
     /// The addresses of targets, as far as they are ours to tell and there is room.
     pub(super) fn glue(&mut self, targets: Vec<(Name, Hit<'c>)>, room: usize) -> Vec<Rr> {
         let mut glue = Glue { room, ..Glue::default() };
+        let mut looked_up = HashSet::new();
         for (target, hit) in targets {
             if glue.room == 0 {
                 break;
             }
-            if hit.entry.address.is_some() {
-                let ttl = self.ttl(hit.entry);
-                hit.entry.addresses().for_each(|address| glue.add_address(&target, ttl, address));
-            } else if glue.looked_up.len() < MAX_TARGETS && glue.looked_up.insert(target.clone()) {
-                self.look_up(&target, &mut glue);
+            if hit.entry.address.is_none() {
+                if looked_up.len() < MAX_TARGETS && looked_up.insert(target.clone()) {
+                    self.look_up(&target, &mut glue);
+                }
+                continue;
+            }
+            let ttl = self.ttl(hit.entry);
+            for address in hit.entry.addresses() {
+                if is_shared(hit) {
+                    glue.add_shared(address_record(&target, ttl, address));
+                } else {
+                    glue.add_address(&target, ttl, address);
+                }
             }
         }
-        glue.finish()
+        glue.records
     }
 
     fn look_up(&mut self, target: &Name, glue: &mut Glue) {
         let way = self.way_on(target, &[Family::V4, Family::V6], &mut Vec::new());
-        for record in way.records.into_iter().filter(|_| way.arrived) {
-            match record.data.ip_addr() {
-                Some(address) => glue.add_address(&record.name, record.ttl, address),
-                None if glue.records.contains(&record) => {}
-                None => {
-                    glue.room = glue.room.saturating_sub(12 + wire_length(&record.name));
-                    glue.records.push(record);
-                }
-            }
+        if way.arrived {
+            way.records.into_iter().for_each(|record| glue.add_shared(record));
         }
     }
 }
 
+/// Whether other records may have the same target.
+fn is_shared(hit: Hit<'_>) -> bool {
+    hit.entry.address.is_none() || hit.entry.targetstrip.is_some_and(|strip| strip > 0)
+}
+
 /// What one prefix holds twice is answered once.
 fn drop_equal(hits: &mut Vec<Hit<'_>>) {
-    let mut seen = HashSet::with_capacity(hits.len());
+    let mut seen = HashSet::new();
     hits.retain(|hit| {
         let entry = &**hit.entry;
-        let named = entry.address.is_none();
-        let own = (&entry.host, entry.port, entry.priority, entry.weight, &entry.text, entry.proto());
-        seen.insert((own, if named { None } else { Some((entry.targetstrip, &entry.key)) }))
+        let own = |name| (name, entry.port, entry.priority, entry.weight, &entry.text, entry.proto());
+        entry.host_name().is_none_or(|name| seen.insert(own(name)))
     });
 }
 
@@ -214,18 +228,23 @@ fn weight(entry: &Entry) -> u64 {
     entry.weight.filter(|weight| *weight > 0).map_or(WEIGHT, u64::from)
 }
 
-/// The sum of weights by priority.
-fn weights(hits: &[Hit<'_>]) -> HashMap<u16, u64> {
-    let mut sums = HashMap::new();
+/// The sum of weights by priority. There are few priorities.
+fn weights(hits: &[Hit<'_>]) -> Vec<(u16, u64)> {
+    let mut sums: Vec<(u16, u64)> = Vec::new();
     for hit in hits {
-        *sums.entry(priority(hit.entry)).or_insert(0) += weight(hit.entry);
+        let (priority, weight) = (priority(hit.entry), weight(hit.entry));
+        match sums.binary_search_by_key(&priority, |(own, _)| *own) {
+            Ok(place) => sums[place].1 += weight,
+            Err(place) => sums.insert(place, (priority, weight)),
+        }
     }
     sums
 }
 
 /// SkyDNS's weight: the record's share of its priority in hundredths, never 0.
-fn weight_of(entry: &Entry, sums: &HashMap<u16, u64>) -> u16 {
-    let sum = sums.get(&priority(entry)).copied().unwrap_or(1).max(1);
+fn weight_of(entry: &Entry, sums: &[(u16, u64)]) -> u16 {
+    let place = sums.binary_search_by_key(&priority(entry), |(own, _)| *own);
+    let sum = place.map_or(1, |place| sums[place].1).max(1);
     u16::try_from(100 * weight(entry) / sum).unwrap_or(u16::MAX).max(1)
 }
 

@@ -470,3 +470,79 @@ fn answers_rotate() {
     });
     assert_eq!(firsts.collect::<Vec<_>>(), ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
 }
+
+/// Facts from the tables of CoreDNS's etcd plugin (Apache-2.0) that the data file does not hold.
+#[test]
+fn what_users_of_coredns_know() {
+    let large = format!(r#"{{"text":"{}"}}"#, "0".repeat(600));
+    let catalog = catalog(&[
+        ("/skydns/test/skydns/region1/dev/server1/a", r#"{"host":"dev.server1","port":8080}"#),
+        ("/skydns/test/skydns/region1/prod/server1/a", r#"{"host":"10.0.0.1","port":8080}"#),
+        ("/skydns/test/skydns/region1/prod/server1/b", r#"{"host":"10.0.0.2","port":8080}"#),
+        ("/skydns/test/skydns/region1/prod/server6/b", r#"{"host":"::1","port":8080}"#),
+        ("/skydns/test/skydns/region1/prod/cname", r#"{"host":"unresolvable.skydns.test"}"#),
+        ("/skydns/test/skydns/priority", r#"{"host":"priority.server1","priority":333,"port":8080}"#),
+        ("/skydns/test/skydns/region1/sub/a", r#"{"host":"sub.server1"}"#),
+        ("/skydns/test/skydns/region1/sub/b", r#"{"host":"sub.server2","port":80}"#),
+        ("/skydns/test/skydns/region1/sub/c", r#"{"host":"10.0.0.1","port":8080}"#),
+        ("/skydns/test/skydns/region2", r#"{"host":"mainendpoint.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/cname1", r#"{"host":"cname2.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/cname2", r#"{"host":"cname3.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/cname3", r#"{"host":"cname4.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/cname4", r#"{"host":"cname5.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/cname5", r#"{"host":"cname6.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/cname6", r#"{"host":"endpoint.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region2/endpoint", r#"{"host":"10.240.0.1"}"#),
+        ("/skydns/test/skydns/start", r#"{"host":"cname1.region2.skydns.test"}"#),
+        ("/skydns/test/skydns/region3", r#"{"text":"SOME-RECORD-TEXT"}"#),
+        ("/skydns/test/skydns/mx3/a", r#"{"host":"a.ipaddr.skydns.test","priority":20,"mail":true}"#),
+        ("/skydns/test/skydns/mx3/b", r#"{"host":"a.ipaddr.skydns.test","priority":30,"mail":true}"#),
+        ("/skydns/test/skydns/ipaddr/a", r#"{"host":"172.16.1.1"}"#),
+        ("/skydns/test/skydns/large600", &large),
+        ("/skydns/test/zonea/x", r#"{"host":"10.0.0.2"}"#),
+        ("/skydns/test/zonea/y", r#"{"host":"10.0.0.3"}"#),
+        ("/skydns/test/zonec/x", r#"{"host":"10.0.0.2"}"#),
+        ("/skydns/test/zonec/dns/apex/a1", r#"{"host":"10.0.0.4"}"#),
+        ("/skydns/test/zonec/dns/apex/a2", r#"{"host":"10.0.0.5"}"#),
+    ]);
+    let zones = zones(&[
+        ("skydns.test", "/skydns/test/skydns"),
+        ("extra.test", "/skydns/test/extra"),
+        ("zonea.test", "/skydns/test/zonea"),
+        ("zonec.test", "/skydns/test/zonec"),
+    ]);
+    check_all(
+        &catalog,
+        &zones,
+        "
+        a.SERVer1.dEv.region1.skydns.tEst SRV → 10 100 8080 dev.server1.
+        b.server6.prod.region1.skydns.test AAAA → ::1
+        server1.prod.region1.skydns.test A     → 10.0.0.1, 10.0.0.2
+        priority.skydns.test SRV               → 333 100 8080 priority.server1.
+        sub.region1.skydns.test SRV            → 10 33 0 sub.server1., 10 33 80 sub.server2., 10 33 8080 c.sub.region1.skydns.test.
+        prod.*.skydns.test SRV                 → 10 25 0 unresolvable.skydns.test., 10 25 8080 a.server1.prod.region1.skydns.test., 10 25 8080 b.server1.prod.region1.skydns.test., 10 25 8080 b.server6.prod.region1.skydns.test.
+        a.server1.dev.region1.skydns.test HINFO → nodata
+        a.server1.nonexistent.region1.skydns.test HINFO → nxdomain
+        a.skydns.test NS                       → nxdomain
+        extra.test SOA                         → ns.dns.extra.test. hostmaster.extra.test. 0 28800 7200 604800 5
+        extra.test A                           → nodata
+        zonea.test A                           → 10.0.0.2, 10.0.0.3
+        zonec.test A                           → 10.0.0.4, 10.0.0.5
+        region2.skydns.test CNAME              → mainendpoint.region2.skydns.test.
+        region2.skydns.test A                  → 10.240.0.1
+        region3.skydns.test CNAME              → nodata
+        mx3.skydns.test MX                     → 20 a.ipaddr.skydns.test., 30 a.ipaddr.skydns.test.
+        start.skydns.test SRV                  → 10 100 0 cname1.region2.skydns.test.
+    ",
+    );
+    let all = answered(ask(&catalog, &zones, "*.region1.skydns.test SRV", &context()));
+    let twelfths = all.answers.iter().filter(|record| record.data.to_string().starts_with("10 12 "));
+    assert_eq!((all.answers.len(), twelfths.count(), all.additional.len()), (8, 8, 4));
+    let chain = answered(ask(&catalog, &zones, "start.skydns.test SRV", &context()));
+    assert_eq!(chain.additional.len(), 7, "six names and the address that they lead to");
+    let mail = answered(ask(&catalog, &zones, "mx3.skydns.test MX", &context()));
+    assert_eq!(mail.additional.len(), 1);
+    let text = answered(ask(&catalog, &zones, "large600.skydns.test TXT", &context()));
+    let RData::TXT(strings) = &text.answers[0].data else { panic!("{text:?}") };
+    assert_eq!(strings.txt_data.iter().map(|string| string.len()).collect::<Vec<_>>(), [255, 255, 90]);
+}

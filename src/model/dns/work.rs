@@ -7,7 +7,7 @@ use std::time::Duration;
 use hickory_server::proto::rr::rdata::{A, AAAA, HINFO, SOA};
 
 use super::{Answer, Context, Name, Outcome, Question, RData, RecordType, ResponseCode, Rr};
-use crate::model::catalog::{Catalog, Dependency, Entry, LeaseId, WINDOW};
+use crate::model::catalog::{Catalog, Dependency, Entry, LeaseId, LeaseTimes, WINDOW};
 use crate::model::select::{Finder, Hit, Selection, grouped};
 use crate::model::zone::Zones;
 
@@ -30,6 +30,8 @@ pub(super) struct Work<'c> {
     dependencies: Vec<Dependency>,
     fresh_until: Option<Duration>,
     leases: Vec<LeaseId>,
+    /// The lease looked at last and its times: neighbours often share one.
+    last_lease: Option<(LeaseId, Option<LeaseTimes>)>,
     contested: bool,
     cut: bool,
 }
@@ -46,6 +48,7 @@ impl<'c> Work<'c> {
             dependencies: Vec::new(),
             fresh_until: None,
             leases: Vec::new(),
+            last_lease: None,
             contested: false,
             cut: false,
         }
@@ -166,7 +169,11 @@ impl<'c> Work<'c> {
         if entry.lease == 0 {
             return own;
         }
-        let times = self.catalog.lease(entry.lease);
+        let times = match self.last_lease {
+            Some((lease, times)) if lease == entry.lease => times,
+            _ => self.catalog.lease(entry.lease),
+        };
+        self.last_lease = Some((entry.lease, times));
         if entry.owner.is_some() {
             let third = |granted: Duration| u32::try_from(granted.as_secs() / 3).unwrap_or(u32::MAX).max(1);
             return own.min(times.map_or(SHORT_TTL, |times| third(times.granted)));
@@ -183,10 +190,8 @@ impl<'c> Work<'c> {
 
     /// The host of a record as a name, when it is one.
     pub(super) fn host_name(entry: &Entry) -> Option<Name> {
-        if entry.host.is_empty() || entry.address.is_some() {
-            return None;
-        }
-        let host = entry.host.strip_suffix('.').unwrap_or(&entry.host);
+        let host = entry.host_name()?;
+        let host = host.strip_suffix('.').unwrap_or(host);
         join(host.split('.').map(str::as_bytes))
     }
 

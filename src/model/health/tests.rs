@@ -143,12 +143,10 @@ fn an_adopted_record_is_ready_until_fall() {
     check(true, Running, &[(Good, State::Ready), (Bad, State::Ready), (Adopted, State::Ready)]);
     let late = [(Bad, State::Starting), (Bad, State::Starting), (Adopted, State::Ready), (Bad, State::Down)];
     check(true, Running, &late);
-    let starting = State::Starting;
-    check(
-        true,
-        Running,
-        &[(Bad, starting), (Bad, starting), (Bad, starting), (Adopted, starting), (Good, State::Ready)],
-    );
+    let (starting, down) = (State::Starting, State::Down);
+    let story =
+        [(Bad, starting), (Bad, starting), (Bad, starting), (Adopted, down), (Good, down), (Good, State::Ready)];
+    check(true, Running, &story);
     check(false, Starting, &[(Adopted, State::Ready), (Docker(Healthy), State::Ready)]);
     check(false, Starting, &[(Adopted, State::Ready), (Docker(Unhealthy), State::Unhealthy)]);
     check(true, Paused, &[(Adopted, State::Paused)]);

@@ -121,8 +121,8 @@ impl Berths {
     }
 
     /// Brings the berths up to what is to be offered now.
-    pub(super) fn follow(&mut self, offer: Arc<Offer>) {
-        let old = std::mem::replace(&mut self.offer, Arc::clone(&offer));
+    pub(super) fn follow(&mut self, offer: &Arc<Offer>) {
+        let old = std::mem::replace(&mut self.offer, Arc::clone(offer));
         let now = Instant::now();
         for change in old.instances.diff(&offer.instances) {
             match change {

@@ -74,8 +74,7 @@ impl Fleet {
                 }
                 changed = self.offer.changed() => {
                     changed.map_err(|_| FleetError::OfferEnded)?;
-                    let offer = Arc::clone(&self.offer.borrow_and_update());
-                    self.berths.follow(offer);
+                    self.berths.follow(&self.offer.borrow_and_update());
                 }
                 Some(landed) = self.asking.next() => self.berths.hear(landed),
                 () = sleep_until(wake), if wake.is_some() => {}

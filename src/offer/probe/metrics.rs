@@ -71,7 +71,7 @@ impl Metrics {
         let in_flight = Gauge::default();
         registry.register("wharf_probes_in_flight", "Probes under way", in_flight.clone());
         let states = Family::<StateLabels, Gauge>::default();
-        registry.register("wharf_instances", "Instances of this host by state", states.clone());
+        registry.register("wharf_probed_instances", "Probed instances by what their probes say", states.clone());
         let instances = State::ALL
             .into_iter()
             .map(|state| (state, states.get_or_create(&StateLabels { state: state.as_str() }).clone()))

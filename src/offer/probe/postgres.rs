@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 use super::question::{self, Dialect, Heard, Question};
 use crate::model::health::Outcome;
 use crate::model::record::Role;
+use crate::wire::WireError;
 use crate::wire::connection::Connection;
 use crate::wire::postgres::{self, Refusal, Reply, SaltedKey, Session};
-use crate::wire::{WireError, quote};
 
 /// From one question for the role to the next.
 const ROLE_INTERVAL: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ fn refused(refusal: &Refusal) -> Outcome {
         "53300" => Outcome::full("too many connections"),
         // It knows who may come in, and this one may not.
         _ if is_about_login(refusal) => Outcome::serves().with_role(None).with_words(format!("login refused: {code}")),
-        _ => Outcome::fails(format!("refused: {} {message}", quote(code.as_bytes()))),
+        _ => Outcome::fails(format!("refused: {code} {message}")),
     }
 }
 

@@ -52,6 +52,8 @@ impl Secrets {
 
     fn read(&self, name: &Path) -> Result<Arc<str>, SecretError> {
         let directory = self.directory.as_ref().ok_or(SecretError::NoDirectory)?;
+        // Either the bare name or the directory with it.
+        let name = name.strip_prefix(directory).unwrap_or(name);
         let mut parts = name.components();
         let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else {
             return Err(SecretError::NotBare);
@@ -123,7 +125,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("redis"), "s3cret \n").unwrap();
         let secrets = Secrets::new(Some(directory.path().to_owned()));
-        assert_eq!(secrets.read(Path::new("redis")).as_deref(), Ok("s3cret "));
+        for name in [Path::new("redis"), &directory.path().join("redis")] {
+            assert_eq!(secrets.read(name).as_deref(), Ok("s3cret "), "{}", name.display());
+        }
     }
 
     #[test]
@@ -153,6 +157,9 @@ mod tests {
         ];
         for (name, expected) in cases {
             assert_eq!(secrets.read(Path::new(name)), Err(expected), "{name}");
+        }
+        for name in [outside.path().join("shadow"), path.join("../shadow"), path.join("folder/x"), path.to_owned()] {
+            assert_eq!(secrets.read(&name), Err(SecretError::NotBare), "{}", name.display());
         }
         assert_eq!(Secrets::new(None).read(Path::new("long")), Err(SecretError::NoDirectory));
     }

@@ -135,7 +135,7 @@ pub fn parse(buffer: &[u8]) -> Parsed<Message> {
     let Some(body) = buffer.get(5..=length) else { return Ok(None) };
     let message = match kind {
         b'R' => parse_authentication(body).ok_or(EXPECTED)?,
-        b'E' => Message::Error(parse_error(body)),
+        b'E' => Message::Error(parse_error(body).ok_or(EXPECTED)?),
         b'N' => Message::Notice,
         b'S' => parse_parameter(body),
         b'D' => parse_row(body),
@@ -158,17 +158,12 @@ fn parse_authentication(body: &[u8]) -> Option<Message> {
     })
 }
 
-/// Reads the fields of an error.
-pub fn parse_error(body: &[u8]) -> Refusal {
-    let mut refusal = Refusal::default();
-    for field in body.split(|byte| *byte == 0) {
-        match field.split_first() {
-            Some((b'C', code)) => refusal.code = code.escape_ascii().to_string().chars().take(20).collect(),
-            Some((b'M', message)) => refusal.message = quote(message),
-            _ => {}
-        }
-    }
-    refusal
+/// Reads the fields of an error: each a letter and text up to a NUL, and a NUL after the last.
+pub fn parse_error(body: &[u8]) -> Option<Refusal> {
+    let fields = body.strip_suffix(&[0, 0])?;
+    let field = |letter| fields.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(&[letter]));
+    let code = field(b'C').filter(|code| code.len() == 5 && code.iter().all(u8::is_ascii_alphanumeric))?;
+    Some(Refusal { code: String::from_utf8_lossy(code).into_owned(), message: quote(field(b'M')?) })
 }
 
 fn parse_parameter(body: &[u8]) -> Message {
@@ -218,7 +213,14 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_known_early() {
-        for bad in [&b"H"[..], b"R\0\0\0\x03", b"R\xff\xff\xff\xff", b"R\0\0\0\x04", b"R\0\0\0\x08\0\0\0\x05"] {
+        for bad in [
+            &b"H"[..],
+            b"R\0\0\0\x03",
+            b"R\xff\xff\xff\xff",
+            b"R\0\0\0\x04",
+            b"R\0\0\0\x08\0\0\0\x05",
+            b"E\0\0\0\x0aC28000\0",
+        ] {
             assert!(parse(bad).is_err(), "{}", bad.escape_ascii());
         }
     }

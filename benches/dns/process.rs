@@ -1,0 +1,99 @@
+//! A server in a process of its own, and what the operating system says of it.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server, ended when dropped.
+pub struct Child {
+    child: std::process::Child,
+    pub port: u16,
+    talk: RefCell<Option<(ChildStdin, BufReader<ChildStdout>)>>,
+    _directory: Option<tempfile::TempDir>,
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Child {
+    /// This program as a server; it says its port when it is ready.
+    pub fn serve(args: &[&str]) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .arg("--serve")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut child = Self::of(child, 0, None);
+        child.port = child.line().parse().unwrap();
+        child
+    }
+
+    pub fn of(mut child: std::process::Child, port: u16, directory: Option<tempfile::TempDir>) -> Self {
+        let talk = child.stdin.take().zip(child.stdout.take().map(BufReader::new));
+        Self { child, port, talk: RefCell::new(talk), _directory: directory }
+    }
+
+    /// Bids it do something; what it says when it is done.
+    pub fn ask(&self, what: &str) -> String {
+        if let Some((stdin, _)) = self.talk.borrow_mut().as_mut() {
+            writeln!(stdin, "{what}").unwrap();
+        }
+        self.line()
+    }
+
+    fn line(&self) -> String {
+        let mut line = String::new();
+        let mut talk = self.talk.borrow_mut();
+        talk.as_mut().unwrap().1.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// CPU time used so far, of user and system.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        // Linux tells programs its ticks as hundredths of a second, whatever its own are.
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// A line of `/proc/PID/status`, in MB.
+    pub fn memory(&self, name: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1_000.0
+    }
+
+    /// Lets `VmHWM` begin anew.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until a name has an answer.
+pub fn wait_until_answered(port: u16, name: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let packet = super::load::packet(name, 1);
+    let mut buffer = [0; 1_500];
+    loop {
+        let _ = socket.send_to(&packet, ("127.0.0.1", port));
+        if socket.recv(&mut buffer).is_ok_and(|length| length > 12 && buffer[7] > 0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no answer on port {port}");
+    }
+}

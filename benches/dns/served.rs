@@ -1,0 +1,123 @@
+//! The server's side: the mirror and the DNS server of an agent, alone in a process.
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wharf::find::dns::{DnsServer, Settings};
+use wharf::find::mirror::{self, Mirror};
+use wharf::find::view::{CatalogView, Progress};
+use wharf::model::key::Prefix;
+use wharf::model::local::Overlay;
+use wharf::model::zone::Zones;
+use wharf::store::embedded::Embedded;
+use wharf::store::etcd::Etcd;
+use wharf::store::{Store, Write as Put};
+
+pub fn run(args: &[String]) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: &[String]) -> ExitCode {
+    let store: Arc<dyn Store> = match args {
+        [kind, count, ..] if kind == "embedded" => Arc::new(filled(count.parse().unwrap()).await),
+        [_, endpoint, ..] => Arc::new(Etcd::new(wharf::store::etcd::Settings {
+            endpoints: vec![endpoint.clone()],
+            ca: None,
+            identity: None,
+            user: None,
+            lease_ttl: Duration::from_secs(30),
+            probe: "/wharf/services/nodes/".into(),
+        })),
+        _ => return ExitCode::FAILURE,
+    };
+    let mut registry = Registry::default();
+    let zones = Zones::new("services.internal", Prefix::parse("/services").unwrap(), []).unwrap();
+    let (_overlay, overlaid) = watch::channel(Arc::new(Overlay::default()));
+    let settings = mirror::Settings {
+        prefixes: zones.prefixes().into_iter().cloned().collect(),
+        node: "bench".into(),
+        owner: "bench".into(),
+        lease_ttl: Duration::from_secs(30),
+    };
+    let (mirror, view) = Mirror::new(settings, store.clone(), overlaid, None, &mut registry);
+    let settings = Settings {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        passed: Vec::new(),
+        zones,
+        ttl: Duration::from_secs(5),
+        negative_ttl: Duration::from_secs(5),
+        forward: Vec::new(),
+        forward_allow: vec!["127.0.0.0/8".parse().unwrap()],
+        allow: Vec::new(),
+        rate_limit: 100,
+    };
+    let server = DnsServer::bind(settings, view.clone(), &mut registry).unwrap();
+    let port = server.addresses()[0].port();
+    let stop = CancellationToken::new();
+    let begun = Instant::now();
+    tokio::spawn(mirror.run(stop.clone()));
+    tokio::spawn(server.run(stop.clone()));
+    view.changed().wait_for(|change| change.progress == Progress::Read).await.unwrap();
+    let read = begun.elapsed();
+    say(&port.to_string());
+    let talk = tokio::task::spawn_blocking(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let answer = match line.as_str() {
+                "read" => read.as_millis().to_string(),
+                "change" => tokio::runtime::Handle::current().block_on(change(&*store, &view)).as_micros().to_string(),
+                _ => tokio::runtime::Handle::current().block_on(relisted(&view)),
+            };
+            say(&answer);
+        }
+    });
+    let _ = talk.await;
+    ExitCode::SUCCESS
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").unwrap();
+    out.flush().unwrap();
+}
+
+async fn filled(count: usize) -> Embedded {
+    let store = Embedded::new();
+    let numbers: Vec<usize> = (0..count).collect();
+    for chunk in numbers.chunks(100) {
+        let put = |number: &usize| {
+            let (key, value) = super::records::full(*number);
+            Put::Put { key, value: value.into(), lease: 0 }
+        };
+        let writes: Vec<Put> = chunk.iter().map(put).collect();
+        store.commit(&[], &writes).await.unwrap();
+    }
+    store
+}
+
+/// Writes one record; the time until it is in the snapshot that answers are made from.
+async fn change(store: &dyn Store, view: &CatalogView) -> Duration {
+    let port = rand::random_range(1..60_000_u16);
+    let value = format!(r#"{{"host":"10.9.9.9","port":{port}}}"#);
+    let write = Put::Put { key: "/services/changed/one".into(), value: value.into(), lease: 0 };
+    let mut changed = view.changed();
+    let begun = Instant::now();
+    store.commit(&[], &[write]).await.unwrap();
+    while view.load().get("/services/changed/one").is_none_or(|found| found.port() != port) {
+        changed.changed().await.unwrap();
+    }
+    begun.elapsed()
+}
+
+async fn relisted(view: &CatalogView) -> String {
+    let mut changed = view.changed();
+    while view.load().get("/services/again/relisted").is_none() {
+        let _ = tokio::time::timeout(Duration::from_millis(100), changed.changed()).await;
+    }
+    "done".to_owned()
+}

@@ -1,0 +1,9 @@
+//! MongoDB's answer to hello.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Ok(Some((_, length))) = wharf::wire::mongodb::parse(data) {
+        assert!(length > 0 && length <= data.len());
+    }
+});

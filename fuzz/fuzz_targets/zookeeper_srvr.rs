@@ -1,0 +1,9 @@
+//! ZooKeeper's answer to srvr.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Ok(Some((_, length))) = wharf::wire::zookeeper::parse(data) {
+        assert!(length > 0 && length <= data.len());
+    }
+});

@@ -1,0 +1,210 @@
+//! Straight to the store, without an agent: for `--etcd-endpoints`.
+//!
+//! It only reads. What no record is says nothing here; the agents count and log those.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::ClientError;
+use crate::model::api;
+use crate::model::catalog::{Catalog, Service};
+use crate::model::key::Prefix;
+use crate::model::node::NodeRecord;
+use crate::model::zone::Zones;
+use crate::store::etcd::{Etcd, Settings};
+use crate::store::{Batch, Event, Item, Revision, Store, StoreError, Watch};
+
+/// What bounds how long one call may try; no lease is made.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How the store is reached without an agent.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct StoreArgs {
+    /// Ask etcd itself, not an agent
+    #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Store")]
+    pub etcd_endpoints: Vec<String>,
+
+    /// Authorities that may have signed etcd's certificate, as PEM
+    #[arg(long, env = "WHARF_ETCD_CA", value_name = "FILE", help_heading = "Store", hide_env_values = true)]
+    pub etcd_ca: Option<PathBuf>,
+
+    /// Client certificate for etcd, as PEM
+    #[arg(long, env = "WHARF_ETCD_CERT", value_name = "FILE", help_heading = "Store", hide_env_values = true)]
+    pub etcd_cert: Option<PathBuf>,
+
+    /// Key of the client certificate, as PEM
+    #[arg(long, env = "WHARF_ETCD_KEY", value_name = "FILE", help_heading = "Store", hide_env_values = true)]
+    pub etcd_key: Option<PathBuf>,
+
+    /// User to be towards etcd
+    #[arg(long, env = "WHARF_ETCD_USER", value_name = "NAME", help_heading = "Store", hide_env_values = true)]
+    pub etcd_user: Option<String>,
+
+    /// File with that user's password
+    #[arg(long, env = "WHARF_ETCD_PASSWORD_FILE", value_name = "FILE", help_heading = "Store", hide_env_values = true)]
+    pub etcd_password_file: Option<PathBuf>,
+
+    /// Root of the tree of records in etcd
+    #[arg(long, env = "WHARF_PREFIX", value_name = "KEY", default_value = "/services", help_heading = "Store")]
+    pub prefix: String,
+}
+
+/// Reads the store itself.
+#[derive(Clone, Debug)]
+pub struct Direct {
+    store: Arc<dyn Store>,
+    prefix: Prefix,
+    zones: Arc<Zones>,
+    place: String,
+}
+
+impl StoreArgs {
+    /// The store asked for, if one is; or what is wrong with how it is asked for.
+    pub fn direct(&self) -> Result<Option<Direct>, String> {
+        if self.etcd_endpoints.is_empty() {
+            return Ok(None);
+        }
+        let prefix = Prefix::parse(&self.prefix)
+            .ok_or_else(|| format!("--prefix: {:?} is no key such as /services", self.prefix))?;
+        for endpoint in &self.etcd_endpoints {
+            if !(endpoint.starts_with("http://") || endpoint.starts_with("https://")) {
+                return Err(format!("--etcd-endpoints: {endpoint:?} is no URL such as http://10.0.0.1:2379"));
+            }
+        }
+        let both = |one: &Option<_>, other: &Option<_>| one.is_some() == other.is_some();
+        if !both(&self.etcd_cert, &self.etcd_key) {
+            return Err("--etcd-cert and --etcd-key go together".to_owned());
+        }
+        if self.etcd_user.is_some() != self.etcd_password_file.is_some() {
+            return Err("--etcd-user and --etcd-password-file go together".to_owned());
+        }
+        let settings = Settings {
+            endpoints: self.etcd_endpoints.clone(),
+            ca: self.etcd_ca.clone(),
+            identity: self.etcd_cert.clone().zip(self.etcd_key.clone()),
+            user: self.etcd_user.clone().zip(self.etcd_password_file.clone()),
+            lease_ttl: PATIENCE,
+            probe: prefix.below(),
+        };
+        let place = format!("etcd at {}", self.etcd_endpoints.join(", "));
+        Ok(Some(Direct::new(Arc::new(Etcd::new(settings)), prefix, place)))
+    }
+}
+
+impl Direct {
+    /// Reads this store below `prefix`.
+    pub fn new(store: Arc<dyn Store>, prefix: Prefix, place: String) -> Self {
+        let zones = Zones::new("services.internal", prefix.clone(), []);
+        let zones = Arc::new(zones.expect("services.internal is a zone name"));
+        Self { store, prefix, zones, place }
+    }
+
+    /// What is asked, in words.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Every service, or the one of this name, in the same shape.
+    pub async fn services(&self, name: Option<&str>) -> Result<api::Services, ClientError> {
+        let tree = self.tree().await?;
+        let services = tree.services(name);
+        if let (Some(name), true) = (name, services.services.is_empty()) {
+            let error = format!("no service {name:?}");
+            let hint = "wharf services lists all; names are exact here".to_owned();
+            return Err(ClientError::Refused { status: 404, refusal: api::Refusal { error, hint } });
+        }
+        Ok(services)
+    }
+
+    /// What every agent tells of its host.
+    pub async fn nodes(&self) -> Result<api::Nodes, ClientError> {
+        let (items, _) = self.read(&self.prefix.nodes()).await?;
+        let nodes = items.iter().filter_map(|item| NodeRecord::decode(&item.value).ok()).collect();
+        Ok(api::Nodes { stale: false, nodes })
+    }
+
+    /// The records as they stand, ready to be followed.
+    pub async fn tree(&self) -> Result<Tree, ClientError> {
+        let below = self.prefix.below();
+        let (items, revision) = self.read(&below).await?;
+        let watch = self.store.watch(&below, revision + 1).await.map_err(|error| self.trouble(&error))?;
+        let mut tree = Tree { catalog: Catalog::default(), zones: Arc::clone(&self.zones), watch };
+        for item in items {
+            tree.put(&item);
+        }
+        tree.catalog.set_revision(revision);
+        Ok(tree)
+    }
+
+    async fn read(&self, prefix: &str) -> Result<(Vec<Item>, Revision), ClientError> {
+        let mut items = BTreeMap::new();
+        let (mut after, mut at) = (None::<String>, None);
+        loop {
+            let page = self.store.read(prefix, after.as_deref(), at).await.map_err(|error| self.trouble(&error))?;
+            at = Some(page.revision);
+            after = page.items.last().map(|item| item.key.clone());
+            items.extend(page.items.into_iter().map(|item| (item.key.clone(), item)));
+            if !page.more {
+                return Ok((items.into_values().collect(), page.revision));
+            }
+        }
+    }
+
+    /// A failed call as a command tells it.
+    pub fn trouble(&self, error: &StoreError) -> ClientError {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        ClientError::Unreachable { tried: self.place.clone(), why: format!("{error}{cause}") }
+    }
+}
+
+/// The records of a store, kept as they change.
+pub struct Tree {
+    catalog: Catalog,
+    zones: Arc<Zones>,
+    watch: Box<dyn Watch>,
+}
+
+impl Tree {
+    /// Every service, or the one of this name, in the same shape.
+    pub fn services(&self, name: Option<&str>) -> api::Services {
+        let found = match name {
+            None => self.catalog.services(&self.zones),
+            Some(name) => self.catalog.service(&self.zones, name).into_iter().collect(),
+        };
+        api::Services { revision: self.catalog.revision(), stale: false, services: found.iter().map(service).collect() }
+    }
+
+    /// Waits for a change and takes it in; also returns when the watch only says that it is in step.
+    pub async fn next(&mut self) -> Result<(), StoreError> {
+        let Batch { events, revision, .. } = self.watch.next().await?;
+        for event in events {
+            match event {
+                Event::Put(item) => self.put(&item),
+                Event::Delete(key) => self.catalog.delete(&key),
+            }
+        }
+        self.catalog.set_revision(revision);
+        Ok(())
+    }
+
+    fn put(&mut self, item: &Item) {
+        // A bad value is left out, as every agent does, and is theirs to tell.
+        let _ = self.catalog.put(&item.key, &item.value, item.lease, item.revision);
+    }
+}
+
+fn service(found: &Service) -> api::Service {
+    let endpoint = |one: &crate::model::catalog::Endpoint| api::Endpoint {
+        record: one.record(),
+        key: one.key().clone(),
+        held: one.held(),
+    };
+    api::Service {
+        name: found.name.as_str().into(),
+        contested: found.contested,
+        endpoints: found.endpoints.iter().map(endpoint).collect(),
+        ..api::Service::default()
+    }
+}

@@ -1,0 +1,47 @@
+//! `wharf drain` and `wharf undrain`: withdraw what this host offers, or offer it again.
+
+use std::path::PathBuf;
+
+use hyper::Method;
+
+use super::client::ConnectArgs;
+use super::exit::Exit;
+use super::terminal::Terminal;
+use crate::model::api::Drain;
+
+/// Withdraw everything this host offers, and stay so through restarts
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "EXIT CODES:\n  0  done\n  1  the agent refuses\n  2  wrong use\n  3  no agent answers")]
+pub struct DrainArgs {
+    /// File with the agent's token, where it asks for one
+    #[arg(long, env = "WHARF_HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub http_token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)] // a doc comment would become the command's own help
+    pub agent: ConnectArgs,
+}
+
+/// Runs `wharf drain` (`drain`) or `wharf undrain`.
+pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit {
+    let token = match args.http_token_file.as_deref().map(|path| (path, std::fs::read_to_string(path))) {
+        None => None,
+        Some((_, Ok(text))) => Some(text.trim().to_owned()),
+        Some((path, Err(error))) => {
+            terminal.fail(
+                &format!("cannot read the token from {}: {error}", path.display()),
+                "give a readable --http-token-file",
+            );
+            return Exit::Usage;
+        }
+    };
+    let client = args.agent.client_from_env().with_token(token);
+    let method = if drain { Method::POST } else { Method::DELETE };
+    let told = match client.call::<Drain>(method, "/v1/drain").await {
+        Ok(Drain { drained: true }) => "drained: nothing of this host is offered until `wharf undrain`\n",
+        Ok(Drain { drained: false }) => "offering again\n",
+        Err(error) => return error.report(terminal),
+    };
+    terminal.print(told);
+    Exit::Done
+}

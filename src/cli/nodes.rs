@@ -1,0 +1,112 @@
+//! `wharf nodes`: every host of the cluster, and what is down there.
+
+use std::time::SystemTime;
+
+use super::age::age;
+use super::exit::Exit;
+use super::output::{self, JsonOutput};
+use super::source::SourceArgs;
+use super::table::{Cell, Table};
+use super::terminal::{Terminal, Tone};
+use crate::model::api::Nodes;
+use crate::model::node::NodeRecord;
+
+/// Show every host of the cluster, and what is not ready there
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "EXIT CODES:\n  0  shown\n  1  no such node\n  2  wrong use\n  3  no agent answers")]
+pub struct NodesArgs {
+    /// Show this node only
+    pub name: Option<String>,
+
+    /// Show it as JSON
+    #[arg(short, long, value_enum)]
+    pub output: Option<JsonOutput>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)] // a doc comment would become the command's own help
+    pub source: SourceArgs,
+}
+
+/// Runs the command.
+pub async fn run(args: NodesArgs, terminal: &mut Terminal) -> Exit {
+    let source = match args.source.source(terminal) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    let mut nodes = match source.nodes().await {
+        Ok(nodes) => nodes,
+        Err(error) => return error.report(terminal),
+    };
+    if let Some(name) = &args.name {
+        nodes.nodes.retain(|node| *node.node == **name);
+        if nodes.nodes.is_empty() {
+            if nodes.stale {
+                terminal
+                    .fail(&format!("no node {name:?} is known, but the store is away"), "ask again once etcd answers");
+                return Exit::Unreachable;
+            }
+            terminal.fail(
+                &format!("no node {name:?}"),
+                "wharf nodes lists all; a node whose agent is gone is not among them",
+            );
+            return Exit::NotMet;
+        }
+    }
+    if nodes.stale {
+        terminal.note("stale: the store is away or not read yet; this is what was known last");
+    }
+    let text = match args.output {
+        Some(JsonOutput::Json) => output::json(&nodes),
+        None => render(&nodes, terminal, SystemTime::now()),
+    };
+    terminal.print(&text);
+    Exit::Done
+}
+
+/// The nodes, and below them what is not ready.
+pub fn render(nodes: &Nodes, terminal: &Terminal, now: SystemTime) -> String {
+    if nodes.nodes.is_empty() {
+        return "no nodes yet\n".to_owned();
+    }
+    let mut table = Table::new(&["NODE", "VERSION", "UP", "READY", "NOT READY", "DRAINED", "ADDRESSES"]);
+    let mut down = Table::new(&["NODE", "SERVICE", "ID", "STATE", "FOR", "REASON"]);
+    for node in &nodes.nodes {
+        table.row(row(node, now));
+        for waiting in &node.waiting {
+            let since = waiting.since.as_deref().map(|since| age(since, now)).unwrap_or_default();
+            let cells = [&*node.node, &*waiting.service, &*waiting.id].map(Cell::from);
+            let mut cells = Vec::from(cells);
+            cells.extend([Cell::toned(&waiting.state, Tone::Bad), since.into()]);
+            cells.push(waiting.reason.as_deref().unwrap_or_default().into());
+            down.row(cells);
+        }
+        if node.more > 0 {
+            let more = format!("and {} more", node.more);
+            down.row(vec![(*node.node).into(), more.into(), "".into(), "".into(), "".into(), "".into()]);
+        }
+    }
+    let mut text = table.render(terminal);
+    if !down.is_empty() {
+        text.push('\n');
+        text.push_str(&down.render(terminal));
+    }
+    text
+}
+
+fn row(node: &NodeRecord, now: SystemTime) -> Vec<Cell> {
+    let serves = |state: &str| matches!(state, "ready" | "saturated");
+    let sum =
+        |wanted: bool| node.states.iter().filter(|(state, _)| serves(state) == wanted).map(|(_, count)| count).sum();
+    let (ready, others): (usize, usize) = (sum(true), sum(false));
+    let drained = node.drained.as_deref().map(|since| format!("for {}", age(since, now))).unwrap_or_default();
+    let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+    vec![
+        Cell::toned(&node.node, Tone::Strong),
+        (*node.version).into(),
+        age(&node.started, now).into(),
+        ready.to_string().into(),
+        Cell::toned(others.to_string(), if others > 0 { Tone::Bad } else { Tone::Normal }),
+        Cell::toned(drained, Tone::Warning),
+        addresses.join(", ").into(),
+    ]
+}
