@@ -2,7 +2,14 @@
 //!
 //! `cargo bench --bench probe`, on a machine that has little else to do.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, unreachable_pub, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    dead_code
+)]
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -209,8 +209,8 @@ pub struct Op {
 pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
     let puts = assignment.iter().filter_map(|(key, assigned)| put(key, assigned, view, lease));
     let stays = |record: &Record| retain && record.container.is_some();
-    let over = |(key, _, record): &(&String, i64, &Arc<Record>)| !assignment.contains_key(*key) && !stays(record);
-    let leftovers: Vec<_> = view.ours().filter(over).collect();
+    let leftovers: Vec<_> =
+        view.ours().filter(|(key, _, record)| !assignment.contains_key(*key) && !stays(record)).collect();
     if leftovers.is_empty() {
         return puts.collect();
     }

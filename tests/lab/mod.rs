@@ -12,7 +12,7 @@
 //!
 //! A test that cuts, kills or hangs anything takes the lab `alone`; one that only runs containers may `share` it: the
 //! agents are there already, it brings service names of its own and publishes on free ports (`publish_anywhere`).
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::print_stderr)] // a library that is compiled into each of its users
+#![allow(dead_code, unused_imports, unreachable_pub, clippy::print_stderr, clippy::needless_pass_by_value)] // a library that is compiled into each of its users
 
 pub mod container;
 pub mod dns;
