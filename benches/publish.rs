@@ -17,7 +17,6 @@ use std::time::Duration;
 use etcd::Cluster;
 use harness::{Host, Setup, eventually, instance};
 use tokio::time::Instant;
-use wharf::store::Store;
 
 const TTL: Duration = Duration::from_secs(30);
 
