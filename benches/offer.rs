@@ -2,7 +2,14 @@
 //! `memcached`) and a stand-in one. Latencies are counted from the engine's own event times.
 //!
 //! `cargo bench --bench offer`, on a machine that has little else to do.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub, dead_code)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    dead_code
+)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -235,9 +235,9 @@ impl Story {
                 self.drained = !self.drained;
                 let drain = &self.host().drain;
                 if self.drained {
-                    drain.drain(std::time::SystemTime::UNIX_EPOCH).unwrap()
+                    drain.drain(std::time::SystemTime::UNIX_EPOCH).unwrap();
                 } else {
-                    drain.undrain().unwrap()
+                    drain.undrain().unwrap();
                 }
             }
             _ => tokio::time::sleep(Duration::from_secs(self.random.random_range(1..5))).await,
