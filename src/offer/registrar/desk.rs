@@ -21,6 +21,10 @@ use crate::store::{Batch, Event, Item, Page, Reach};
 /// How long a change of ours may wait for the store's word before this host answers from its own knowledge.
 const UNCONFIRMED: Duration = Duration::from_millis(500);
 
+/// How long after its return the store's word is not taken for a lost record of ours, beyond the time in which a
+/// keepalive tells whether the lease still lives: as long as new sessions are spread over, and one round of writes.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -41,6 +45,8 @@ pub(super) struct Desk {
     pub(super) ops: Vec<Op>,
     /// Keys with an operation outstanding, and since when.
     pending: BTreeMap<String, Instant>,
+    /// When the store came back, or the lease was lost: for a while it may yet lose what it seems to hold.
+    pub(super) doubted: Option<Instant>,
 }
 
 /// The records of one serving instance.
@@ -82,6 +88,7 @@ impl Desk {
             plain: BTreeSet::new(),
             ops: Vec::new(),
             pending: BTreeMap::new(),
+            doubted: None,
         }
     }
 
@@ -212,9 +219,16 @@ impl Desk {
         }
     }
 
-    /// When the overlay has to be looked at again for a change that waits.
+    /// When the overlay has to be looked at again: for a change that waits, or a store that has settled.
     pub(super) fn overlay_due(&self, now: Instant) -> Option<Instant> {
-        self.pending.values().map(|since| *since + UNCONFIRMED).filter(|due| *due > now).min()
+        let late = self.pending.values().map(|since| *since + UNCONFIRMED);
+        late.chain(self.settled()).filter(|due| *due > now).min()
+    }
+
+    /// When the store, back or with another lease, is believed again. A hung etcd answers first and revokes the leases
+    /// that died meanwhile a moment later; the next keepalive tells.
+    fn settled(&self) -> Option<Instant> {
+        self.doubted.map(|since| since + self.granted / 3 + SETTLING)
     }
 
     /// What is laid over the catalog at `now`.
@@ -222,7 +236,8 @@ impl Desk {
         let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
         // Before Docker has been listed what is published says more than what is offered.
         let known = self.offer.listed || self.drain != DrainState::Offering;
-        if !known || !(late || self.reach == Reach::Away) {
+        let settling = self.settled().is_some_and(|settled| settled > now);
+        if !known || !(late || settling || self.reach == Reach::Away) {
             return Overlay { owner: self.publisher.owner.clone(), ..Overlay::default() };
         }
         Overlay {

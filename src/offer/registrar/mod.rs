@@ -356,6 +356,7 @@ impl Registrar {
     fn on_reach(&mut self) {
         let reach = *self.reach.borrow_and_update();
         if reach == Reach::There && self.desk.reach == Reach::Away {
+            self.desk.doubted = Some(Instant::now());
             // It is back: no reason to wait out the rest of a pause, unless the pause spreads new sessions.
             self.link.retry = None;
             if self.link.session.is_some() {
@@ -388,6 +389,7 @@ impl Registrar {
         }
         tracing::warn!(lease = format_args!("{:x}", self.desk.lease), why, "lease lost, publishing under a new one");
         self.metrics.lost.inc();
+        self.desk.doubted = Some(Instant::now());
         self.link.lost = None;
         self.link.watch = None;
         self.link.adopt = None;
