@@ -87,7 +87,7 @@ pub(crate) fn wait_until_answered(port: u16, name: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    let packet = super::load::packet(name, 1);
+    let packet = super::load::packet(name, 33);
     let mut buffer = [0; 1_500];
     loop {
         let _ = socket.send_to(&packet, ("127.0.0.1", port));
