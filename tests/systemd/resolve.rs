@@ -15,7 +15,8 @@ const INSTANCE: &str = "core-01-memcached-11211.memcached.services.internal";
 fn dig_in(host: &Host, container: &str, question: &[&str]) -> Result<String, String> {
     let pid = host.try_docker(&["inspect", "-f", "{{.State.Pid}}", container])?;
     let space = format!("--net=/proc/{}/ns/net", pid.trim());
-    let argv: Vec<&str> = ["nsenter", &space, "dig", "+tries=1", "+time=2", "+short"].iter().chain(question).copied().collect();
+    let argv: Vec<&str> =
+        ["nsenter", &space, "dig", "+tries=1", "+time=2", "+short"].iter().chain(question).copied().collect();
     try_run(&argv)
 }
 
@@ -37,15 +38,24 @@ fn the_host_and_its_containers_find_services_at_every_address() {
         if found == host.address().to_string() { Ok(()) } else { Err(found) }
     });
     let routed = machine.run(&["resolvectl", "status", "wharf0", "--no-pager"]);
-    assert!(routed.contains("~services.internal") && routed.contains("-DefaultRoute") && routed.contains("DNSSEC=no"), "{routed}");
+    assert!(
+        routed.contains("~services.internal") && routed.contains("-DefaultRoute") && routed.contains("DNSSEC=no"),
+        "{routed}"
+    );
     assert_eq!(machine.run(&["readlink", "-f", "/etc/resolv.conf"]).trim(), "/run/systemd/resolve/stub-resolv.conf");
 
-    let docker0: Ipv4Addr = gateway(host, "bridge");
+    let docker0 = docker0(host);
     host.docker(&["network", "create", "users"]);
     let only_wharf = ["--dns", WHARF];
-    let on_docker0 = host.run(busybox(&["sleep", "1000"]).name("on-docker0").option(only_wharf[0]).option(only_wharf[1]));
+    let on_docker0 =
+        host.run(busybox(&["sleep", "1000"]).name("on-docker0").option(only_wharf[0]).option(only_wharf[1]));
     let on_users = host.run(
-        busybox(&["sleep", "1000"]).name("on-users").option("--network").option("users").option(only_wharf[0]).option(only_wharf[1]),
+        busybox(&["sleep", "1000"])
+            .name("on-users")
+            .option("--network")
+            .option("users")
+            .option(only_wharf[0])
+            .option(only_wharf[1]),
     );
     let addresses = [WHARF.parse().unwrap(), host.address(), docker0];
     for container in ["on-docker0", "on-users"] {
@@ -53,7 +63,10 @@ fn the_host_and_its_containers_find_services_at_every_address() {
             for transport in ["+notcp", "+tcp"] {
                 let server = format!("@{address}");
                 let said = dig_in(host, container, &[&server, transport, SERVICE, "SRV"]);
-                assert!(said.as_ref().is_ok_and(|said| said.contains("11211")), "{container} asks {address} {transport}: {said:?}");
+                assert!(
+                    said.as_ref().is_ok_and(|said| said.contains("11211")),
+                    "{container} asks {address} {transport}: {said:?}"
+                );
             }
         }
     }
@@ -62,16 +75,25 @@ fn the_host_and_its_containers_find_services_at_every_address() {
         assert!(said.as_ref().is_ok_and(|said| said.contains("11211")), "127.0.0.11 {transport}: {said:?}");
         // A foreign name goes the same way, and wharf forwards it.
         let said = dig_in(host, "on-users", &["@127.0.0.11", transport, "example.test", "SOA"]);
-        assert!(said.as_ref().is_ok_and(|said| said.contains("example.test")), "foreign, 127.0.0.11 {transport}: {said:?}");
+        assert!(
+            said.as_ref().is_ok_and(|said| said.contains("example.test")),
+            "foreign, 127.0.0.11 {transport}: {said:?}"
+        );
         let said = dig_in(host, "on-docker0", &[&format!("@{WHARF}"), transport, "example.test", "SOA"]);
-        assert!(said.as_ref().is_ok_and(|said| said.contains("example.test")), "foreign, {WHARF} {transport}: {said:?}");
+        assert!(
+            said.as_ref().is_ok_and(|said| said.contains("example.test")),
+            "foreign, {WHARF} {transport}: {said:?}"
+        );
     }
-    let resolv = host.docker(&["exec", "on-docker0", "cat", "/etc/resolv.conf"]);
+    let file = host.docker(&["inspect", "-f", "{{.ResolvConfPath}}", "on-docker0"]);
+    let resolv = std::fs::read_to_string(file.trim()).unwrap();
     assert!(resolv.contains(&format!("nameserver {WHARF}")), "{resolv}");
     drop((cache, on_docker0, on_users, upstream));
 }
 
-fn gateway(host: &Host, network: &str) -> Ipv4Addr {
-    let template = "{{range .IPAM.Config}}{{.Gateway}}{{end}}";
-    host.docker(&["network", "inspect", "-f", template, network]).trim().parse().expect("the bridge has an address")
+/// The host's own address on its default bridge.
+fn docker0(host: &Host) -> Ipv4Addr {
+    let shown = host.exec(&["ip", "-4", "-o", "addr", "show", "dev", "docker0"]);
+    let address = shown.split_whitespace().find_map(|word| word.split_once('/')).expect("docker0 has an address").0;
+    address.parse().unwrap()
 }

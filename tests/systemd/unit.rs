@@ -53,10 +53,12 @@ fn systemd_finds_nothing_to_complain_of() {
     let lab = alone();
     let machine = Machine::boot(lab.host(1));
     machine.install(&[]);
-    let units = ["wharf.service", "wharf.socket", "wharf-address.service"].map(|unit| format!("/etc/systemd/system/{unit}"));
+    let units =
+        ["wharf.service", "wharf.socket", "wharf-address.service"].map(|unit| format!("/etc/systemd/system/{unit}"));
     let mut argv = vec!["systemd-analyze", "verify"];
     argv.extend(units.iter().map(String::as_str));
-    let complaints = machine.run(&["sh", "-c", "exec \"$@\" 2>&1", "sh"].iter().chain(&argv).copied().collect::<Vec<_>>());
+    let complaints =
+        machine.run(&["sh", "-c", "exec \"$@\" 2>&1", "sh"].iter().chain(&argv).copied().collect::<Vec<_>>());
     assert_eq!(complaints.trim(), "");
 
     let said = machine.run(&["systemd-analyze", "security", "--no-pager", "wharf.service"]);
@@ -79,7 +81,9 @@ fn the_fleet_unit_installs_itself_on_a_read_only_usr() {
     let unit: Vec<String> = unit
         .lines()
         .map(|line| match line {
-            line if line.starts_with("Environment=SOURCE=") => "Environment=SOURCE=file:///root/wharf.tar.gz".to_owned(),
+            line if line.starts_with("Environment=SOURCE=") => {
+                "Environment=SOURCE=file:///root/wharf.tar.gz".to_owned()
+            }
             line if line.starts_with("Environment=SHA256=") => format!("Environment=SHA256={sum}"),
             line => line.to_owned(),
         })
