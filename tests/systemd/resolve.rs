@@ -44,7 +44,7 @@ fn the_host_and_its_containers_find_services_at_every_address() {
     );
     assert_eq!(machine.run(&["readlink", "-f", "/etc/resolv.conf"]).trim(), "/run/systemd/resolve/stub-resolv.conf");
 
-    let docker0: Ipv4Addr = gateway(host, "bridge");
+    let docker0 = docker0(host);
     host.docker(&["network", "create", "users"]);
     let only_wharf = ["--dns", WHARF];
     let on_docker0 =
@@ -85,12 +85,15 @@ fn the_host_and_its_containers_find_services_at_every_address() {
             "foreign, {WHARF} {transport}: {said:?}"
         );
     }
-    let resolv = host.docker(&["exec", "on-docker0", "cat", "/etc/resolv.conf"]);
+    let file = host.docker(&["inspect", "-f", "{{.ResolvConfPath}}", "on-docker0"]);
+    let resolv = std::fs::read_to_string(file.trim()).unwrap();
     assert!(resolv.contains(&format!("nameserver {WHARF}")), "{resolv}");
     drop((cache, on_docker0, on_users, upstream));
 }
 
-fn gateway(host: &Host, network: &str) -> Ipv4Addr {
-    let template = "{{range .IPAM.Config}}{{.Gateway}}{{end}}";
-    host.docker(&["network", "inspect", "-f", template, network]).trim().parse().expect("the bridge has an address")
+/// The host's own address on its default bridge.
+fn docker0(host: &Host) -> Ipv4Addr {
+    let shown = host.exec(&["ip", "-4", "-o", "addr", "show", "dev", "docker0"]);
+    let address = shown.split_whitespace().find_map(|word| word.split_once('/')).expect("docker0 has an address").0;
+    address.parse().unwrap()
 }

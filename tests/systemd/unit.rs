@@ -11,6 +11,7 @@ const EXPOSURE_LIMIT: f32 = 3.0;
 fn the_unit_is_ready_only_when_it_serves_and_serves_under_its_sandbox() {
     let lab = alone();
     let machine = Machine::boot(lab.host(1));
+    machine.run(&["systemctl", "start", "docker.service"]);
     let cache = lab.host(1).run(memcached().name("core-01").publish(11211));
     machine.install(&[]); // returns when systemd was told READY
     let answer = machine.dig(WHARF, &["services.internal", "SOA"]);
