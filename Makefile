@@ -8,6 +8,8 @@ SETUP := @tests/setup/setup.sh
 STATE := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/wharf
 # What `make run` and `make demo` hand on: make run ARGS='--dns 127.0.0.1:5353'
 ARGS ?=
+# With the examples, so that dependencies are built once, with what tests want of them, and not once more for them.
+BUILD := $(CARGO) build --locked --bins --examples
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
@@ -18,11 +20,11 @@ setup: ## install what all of the others need (Debian, as root; elsewhere: say w
 
 build: ## build the program (target/debug/wharf)
 	$(SETUP) build
-	$(CARGO) build --locked
+	$(BUILD)
 
 run: ## build it and run it on this host's Docker, with the embedded store
 	$(SETUP) --engine build
-	$(CARGO) build --locked
+	$(BUILD)
 	@mkdir -p '$(STATE)'
 	@# The shell gives way to the agent, so that Ctrl-C and kill reach it directly.
 	@test -n "$$DOCKER_HOST" || test -S /var/run/docker.sock || ! test -S /run/podman/podman.sock \
@@ -43,12 +45,12 @@ bench: ## measure against the budgets, side by side with the peers
 
 lab: ## three hosts with etcd and wharf on this machine, to play with
 	$(SETUP) lab
-	$(CARGO) build --locked --bin wharf --example lab
+	$(BUILD)
 	@exec target/debug/examples/lab up $(ARGS)
 
 demo: ## the three-host cluster with memcached, redis and postgres: dig from every host
 	$(SETUP) demo lab
-	$(CARGO) build --locked --bin wharf --example lab
+	$(BUILD)
 	@exec target/debug/examples/lab demo $(ARGS)
 
 image: ## a FROM scratch image of the static binary, built without a registry

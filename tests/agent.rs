@@ -1,5 +1,5 @@
 //! The agent as one process: what it binds, how it is reloaded, how it ends.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // no runtime here whose threads could be blocked
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

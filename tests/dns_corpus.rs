@@ -124,13 +124,8 @@ async fn every_suite_is_answered_over_udp_and_tcp_from_etcd() {
         };
         let desk = Desk::start(store.clone(), setup);
         let expected = keys.len();
-        let leased: Vec<i64> = {
-            let mut leases = Vec::new();
-            for page in [store.read("/skydns/", None, None).await.unwrap()] {
-                leases.extend(page.items.iter().map(|item| item.lease).filter(|lease| *lease != 0));
-            }
-            leases
-        };
+        let items = store.read("/skydns/", None, None).await.unwrap().items;
+        let leased: Vec<i64> = items.iter().map(|item| item.lease).filter(|lease| *lease != 0).collect();
         eventually("the suite is read", || async {
             let catalog = desk.view.load();
             let counts = catalog.counts();

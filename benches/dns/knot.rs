@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use super::process::{self, Child};
 
 /// Starts it; the process and its port.
-pub fn start(endpoints: &[(String, String, String)], _each: usize) -> (Child, u16) {
+pub(crate) fn start(endpoints: &[(String, String, String)], _each: usize) -> (Child, u16) {
     let directory = tempfile::tempdir().unwrap();
     let port = process::free_port();
     let path = |name: &str| directory.path().join(name).display().to_string();

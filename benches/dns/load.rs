@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use super::process::Child;
 
 /// Microseconds of the server's CPU per question, under dnsperf.
-pub fn cpu_per_query(child: &Child, port: u16, names: &[String], run: Duration) -> f64 {
+pub(crate) fn cpu_per_query(child: &Child, port: u16, names: &[String], run: Duration) -> f64 {
     let before = child.cpu();
     let asked = dnsperf(port, names, &["-l", &run.as_secs().to_string()]);
     (child.cpu() - before).as_secs_f64() * 1e6 / asked
 }
 
 /// Asks so many questions.
-pub fn questions(port: u16, names: &[String], count: usize) {
+pub(crate) fn questions(port: u16, names: &[String], count: usize) {
     let rounds = count.div_ceil(names.len()).to_string();
     let asked = dnsperf(port, names, &["-n", &rounds]);
     assert!(asked >= count as f64 * 0.999, "{asked} of {count} questions answered");
@@ -40,7 +40,7 @@ fn dnsperf(port: u16, names: &[String], args: &[&str]) -> f64 {
 }
 
 /// The 99th percentile of the time to an answer, in microseconds, at so many questions a second.
-pub fn latency(port: u16, names: &[String], rate: u32, run: Duration) -> f64 {
+pub(crate) fn latency(port: u16, names: &[String], rate: u32, run: Duration) -> f64 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(("127.0.0.1", port)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -65,7 +65,7 @@ pub fn latency(port: u16, names: &[String], rate: u32, run: Duration) -> f64 {
 }
 
 /// One question.
-pub fn packet(name: &str, qtype: u16) -> Vec<u8> {
+pub(crate) fn packet(name: &str, qtype: u16) -> Vec<u8> {
     let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         packet.push(u8::try_from(label.len()).unwrap());

@@ -7,20 +7,20 @@ use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running server, ended when dropped.
-pub struct Child {
+pub(crate) struct Child {
     child: std::process::Child,
-    pub port: u16,
+    pub(crate) port: u16,
     talk: RefCell<Option<(ChildStdin, BufReader<ChildStdout>)>>,
     _directory: Option<tempfile::TempDir>,
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Child {
     /// This program as a server; it says its port when it is ready.
-    pub fn serve(args: &[&str]) -> Self {
+    pub(crate) fn serve(args: &[&str]) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .arg("--serve")
             .args(args)
@@ -33,13 +33,13 @@ impl Child {
         child
     }
 
-    pub fn of(mut child: std::process::Child, port: u16, directory: Option<tempfile::TempDir>) -> Self {
+    pub(crate) fn of(mut child: std::process::Child, port: u16, directory: Option<tempfile::TempDir>) -> Self {
         let talk = child.stdin.take().zip(child.stdout.take().map(BufReader::new));
         Self { child, port, talk: RefCell::new(talk), _directory: directory }
     }
 
     /// Bids it do something; what it says when it is done.
-    pub fn ask(&self, what: &str) -> String {
+    pub(crate) fn ask(&self, what: &str) -> String {
         if let Some((stdin, _)) = self.talk.borrow_mut().as_mut() {
             writeln!(stdin, "{what}").unwrap();
         }
@@ -54,7 +54,7 @@ impl Child {
     }
 
     /// CPU time used so far, of user and system.
-    pub fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
@@ -63,14 +63,14 @@ impl Child {
     }
 
     /// A line of `/proc/PID/status`, in MB.
-    pub fn memory(&self, name: &str) -> f64 {
+    pub(crate) fn memory(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
         line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1_000.0
     }
 
     /// Lets `VmHWM` begin anew.
-    pub fn forget_peak(&self) {
+    pub(crate) fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 }
@@ -83,7 +83,7 @@ impl Drop for Child {
 }
 
 /// Waits until a name has an answer.
-pub fn wait_until_answered(port: u16, name: &str) {
+pub(crate) fn wait_until_answered(port: u16, name: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 /// Endpoint `number` of the cluster: the service it belongs to, its label, its address.
-pub fn services(count: usize, each: usize) -> Vec<(String, String, String)> {
+pub(crate) fn services(count: usize, each: usize) -> Vec<(String, String, String)> {
     (0..count * each).map(|number| endpoint(number, each)).collect()
 }
 
@@ -15,7 +15,7 @@ fn endpoint(number: usize, each: usize) -> (String, String, String) {
 }
 
 /// The key and value of one endpoint, with every field that an agent writes.
-pub fn full(number: usize) -> (String, String) {
+pub(crate) fn full(number: usize) -> (String, String) {
     let (service, label, host) = endpoint(number, 3);
     let node = number % 1_000;
     let value = format!(
@@ -27,7 +27,7 @@ pub fn full(number: usize) -> (String, String) {
 }
 
 /// Puts `count` full records, each node's on a lease of its own, by etcdctl's transactions.
-pub fn load(cluster: &super::etcd::Cluster, count: usize) {
+pub(crate) fn load(cluster: &super::etcd::Cluster, count: usize) {
     let endpoint = &cluster.endpoints()[0];
     let leases: Vec<String> = (0..10).map(|_| granted(cluster)).collect();
     let numbers: Vec<usize> = (0..count).collect();

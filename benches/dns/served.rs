@@ -18,7 +18,7 @@ use wharf::store::embedded::Embedded;
 use wharf::store::etcd::Etcd;
 use wharf::store::{Store, Write as Put};
 
-pub fn run(args: &[String]) -> ExitCode {
+pub(crate) fn run(args: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(serve(args))
 }

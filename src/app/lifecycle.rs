@@ -19,7 +19,7 @@ use crate::telemetry::{LogFilter, whole};
 /// How long each half may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// What a second signal exits with, as a shell would show it.
-const ABORTED: i32 = 130;
+const ABORTED: u8 = 130;
 
 /// The settings that a reload applies.
 const LIVE: [&str; 8] = ["address-label", "allow-name", "checks", "explicit", "log", "network", "service", "tags"];
@@ -92,7 +92,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
     Notify.stopping();
     tokio::select! {
         () = agent.leave_with_host(current.dns.ttl) => {}
-        () = stopped_twice(&mut signals) => std::process::exit(ABORTED),
+        () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     tokio::select! {
         ends = supervisor.stop(STOP_DEADLINE) => {
@@ -100,15 +100,9 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
                 tracing::warn!(error = whole(end), "a worker did not stop well");
             }
         }
-        () = stopped_twice(&mut signals) => abort(),
+        () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     code
-}
-
-/// Asked twice: what is still on its way out is given up.
-#[allow(clippy::disallowed_methods)]
-fn abort() -> ! {
-    std::process::exit(ABORTED)
 }
 
 /// Reads the settings again. Bad ones are told and change nothing.

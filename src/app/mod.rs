@@ -84,5 +84,7 @@ fn agent(args: &AgentArgs) -> ExitCode {
     let passed = sockets::passed(); // before the first thread
     let log = telemetry::start(&config.log.filter, config.log.json);
     let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_multi_thread()) else { return ExitCode::FAILURE };
-    runtime.block_on(lifecycle::run(args, config, passed, &log))
+    let code = runtime.block_on(lifecycle::run(args, config, passed, &log));
+    runtime.shutdown_background(); // after a second signal nothing is waited for
+    code
 }

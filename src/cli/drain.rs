@@ -37,12 +37,11 @@ pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit 
     };
     let client = args.agent.client_from_env().with_token(token);
     let method = if drain { Method::POST } else { Method::DELETE };
-    match client.call::<Drain>(method, "/v1/drain").await {
-        Ok(Drain { drained: true }) => {
-            terminal.print("drained: nothing of this host is offered until `wharf undrain`\n")
-        }
-        Ok(Drain { drained: false }) => terminal.print("offering again\n"),
+    let told = match client.call::<Drain>(method, "/v1/drain").await {
+        Ok(Drain { drained: true }) => "drained: nothing of this host is offered until `wharf undrain`\n",
+        Ok(Drain { drained: false }) => "offering again\n",
         Err(error) => return error.report(terminal),
-    }
+    };
+    terminal.print(told);
     Exit::Done
 }

@@ -4,6 +4,7 @@
 //! so that the mirror knows whose remainder to ask for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -26,6 +27,10 @@ pub enum Progress {
     Kept,
     /// The store has been read whole.
     Read,
+}
+
+impl Progress {
+    const ALL: [Self; 4] = [Self::Nothing, Self::Own, Self::Kept, Self::Read];
 }
 
 /// What has become of the catalog.
@@ -58,6 +63,7 @@ impl Clock {
 pub struct CatalogView {
     current: Arc<ArcSwap<Catalog>>,
     changed: watch::Receiver<Change>,
+    progress: Arc<AtomicU8>,
     served: mpsc::Sender<LeaseId>,
     clock: Clock,
 }
@@ -80,7 +86,7 @@ impl CatalogView {
 
     /// Where the snapshot comes from.
     pub fn progress(&self) -> Progress {
-        self.changed.borrow().progress
+        Progress::ALL[usize::from(self.progress.load(Ordering::Acquire))]
     }
 
     /// The time on the clock that the catalog's times are given in.
@@ -103,8 +109,9 @@ impl CatalogView {
         let (announce, changed) = watch::channel(Change::default());
         let (served, named) = mpsc::channel(NAMED);
         let clock = Clock::start();
-        let outlet = Outlet { current: current.clone(), announce, clock };
-        (outlet, Self { current, changed, served, clock }, named)
+        let progress = Arc::new(AtomicU8::new(0));
+        let outlet = Outlet { current: current.clone(), announce, progress: progress.clone(), clock };
+        (outlet, Self { current, changed, progress, served, clock }, named)
     }
 
     /// A view of a catalog that never changes.
@@ -120,6 +127,7 @@ impl CatalogView {
 pub struct Outlet {
     current: Arc<ArcSwap<Catalog>>,
     announce: watch::Sender<Change>,
+    progress: Arc<AtomicU8>,
     clock: Clock,
 }
 
@@ -128,6 +136,7 @@ impl Outlet {
     pub fn publish(&self, catalog: Catalog, progress: Progress) {
         let change = Change { generation: catalog.generation(), progress };
         self.current.store(Arc::new(catalog));
+        self.progress.store(progress as u8, Ordering::Release);
         self.announce.send_if_modified(|shown| std::mem::replace(shown, change) != change);
     }
 

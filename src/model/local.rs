@@ -134,8 +134,8 @@ pub struct Facts<'f> {
     pub refused: &'f [(InstanceKey, String)],
     /// Keys that each serving instance should have.
     pub assignment: &'f Assignment,
-    /// Whether the store holds what a key should have.
-    pub confirmed: &'f BTreeSet<String>,
+    /// Keys that hold what they should.
+    pub confirmed: &'f BTreeSet<&'f str>,
 }
 
 /// Every instance as it is shown.
@@ -159,7 +159,7 @@ pub fn instances(facts: Facts<'_>) -> Vec<LocalInstance> {
                 .or_else(|| serving.map(|serving| serving.since))
                 .or_else(|| standing.map(|standing| standing.since)),
             error: refused.or_else(|| standing.and_then(|standing| standing.error.clone())),
-            published: !keys.is_empty() && keys.iter().all(|key| facts.confirmed.contains(key)),
+            published: !keys.is_empty() && keys.iter().all(|key| facts.confirmed.contains(key.as_str())),
             keys,
             instance: Arc::clone(instance),
         }

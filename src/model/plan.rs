@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::instance::{Instance, InstanceKey, Offer, Source};
+use super::instance::{Instance, InstanceKey, Source};
 use super::key::Prefix;
 use super::name::{Label, ServiceName};
 use super::record::{MAX_RECORD, Proto, Record, Role, Text};
@@ -37,6 +37,8 @@ pub struct Wanted {
     pub service: ServiceName,
     /// The key's last label, unless that is occupied.
     pub label: Label,
+    /// The key when nobody stands in the way.
+    pub plain: String,
     /// What is published.
     pub record: Arc<Record>,
 }
@@ -52,25 +54,25 @@ pub struct Publisher {
     pub prefix: Prefix,
 }
 
-/// The records wanted for what serves, and the instances whose record would be too large, with the reason.
-pub fn wanted(offer: &Offer, serving: &ServingMap, publisher: &Publisher) -> (Vec<Wanted>, Vec<(InstanceKey, String)>) {
-    let mut wanted = Vec::with_capacity(serving.len());
-    let mut refused = Vec::new();
-    for (key, serving) in serving {
-        let Some(instance) = offer.instances.get(key) else { continue };
-        let services: BTreeSet<&ServiceName> = instance.services.iter().collect();
-        for service in services {
-            let record = record(instance, service, serving, publisher);
-            let length = record.encode().len();
-            if length > MAX_RECORD {
-                refused.push((key.clone(), format!("a record of {length} bytes, more than {MAX_RECORD}")));
-                continue;
-            }
-            let (instance, label) = (key.clone(), instance.label.clone());
-            wanted.push(Wanted { instance, service: service.clone(), label, record: Arc::new(record) });
+/// The records wanted for one serving instance, one a service; or, where they would be too large, the reason.
+pub fn wanted(instance: &Instance, serving: &Serving, publisher: &Publisher) -> Result<Vec<Wanted>, String> {
+    let services: BTreeSet<&ServiceName> = instance.services.iter().collect();
+    let mut wanted = Vec::with_capacity(services.len());
+    for service in services {
+        let record = record(instance, service, serving, publisher);
+        let length = record.encode().len();
+        if length > MAX_RECORD {
+            return Err(format!("a record of {length} bytes, more than {MAX_RECORD}"));
         }
+        wanted.push(Wanted {
+            instance: instance.key.clone(),
+            plain: publisher.prefix.record_key(service, &instance.label),
+            service: service.clone(),
+            label: instance.label.clone(),
+            record: Arc::new(record),
+        });
     }
-    (wanted, refused)
+    Ok(wanted)
 }
 
 fn record(instance: &Instance, service: &ServiceName, serving: &Serving, publisher: &Publisher) -> Record {
@@ -117,26 +119,19 @@ pub struct Assigned {
 /// Every key that is to be published, with its record.
 pub type Assignment = BTreeMap<String, Assigned>;
 
-/// The key of a record when nobody stands in its way.
-pub fn plain_key(prefix: &Prefix, wanted: &Wanted) -> String {
-    prefix.record_key(&wanted.service, &wanted.label)
-}
-
 /// Gives every wanted record a key of its own. Who has a plain key already keeps it; else the first instance in order
 /// gets it; the others, and those whose plain key another owner holds, get hashed ones.
-pub fn assign(wanted: &[Wanted], view: &View, publisher: &Publisher) -> Assignment {
-    let mut contenders: BTreeMap<String, Vec<&Wanted>> = BTreeMap::new();
+pub fn assign<'w>(wanted: impl IntoIterator<Item = &'w Wanted>, view: &View, publisher: &Publisher) -> Assignment {
+    let mut contenders: BTreeMap<&str, Vec<&Wanted>> = BTreeMap::new();
     for wanted in wanted {
-        contenders.entry(plain_key(&publisher.prefix, wanted)).or_default().push(wanted);
+        contenders.entry(&wanted.plain).or_default().push(wanted);
     }
     let mut assignment = Assignment::new();
     let mut displaced = Vec::new();
     for (key, mut group) in contenders {
-        group.sort_by(|a, b| a.instance.cmp(&b.instance));
-        if !view.occupied(&key) {
-            let first = group.iter().position(|wanted| view.holds_instance(&key, &wanted.record)).unwrap_or(0);
-            let first = group.remove(first);
-            assignment.insert(key, Assigned::of(first));
+        if !view.occupied(key) {
+            let first = first_of(&mut group, key, view);
+            assignment.insert(key.to_owned(), Assigned::of(first));
         }
         displaced.extend(group);
     }
@@ -149,6 +144,16 @@ pub fn assign(wanted: &[Wanted], view: &View, publisher: &Publisher) -> Assignme
         }
     }
     assignment
+}
+
+/// Takes the one out that gets the plain key.
+fn first_of<'w>(group: &mut Vec<&'w Wanted>, key: &str, view: &View) -> &'w Wanted {
+    if group.len() > 1 {
+        group.sort_by(|a, b| a.instance.cmp(&b.instance));
+    }
+    let holder = || group.iter().position(|wanted| view.holds_instance(key, &wanted.record));
+    let first = if group.len() > 1 { holder().unwrap_or(0) } else { 0 };
+    group.remove(first)
 }
 
 /// The keys for when the plain one is occupied: by owner and id; then, where two of one host have the same id, by the
@@ -204,9 +209,14 @@ pub struct Op {
 pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
     let puts = assignment.iter().filter_map(|(key, assigned)| put(key, assigned, view, lease));
     let stays = |record: &Record| retain && record.container.is_some();
-    let leftovers = view.ours().filter(|(key, _, record)| !assignment.contains_key(*key) && !stays(record));
+    let over = |(key, _, record): &(&String, i64, &Arc<Record>)| !assignment.contains_key(*key) && !stays(record);
+    let leftovers: Vec<_> = view.ours().filter(over).collect();
+    if leftovers.is_empty() {
+        return puts.collect();
+    }
     let serving: BTreeSet<Identity<'_>> = assignment.values().map(|assigned| identity(&assigned.record)).collect();
-    let (moved, over): (Vec<_>, Vec<_>) = leftovers.partition(|(_, _, record)| serving.contains(&identity(record)));
+    let (moved, over): (Vec<_>, Vec<_>) =
+        leftovers.into_iter().partition(|(_, _, record)| serving.contains(&identity(record)));
     let delete = |(key, revision, _): (&String, i64, &Arc<Record>)| Op {
         key: key.clone(),
         expect: Expect::At(revision),
@@ -237,3 +247,7 @@ type Identity<'r> = (Option<&'r str>, Option<&'r str>, Option<&'r str>, Option<P
 fn identity(record: &Record) -> Identity<'_> {
     (record.container.as_deref(), record.id.as_deref(), record.service.as_deref(), record.proto, record.port)
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -212,3 +212,69 @@ impl View {
 fn names(value: &[u8], owner: &str) -> bool {
     !owner.is_empty() && value.windows(owner.len()).any(|window| window == owner.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Expect;
+    use super::*;
+
+    fn ours(tag: &str) -> Arc<Record> {
+        Arc::new(Record {
+            host: "h".into(),
+            owner: Some("owner-01".into()),
+            tags: vec![tag.into()],
+            ..Record::default()
+        })
+    }
+
+    fn put(view: &mut View, record: &Record, revision: i64, read_at: Option<i64>) -> bool {
+        view.put(Seen { key: "/s/a/b", value: &record.encode(), lease: 1, revision, read_at }, |_| true)
+    }
+
+    fn op(change: Change) -> [Op; 1] {
+        [Op { key: "/s/a/b".into(), expect: Expect::Absent, change }]
+    }
+
+    #[test]
+    fn an_older_word_never_replaces_a_newer_one() {
+        let mut view = View::new("owner-01".into());
+        view.committed(&op(Change::Put(ours("new"))), 1, 7);
+        assert!(!put(&mut view, &ours("old"), 5, None));
+        assert!(!view.deleted("/s/a/b", 6));
+        assert!(view.confirms("/s/a/b", &ours("new"), 1));
+        view.committed(&op(Change::Delete), 1, 8);
+        assert!(!put(&mut view, &ours("new"), 7, None), "the watch lags behind the delete");
+        assert!(view.held("/s/a/b").is_none());
+    }
+
+    #[test]
+    fn a_commit_that_the_watch_is_past_says_nothing_new() {
+        let mut view = View::new("owner-01".into());
+        put(&mut view, &ours("a"), 7, None);
+        view.deleted("/s/a/b", 8);
+        view.reached(8);
+        view.committed(&op(Change::Put(ours("a"))), 1, 7);
+        assert!(view.held("/s/a/b").is_none());
+    }
+
+    #[test]
+    fn a_read_that_began_before_a_delete_does_not_bring_the_key_back() {
+        let mut view = View::new("owner-01".into());
+        view.deleted("/s/a/b", 9);
+        assert!(!put(&mut view, &ours("a"), 5, Some(7)));
+        view.read_begins();
+        assert!(put(&mut view, &ours("a"), 5, Some(9)));
+    }
+
+    #[test]
+    fn what_was_ours_and_names_no_owner_any_more_is_spoiled() {
+        let mut view = View::new("owner-01".into());
+        let plain = Record { host: "10.0.0.9".into(), ..Record::default() };
+        put(&mut view, &plain, 3, None);
+        assert!(view.occupied("/s/a/b"), "someone else's all along");
+        view.clear();
+        put(&mut view, &ours("a"), 4, None);
+        put(&mut view, &plain, 5, None);
+        assert_eq!(view.held("/s/a/b").map(|held| &held.holder), Some(&Holder::Spoiled));
+    }
+}

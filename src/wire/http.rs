@@ -22,8 +22,8 @@ pub async fn get(connection: &mut Connection, host: SocketAddr, path: &str) -> R
             break status;
         }
     };
-    connection.finish().await;
     tokio::time::timeout(PARTING, connection.drain(MAX_HEAD)).await.ok();
+    connection.finish().await;
     Ok(status)
 }
 

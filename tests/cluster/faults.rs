@@ -14,6 +14,13 @@ fn key_of(lab: &Lab, n: usize) -> String {
     format!("/services/memcached/{}-core-0{n}-11211", lab.host(n).name())
 }
 
+/// Every host answers with these targets right now.
+fn everyone_has(lab: &Lab, targets: &[String]) -> Result<(), String> {
+    lab.hosts()
+        .iter()
+        .try_for_each(|host| host.dig(MEMCACHED, "SRV").is(targets).map_err(|seen| format!("{}: {seen}", host.name())))
+}
+
 #[test]
 fn a_host_that_is_cut_off_is_forgotten_after_its_lease_and_back_when_healed() {
     let lab = lab::alone();
@@ -59,7 +66,7 @@ fn an_agent_that_is_killed_and_started_again_never_blinks() {
     agents[0].wait_ready();
     throughout(TTL + Duration::from_secs(2), "no record is deleted, and every host answers", || {
         watch.no_delete()?;
-        lab.hosts().iter().try_for_each(|host| host.dig(MEMCACHED, "SRV").is(&[lab.host(1).at(11211)]))
+        everyone_has(&lab, &[lab.host(1).at(11211)])
     });
     assert_eq!(watch.events(), [], "the new agent took over its own records as they were");
 }
@@ -99,7 +106,7 @@ fn dns_goes_on_while_all_of_etcd_is_hung_and_then_dead() {
     let _one = lab.host(1).run(memcached().name("core-01").publish(11211));
     let targets = [lab.host(1).at(11211)];
     everyone_finds(&lab, MEMCACHED, &targets);
-    let all_answer = || lab.hosts().iter().try_for_each(|host| host.dig(MEMCACHED, "SRV").is(&targets));
+    let all_answer = || everyone_has(&lab, &targets);
 
     for host in lab.hosts() {
         host.etcd().hang();

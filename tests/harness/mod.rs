@@ -164,13 +164,19 @@ impl Host {
     /// Stops as SIGTERM does, and frees the state directory.
     pub async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        let Self { task, state, drain, .. } = self;
+        task.await.unwrap().unwrap();
+        drop(drain);
+        freed(state).await;
     }
 
     /// Stops as SIGKILL does.
     pub async fn kill(self) {
-        self.task.abort();
-        assert!(self.task.await.unwrap_err().is_cancelled());
+        let Self { task, state, drain, .. } = self;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        drop(drain);
+        freed(state).await;
     }
 
     /// Keys and records below the prefix.
@@ -187,6 +193,15 @@ impl Host {
     /// Waits until exactly these keys are held by this owner.
     pub async fn publishes(&self, keys: &[&str]) {
         eventually(&format!("{keys:?} are published"), || async { self.own_keys().await == keys }).await;
+    }
+}
+
+/// Waits until a write of the state file that was under way lets go of the directory.
+async fn freed(state: Arc<StateDir>) {
+    let last = Arc::downgrade(&state);
+    drop(state);
+    while last.strong_count() > 0 {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -7,7 +7,7 @@ use wharf::model::record::Role;
 use wharf::model::standing::State;
 use wharf::offer::probe::{Adopted, Adoptions, Settings};
 
-use crate::harness::{Host, eventually, instance, long_ago, quick, rules};
+use crate::harness::{Host, PATIENCE, eventually, instance, long_ago, quick, rules};
 use crate::servers::{free_port, memcached};
 
 fn adopted(instance: &wharf::model::instance::Instance) -> Adoptions {
@@ -32,8 +32,7 @@ async fn without_a_check_dockers_word_is_told_at_once() {
     ] {
         asked.docker = docker;
         host.put(asked.clone());
-        let (_, took) = host.until(&key, |standing| standing.state == state).await;
-        assert!(took < Duration::from_millis(100), "{took:?}");
+        host.until_state(&key, state).await;
     }
     host.remove(&key);
     eventually("gone", || host.standing(&key).is_none().then_some(())).await;
@@ -89,6 +88,8 @@ async fn a_paused_container_is_not_asked_and_ready_at_once_afterwards() {
     let mut asked = instance(CheckKind::Memcached, server.target);
     let key = host.put(asked.clone());
     host.until_state(&key, State::Ready).await;
+    // Longer than the test waits: only a probe out of turn can make it ready again.
+    asked.check.interval = Some(PATIENCE * 10);
     asked.docker = DockerStanding::Paused;
     host.put(asked.clone());
     host.until_state(&key, State::Paused).await;
@@ -99,8 +100,7 @@ async fn a_paused_container_is_not_asked_and_ready_at_once_afterwards() {
     assert_eq!(before, probes());
     asked.docker = DockerStanding::Running;
     host.put(asked);
-    let (_, took) = host.until(&key, |standing| standing.state == State::Ready).await;
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    host.until_state(&key, State::Ready).await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_newcomer_is_ready_at_once_among_hundreds_that_never_come_up() {
     eventually("accepting", || std::net::TcpStream::connect(server.target).ok()).await;
     let (_, took) =
         host.until(&host.put(instance(CheckKind::Memcached, server.target)), |s| s.state == State::Ready).await;
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test]

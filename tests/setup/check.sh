@@ -30,13 +30,15 @@ lab_tests() {
   return $rc
 }
 
+# With the examples each time: then every step wants the same of the dependencies, and what one built the next one uses.
+all=(--lib --bins --examples)
 took=()
 step 'format' "$cargo" fmt --all --check
 step 'clippy' "$cargo" clippy --locked --all-targets -- -D warnings
-step 'rustdoc' env RUSTDOCFLAGS='-D warnings' "$cargo" doc --locked --no-deps --document-private-items
+step 'rustdoc' env RUSTDOCFLAGS='-D warnings' "$cargo" doc --locked --no-deps --document-private-items "${all[@]}"
 if [ "${1:-test}" = test ]; then
   step 'build' "$cargo" test --locked --no-run
-  step 'unit and property tests' "$cargo" test --locked --lib --bins
+  step 'unit and property tests' "$cargo" test --locked "${all[@]}"
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
   step 'lab tests' lab_tests

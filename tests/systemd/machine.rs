@@ -17,6 +17,8 @@ use crate::lab::{eventually, within};
 pub const WHARF: &str = "169.254.53.53";
 const NAME: &str = "machine";
 const IMAGE: &str = "machine:lab";
+/// Changed when `tree.sh` makes something else.
+const TREE: u32 = 2;
 /// Where the distribution is unpacked.
 const UNPACKED: &str = "/root/wharf";
 /// In the machine: the engine of the host, whether `docker.service` runs or not.
@@ -69,10 +71,9 @@ impl<'lab> Machine<'lab> {
             let said = self.try_run(&["systemctl", "is-system-running"]).unwrap_or_else(|error| error);
             if said.contains("running") || said.contains("degraded") { Ok(()) } else { Err(said) }
         });
-        // Docker binds these from outside; a host has them as plain files.
-        for file in ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"] {
-            let _ = self.try_run(&["umount", file]);
-        }
+        // Docker binds these from outside; a host has them as plain files. And a host has no mark of a container.
+        self.run(&["umount", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname"]);
+        self.run(&["rm", "-f", "/.dockerenv"]);
     }
 
     /// The host whose network and engine it shares.
@@ -200,7 +201,7 @@ fn tree() -> PathBuf {
     door.lock().unwrap();
     let release = fs::read_to_string("/etc/os-release").unwrap();
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).expect("a Debian release");
-    let file = cache.join(format!("{}.tar", suite.trim_matches('"')));
+    let file = cache.join(format!("{}-{TREE}.tar", suite.trim_matches('"')));
     if !file.exists() {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/tree.sh");
         let made = Command::new(script).arg(&file).output().unwrap();

@@ -1,5 +1,5 @@
 //! wharf under a real systemd, installed as `docs/install.md` says, on a host of the lab.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub)]
 
 #[path = "../lab/mod.rs"]
 mod lab;

@@ -6,7 +6,7 @@ out=$1
 export PATH="$PATH:/usr/sbin:/sbin"
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 mirror=${WHARF_DEBIAN_MIRROR:-http://deb.debian.org/debian}
-packages=systemd,systemd-sysv,systemd-resolved,dbus,procps,iproute2
+packages=systemd,systemd-sysv,systemd-resolved,dbus,procps,iproute2,curl
 work=$(mktemp -d -p "$(dirname "$out")")
 trap 'rm -rf --one-file-system "$work"' EXIT
 debootstrap --variant=minbase --include="$packages" "$suite" "$work/tree" "$mirror" >"$out.log" 2>&1 ||

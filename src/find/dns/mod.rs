@@ -4,6 +4,7 @@
 //! common question the way. No question waits for the store, Docker or a lock: answers come from the latest snapshot of
 //! the catalog.
 
+pub mod dry;
 mod forward;
 mod limit;
 mod metrics;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::forward::Forwarder;
@@ -134,7 +135,7 @@ impl DnsServer {
             () = stop.cancelled() => return Ok(()),
         }
         let (reader, bell) = io::pipe().map_err(DnsError::Start)?;
-        let mut threads = start_threads(&self.serving, self.sockets.udp, &self.limit, Arc::new(reader.into()))?;
+        let mut threads = start_threads(&self.serving, self.sockets.udp, &self.limit, &Arc::new(reader.into()));
         let mut tasks = JoinSet::new();
         let places = Arc::new(Places::default());
         for listener in self.sockets.tcp {
@@ -156,34 +157,33 @@ impl DnsServer {
     }
 }
 
-type Threads = JoinSet<Result<io::Result<()>, tokio::task::JoinError>>;
+type Threads = JoinSet<io::Result<()>>;
 
 fn start_threads(
     serving: &Arc<Serving>,
     sockets: Vec<socket::Udp>,
     limit: &Arc<RateLimit>,
-    stop: Arc<OwnedFd>,
-) -> Result<Threads, DnsError> {
+    stop: &Arc<OwnedFd>,
+) -> Threads {
     let mut threads = JoinSet::new();
-    for (number, socket) in sockets.into_iter().enumerate() {
+    for (number, socket) in (0_u64..).zip(sockets) {
         let thread = Thread {
             serving: serving.clone(),
             socket: Arc::new(socket),
             limit: limit.clone(),
             stop: stop.clone(),
-            seed: (number as u64) << 32,
+            seed: number << 32,
         };
-        let handle: JoinHandle<io::Result<()>> = tokio::task::spawn_blocking(move || thread.run());
-        threads.spawn(handle);
+        threads.spawn_blocking(move || thread.run());
     }
-    Ok(threads)
+    threads
 }
 
 async fn first(threads: &mut Threads) -> Result<(), DnsError> {
     match threads.join_next().await {
-        Some(Ok(Ok(Ok(())))) => Err(DnsError::Ended("a thread returned".to_owned())),
-        Some(Ok(Ok(Err(error)))) => Err(DnsError::Socket(error)),
-        Some(Ok(Err(error)) | Err(error)) => Err(DnsError::Ended(error.to_string())),
+        Some(Ok(Ok(()))) => Err(DnsError::Ended("a thread returned".to_owned())),
+        Some(Ok(Err(error))) => Err(DnsError::Socket(error)),
+        Some(Err(error)) => Err(DnsError::Ended(error.to_string())),
         None => std::future::pending().await,
     }
 }

@@ -195,7 +195,7 @@ impl Udp {
         let fd = self.socket.as_raw_fd();
         let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
         let from = message.address.as_ref().and_then(socket_address).ok_or(io::ErrorKind::InvalidData)?;
-        let asked = message.cmsgs()?.find_map(asked_address);
+        let asked = message.cmsgs()?.find_map(|message| asked_address(&message));
         Ok((message.bytes, Peer { from, asked }))
     }
 
@@ -238,7 +238,7 @@ fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     Some(SocketAddr::V6(SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id())))
 }
 
-fn asked_address(message: ControlMessageOwned) -> Option<IpAddr> {
+fn asked_address(message: &ControlMessageOwned) -> Option<IpAddr> {
     match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
             Some(IpAddr::V4(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes())))

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -42,6 +43,7 @@ impl Thread {
         let mut reply = Vec::with_capacity(LARGEST);
         let mut ready = Ready::new(&self.serving);
         let mut seed = self.seed;
+        let mut burst = 1;
         loop {
             let mut waits = [
                 PollFd::from_borrowed_fd(self.socket.socket.as_fd(), PollFlags::IN),
@@ -54,11 +56,14 @@ impl Thread {
             if !waits[1].revents().is_empty() {
                 return Ok(());
             }
-            for _ in 0..BURST {
+            // A look at an empty socket costs as much as a wait: look again only as often as it was worth it.
+            let expected = std::mem::replace(&mut burst, 1);
+            for got in 1..=expected {
                 match self.socket.receive(&mut question) {
                     Ok((length, peer)) => {
                         seed = seed.wrapping_add(1);
-                        self.handle(&question[..length], peer, seed, &mut ready, &mut reply);
+                        self.handle_safely(&question[..length], peer, seed, &mut ready, &mut reply);
+                        burst = if got == expected { (2 * got).min(BURST) } else { got };
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // An answer that could not be delivered comes back as an error of the next read.
@@ -68,6 +73,16 @@ impl Thread {
                     }
                 }
             }
+        }
+    }
+
+    /// A panic costs the packet that caused it.
+    fn handle_safely(&self, question: &[u8], peer: Peer, seed: u64, ready: &mut Ready, reply: &mut Vec<u8>) {
+        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(question, peer, seed, ready, reply)));
+        if handled.is_err() {
+            tracing::error!(packet = ?question.get(..300).unwrap_or(question), client = %peer.from, "panicked over a packet");
+            self.serving.metrics.dropped(Dropped::Panic);
+            *ready = Ready::new(&self.serving);
         }
     }
 

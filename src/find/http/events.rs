@@ -274,7 +274,7 @@ async fn changed(services: &mut Services) {
         }
     };
     if !told {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

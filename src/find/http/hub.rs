@@ -139,14 +139,11 @@ impl Hub {
             changed.mark_unchanged();
             self.compare();
             sleep(begun.elapsed() * SHARE).await;
-            loop {
-                tokio::select! {
-                    told = changed.changed() => match told {
-                        Ok(()) => break,
-                        Err(_) => return std::future::pending().await, // the mirror is gone, and soon we are
-                    },
-                    () = deserted(&mut self.followers) => return,
-                }
+            tokio::select! {
+                told = changed.changed() => if told.is_err() {
+                    return std::future::pending().await; // the mirror is gone, and soon we are
+                },
+                () = deserted(&mut self.followers) => return,
             }
         }
     }

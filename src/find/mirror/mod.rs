@@ -10,6 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,7 @@ pub struct Mirror {
     /// When the store came back from being away.
     returned: Option<Duration>,
     was_away: bool,
+    contested: BTreeSet<Text>,
 }
 
 type Asked = (LeaseId, Result<LeaseInfo, StoreError>);
@@ -106,6 +108,7 @@ impl Mirror {
             stale_since: Some(Duration::ZERO),
             returned: None,
             was_away: false,
+            contested: BTreeSet::new(),
         };
         (mirror, view)
     }
@@ -117,6 +120,8 @@ impl Mirror {
         let mut reading = JoinSet::new();
         reading.spawn(source.run());
         let mut reach = self.store.reach();
+        self.reach = *reach.borrow_and_update();
+        self.was_away = self.reach == Reach::Away;
         let mut asking: OptionFuture<BoxFuture<'static, Asked>> = None.into();
         let mut history = self.store.history();
         loop {
@@ -337,7 +342,23 @@ impl Mirror {
             keep.changed(base.generation());
         }
         self.gauges.set(&shown, overlay.active);
+        self.tell_contested(&shown);
         self.outlet.publish(shown, self.progress);
+    }
+
+    /// Logs which services have come to have several primaries, and which no longer do.
+    fn tell_contested(&mut self, shown: &Catalog) {
+        if self.contested.is_empty() && shown.counts().contested == 0 {
+            return;
+        }
+        let now: BTreeSet<Text> = shown.contested().cloned().collect();
+        for service in now.difference(&self.contested) {
+            tracing::warn!(?service, "contested: several claim to be primary, so none is named");
+        }
+        for service in self.contested.difference(&now) {
+            tracing::info!(?service, "no longer contested");
+        }
+        self.contested = now;
     }
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {

@@ -19,18 +19,18 @@ use crate::model::record::{Role, Text};
 /// What stands for `node:core-01` and the like in the index, with how many records have it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
-    known: HashMap<Text, (u32, u32)>,
-    next: u32,
+    known: HashMap<Text, (u64, u64)>,
+    next: u64,
 }
 
 impl Terms {
     /// The number of a term that some record has.
-    pub(super) fn number(&self, term: &str) -> Option<u32> {
+    pub(super) fn number(&self, term: &str) -> Option<u64> {
         self.known.get(term).map(|(number, _)| *number)
     }
 
     /// The number of a term that one more record has.
-    fn add(&mut self, term: &str) -> u32 {
+    fn add(&mut self, term: &str) -> u64 {
         if let Some((number, count)) = self.known.get_mut(term) {
             *count += 1;
             return *number;
@@ -41,7 +41,7 @@ impl Terms {
     }
 
     /// The number of a term that one record less has.
-    fn drop(&mut self, term: &str) -> Option<u32> {
+    fn drop(&mut self, term: &str) -> Option<u64> {
         let (number, count) = self.known.get_mut(term)?;
         let number = *number;
         *count -= 1;
@@ -56,7 +56,7 @@ impl Terms {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
     terms: Terms,
-    set: OrdSet<Under<u32>>,
+    set: OrdSet<Under<u64>>,
 }
 
 impl Selectors {
@@ -70,7 +70,7 @@ impl Selectors {
     pub(super) fn remove(&mut self, entry: &Entry) {
         for term in terms(entry) {
             if let Some(number) = self.terms.drop(&term) {
-                self.set.remove::<dyn Pair<u32>>(&(number, entry.path(), &*entry.key));
+                self.set.remove::<dyn Pair<u64>>(&(number, entry.path(), &*entry.key));
             }
         }
     }
@@ -160,8 +160,8 @@ struct Under<T> {
     entry: Arc<Entry>,
 }
 
-impl Pair<u32> for Under<u32> {
-    fn term(&self) -> u32 {
+impl Pair<u64> for Under<u64> {
+    fn term(&self) -> u64 {
         self.term
     }
     fn path(&self) -> &str {
@@ -196,8 +196,8 @@ impl<T: Copy> Pair<T> for (T, &str, &str) {
     }
 }
 
-impl<'p> Borrow<dyn Pair<u32> + 'p> for Under<u32> {
-    fn borrow(&self) -> &(dyn Pair<u32> + 'p) {
+impl<'p> Borrow<dyn Pair<u64> + 'p> for Under<u64> {
+    fn borrow(&self) -> &(dyn Pair<u64> + 'p) {
         self
     }
 }
@@ -229,23 +229,23 @@ impl<T: Ord> Ord for dyn Pair<T> + '_ {
     }
 }
 
-impl PartialEq for Under<u32> {
+impl PartialEq for Under<u64> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Under<u32> {}
+impl Eq for Under<u64> {}
 
-impl PartialOrd for Under<u32> {
+impl PartialOrd for Under<u64> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Under<u32> {
+impl Ord for Under<u64> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (one, two): (&dyn Pair<u32>, &dyn Pair<u32>) = (self, other);
+        let (one, two): (&dyn Pair<u64>, &dyn Pair<u64>) = (self, other);
         one.cmp(two)
     }
 }

@@ -30,8 +30,10 @@ use super::record::{BadRecord, Record, Role, Text};
 
 /// A set larger than this is cut to a rotating window.
 pub const WINDOW: usize = 4_096;
-/// One record of so many is a mark that a window may begin at.
-const MARK_EVERY: u32 = 256;
+/// What a larger set is cut to: no more would fit a message as SRV.
+const CUT: usize = 1_024;
+/// One record of so many is a mark that a window may begin at. Two of them are hardly ever [`CUT`] records apart.
+const MARK_EVERY: u32 = 64;
 
 /// A value that is no record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::{Bad, Catalog, Counts, Endpoint, Text, WINDOW, index, path};
+use super::{Bad, CUT, Catalog, Counts, Endpoint, Text, WINDOW, index, path};
 use crate::model::record::Role;
 
 /// What an answer rests on: it holds as long as the catalog says so.
@@ -70,6 +70,9 @@ impl Catalog {
         present: impl IntoIterator<Item = &'p str>,
     ) -> Vec<Text> {
         let (first, end) = (path::below(prefix), path::beyond(prefix));
+        if after.is_some_and(|after| after >= end.as_str() || through.is_some_and(|through| after >= through)) {
+            return Vec::new();
+        }
         let from =
             after.filter(|after| *after >= first.as_str()).map_or(Bound::Included(first.as_str()), Bound::Excluded);
         let to = through.map_or(Bound::Excluded(end.as_str()), Bound::Included);
@@ -147,6 +150,7 @@ impl Catalog {
         let limit = limit.min(WINDOW);
         let window = if size > limit { self.window(path, seed) } else { None };
         found.cut = size > limit;
+        let limit = if found.cut { limit.min(CUT) } else { limit };
         let room = limit.saturating_sub(found.entries.len());
         found.entries.extend(self.below(path, window).take(room));
         if let Some(start) = window {
@@ -168,7 +172,9 @@ impl Catalog {
             entries.extend(before.take(limit + 1 - entries.len()));
         }
         let cut = entries.len() > limit;
-        entries.truncate(limit);
+        if cut {
+            entries.truncate(limit.min(CUT));
+        }
         Found { looked: entries.len() + 1, entries, cut }
     }
 

@@ -20,16 +20,19 @@ impl Catalog {
     /// Every service, by name. Records of no zone are left out.
     pub fn services(&self, zones: &Zones) -> Vec<Service> {
         let mut services: BTreeMap<String, Service> = BTreeMap::new();
+        let mut last: Option<(&str, Option<String>)> = None;
         for entry in self.tree.values() {
             let Some(parent) = path::parent(&entry.key) else { continue };
-            let Some(name) = zones.service_name(parent) else { continue };
-            let contested = self.contested.contains(parent);
+            if last.as_ref().is_none_or(|(path, _)| *path != parent) {
+                last = Some((parent, zones.service_name(parent)));
+            }
+            let Some((_, Some(name))) = &last else { continue };
             let service = services.entry(name.clone()).or_insert_with(|| Service {
-                name,
+                name: name.clone(),
                 endpoints: Vec::new(),
                 contested: false,
             });
-            service.contested |= contested;
+            service.contested |= self.contested.contains(parent);
             service.endpoints.push(Endpoint(entry.clone()));
         }
         services.into_values().collect()

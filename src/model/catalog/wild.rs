@@ -10,7 +10,8 @@ use super::entry::Entry;
 use super::read::Found;
 use super::{Catalog, WINDOW, path};
 
-/// A leap costs about as much as looking at so many records in a row.
+/// A leap costs about as much as passing over so many records in a row, and so does a record that fits where there are
+/// too many.
 const LEAP: usize = 4;
 
 /// Segments below a path, of which some may be anything.
@@ -69,14 +70,19 @@ impl Catalog {
     /// The records that fit a pattern, at most `limit` steps' worth; where there are more, a window that `seed` chooses.
     pub(crate) fn matching(&self, pattern: &Pattern, seed: u64, limit: usize) -> Found<'_> {
         let limit = limit.min(WINDOW);
-        let large = self.size(&pattern.root) > limit;
-        let window = if large { self.window(&pattern.root, seed) } else { None };
+        let size = self.size(&pattern.root);
+        if size <= limit {
+            let fits = |entry: &&Arc<Entry>| matches!(pattern.judge(entry.path()), Some(Fit::Yes));
+            let entries = self.below(&pattern.root, None).filter(fits).collect();
+            return Found { entries, cut: false, looked: size + 1 };
+        }
+        let window = self.window(&pattern.root, seed);
+        let (below, beyond) = (path::below(&pattern.root), path::beyond(&pattern.root));
         let mut found = Found::default();
         let mut steps = limit;
-        let beyond = path::beyond(&pattern.root);
-        self.scan(pattern, window.unwrap_or(&path::below(&pattern.root)), &beyond, &mut steps, &mut found.entries);
+        self.scan(pattern, window.unwrap_or(&below), &beyond, &mut steps, &mut found.entries);
         if let Some(start) = window {
-            self.scan(pattern, &path::below(&pattern.root), start, &mut steps, &mut found.entries);
+            self.scan(pattern, &below, start, &mut steps, &mut found.entries);
         }
         found.cut = steps == 0;
         found.looked = limit - steps;
@@ -91,7 +97,10 @@ impl Catalog {
             for (_, entry) in self.tree.range::<_, str>(range) {
                 *steps = steps.saturating_sub(1);
                 match pattern.judge(entry.path()) {
-                    Some(Fit::Yes) => found.push(entry),
+                    Some(Fit::Yes) => {
+                        *steps = steps.saturating_sub(LEAP - 1);
+                        found.push(entry);
+                    }
                     Some(Fit::Over) => return,
                     Some(Fit::LeapTo(text)) => next = Some(text),
                     _ => {}

@@ -91,6 +91,16 @@ impl Question {
         &self.instance.check.detail
     }
 
+    /// How long the first of two dialects may stay silent before the other one is tried. Only memcached meets what it
+    /// does not understand with silence.
+    fn patience(&self) -> Duration {
+        match self.instance.check.kind {
+            CheckKind::Memcached if self.first => QUICK_DIALECT.min(self.timeout / 2),
+            CheckKind::Memcached => self.timeout / 2,
+            _ => self.timeout,
+        }
+    }
+
     /// A connection to the server.
     pub(super) async fn connect(&self, tls: bool) -> Result<Connection, WireError> {
         let patience = if self.first { QUICK_CONNECT.min(self.timeout) } else { self.timeout };
@@ -137,9 +147,7 @@ async fn in_dialects(question: &Question, memo: &mut Memo) -> Result<Outcome, Wi
             Heard::Plainly(outcome) | Heard::Perhaps(outcome) => Ok(outcome),
         };
     }
-    let half = question.timeout / 2;
-    let patience = if question.first { half.min(QUICK_DIALECT) } else { half };
-    let heard = timeout(patience, in_dialect(question, memo, first)).await;
+    let heard = timeout(question.patience(), in_dialect(question, memo, first)).await;
     match heard {
         Ok(Ok(Heard::Plainly(outcome))) => {
             memo.dialect = Some(first);

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::adopted::{Adopted, serving};
-use crate::model::instance::{InstanceKey, Offer};
+use crate::model::instance::{Instance, InstanceKey, Offer};
 use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
-use crate::model::plan::{Assignment, Op, Publisher, ServingMap, assign, plain_key, plan, wanted};
+use crate::model::plan::{Assignment, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
 use crate::model::record::Record;
 use crate::model::standing::Standings;
 use crate::model::view::{Seen, View};
@@ -34,13 +34,33 @@ pub(super) struct Desk {
     pub(super) lease: i64,
     pub(super) granted: Duration,
     serving: ServingMap,
-    refused: Vec<(InstanceKey, String)>,
+    made: BTreeMap<InstanceKey, Made>,
     assignment: Assignment,
     /// Plain keys of all that is wanted.
     plain: BTreeSet<String>,
     pub(super) ops: Vec<Op>,
     /// Keys with an operation outstanding, and since when.
     pending: BTreeMap<String, Instant>,
+}
+
+/// The records of one serving instance.
+#[derive(Debug)]
+struct Made {
+    instance: Arc<Instance>,
+    serving: Serving,
+    wanted: Vec<Wanted>,
+    /// Why there are none.
+    refused: Option<String>,
+}
+
+impl Made {
+    fn new(instance: &Arc<Instance>, serving: Serving, publisher: &Publisher) -> Self {
+        let (wanted, refused) = match wanted(instance, &serving, publisher) {
+            Ok(wanted) => (wanted, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        Self { instance: Arc::clone(instance), serving, wanted, refused }
+    }
 }
 
 impl Desk {
@@ -57,7 +77,7 @@ impl Desk {
             lease: 0,
             granted: Duration::ZERO,
             serving: ServingMap::new(),
-            refused: Vec::new(),
+            made: BTreeMap::new(),
             assignment: Assignment::new(),
             plain: BTreeSet::new(),
             ops: Vec::new(),
@@ -70,20 +90,33 @@ impl Desk {
         self.adopted.settle(&self.offer, &self.standings);
         self.serving = serving(&self.offer, &self.standings, &self.adopted, &self.serving);
         let drained = self.drain != DrainState::Offering;
-        let (wanted, refused) = match drained {
-            true => (Vec::new(), Vec::new()),
-            false => wanted(&self.offer, &self.serving, &self.publisher),
-        };
-        self.refused = refused;
-        self.plain = wanted.iter().map(|wanted| plain_key(&self.publisher.prefix, wanted)).collect();
-        self.assignment = assign(&wanted, &self.view, &self.publisher);
+        self.make(drained);
+        let wanted = || self.made.values().flat_map(|made| &made.wanted);
+        self.plain = wanted().map(|wanted| wanted.plain.clone()).collect();
+        self.assignment = assign(wanted(), &self.view, &self.publisher);
         let (plain, assignment) = (&self.plain, &self.assignment);
-        self.view.retain(|key| plain.contains(key) || assignment.contains_key(key));
+        self.view.retain(|key| interesting(plain, assignment, key));
         let retain = !self.offer.listed && !drained;
         self.ops = plan(&self.assignment, &self.view, self.lease, retain);
         let before = std::mem::take(&mut self.pending);
         let since = |key: &String| before.get(key).copied().unwrap_or(now);
         self.pending = self.ops.iter().map(|op| (op.key.clone(), since(&op.key))).collect();
+    }
+
+    /// Makes the records of what serves; those of instances that have not changed are there already.
+    fn make(&mut self, drained: bool) {
+        let mut before = std::mem::take(&mut self.made);
+        if drained {
+            return;
+        }
+        for (key, serving) in &self.serving {
+            let Some(instance) = self.offer.instances.get(key) else { continue };
+            let made = match before.remove(key) {
+                Some(made) if Arc::ptr_eq(&made.instance, instance) && made.serving == *serving => made,
+                _ => Made::new(instance, *serving, &self.publisher),
+            };
+            self.made.insert(key.clone(), made);
+        }
     }
 
     /// Every key whose state in the store matters now.
@@ -125,7 +158,7 @@ impl Desk {
         }
         let (plain, assignment) = (&self.plain, &self.assignment);
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
-        self.view.put(seen, |key| plain.contains(key) || assignment.contains_key(key))
+        self.view.put(seen, |key| interesting(plain, assignment, key))
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.
@@ -140,20 +173,22 @@ impl Desk {
     }
 
     /// Keys that hold what they should.
-    fn confirmed(&self) -> BTreeSet<String> {
+    fn confirmed(&self) -> BTreeSet<&str> {
         let stands = |key: &str, record: &Arc<Record>| self.lease != 0 && self.view.confirms(key, record, self.lease);
         let assigned = self.assignment.iter();
-        assigned.filter(|(key, assigned)| stands(key, &assigned.record)).map(|(key, _)| key.clone()).collect()
+        assigned.filter(|(key, assigned)| stands(key, &assigned.record)).map(|(key, _)| key.as_str()).collect()
     }
 
     /// What this host shows.
     pub(super) fn local(&self) -> Local {
+        let refused = |(key, made): (&InstanceKey, &Made)| Some((key.clone(), made.refused.clone()?));
+        let refused: Vec<(InstanceKey, String)> = self.made.iter().filter_map(refused).collect();
         let facts = Facts {
             offer: &self.offer,
             standings: &self.standings,
             serving: &self.serving,
             drain: self.drain,
-            refused: &self.refused,
+            refused: &refused,
             assignment: &self.assignment,
             confirmed: &self.confirmed(),
         };
@@ -197,4 +232,10 @@ impl Desk {
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
     }
+}
+
+/// Whether it matters who holds a key: one of ours, one that we would like, or one that we might turn to instead.
+fn interesting(plain: &BTreeSet<String>, assignment: &Assignment, key: &str) -> bool {
+    let stem = || key.rsplit_once('-').map(|(stem, _)| stem);
+    plain.contains(key) || assignment.contains_key(key) || stem().is_some_and(|stem| plain.contains(stem))
 }

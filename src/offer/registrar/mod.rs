@@ -123,6 +123,8 @@ pub struct Registrar {
     scan: Scan,
     /// Whether something has changed since the desk was last refreshed, at `refreshed`.
     dirty: bool,
+    /// The same of what a watch brought while a job was under way.
+    stale: bool,
     refreshed: Instant,
 }
 
@@ -215,6 +217,7 @@ impl Registrar {
             link,
             node,
             dirty: true,
+            stale: false,
             refreshed: Instant::now(),
         };
         (registrar, Outputs { local: local_out, overlay: overlay_out, adopted: adopted_out })
@@ -228,7 +231,10 @@ impl Registrar {
         self.reach.mark_changed();
         let mut job: Option<Job> = None;
         loop {
-            if std::mem::replace(&mut self.dirty, true) || self.desk.overlay_due(self.refreshed).is_some() {
+            if std::mem::replace(&mut self.dirty, true)
+                || (self.stale && job.is_none())
+                || self.desk.overlay_due(self.refreshed).is_some()
+            {
                 self.refresh();
             }
             if job.is_none() {
@@ -261,7 +267,12 @@ impl Registrar {
                     job = None;
                     self.on_outcome(outcome);
                 }
-                batch = next_batch(&mut self.link.watch) => self.on_batch(batch),
+                batch = next_batch(&mut self.link.watch) => {
+                    self.on_batch(batch);
+                    // Mostly it is the echo of the commit under way, whose outcome brings the desk up to date.
+                    self.stale |= self.dirty;
+                    self.dirty &= job.is_none();
+                }
                 () = sleep_until(next) => {}
             }
         }
@@ -273,7 +284,7 @@ impl Registrar {
     /// Brings the desk up to date and tells others what changed.
     fn refresh(&mut self) {
         let now = Instant::now();
-        self.refreshed = now;
+        (self.refreshed, self.stale) = (now, false);
         self.desk.refresh(now);
         let local = self.desk.local();
         self.metrics.show(&local);

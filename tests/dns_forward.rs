@@ -1,0 +1,184 @@
+//! Foreign names: for whom they are looked up, where, and what becomes of them when nobody answers.
+#![allow(clippy::unwrap_used)]
+
+mod desk;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use desk::upstream::Fixture;
+use desk::{Desk, Setup, eventually, put, query, with_edns};
+use hickory_server::proto::op::ResponseCode;
+use hickory_server::proto::rr::rdata::{A, CNAME};
+use hickory_server::proto::rr::{Name, RData, Record, RecordType};
+use tokio::net::UdpSocket;
+use wharf::find::dns::Upstream;
+use wharf::find::view::Progress;
+use wharf::store::embedded::Embedded;
+
+fn outside() -> Vec<Record> {
+    let name = |text: &str| Name::from_ascii(text).unwrap();
+    vec![
+        Record::from_rdata(name("example.org."), 300, RData::A(A::new(192, 0, 2, 1))),
+        Record::from_rdata(name("www.example.org."), 300, RData::CNAME(CNAME(name("example.org.")))),
+    ]
+}
+
+async fn desk(forward: Vec<SocketAddr>, change: impl FnOnce(&mut Setup)) -> Desk {
+    let store = Arc::new(Embedded::new());
+    put(&*store, &[("/services/out/a", r#"{"host":"www.example.org"}"#)]).await;
+    let mut setup = Setup { forward: forward.into_iter().map(Upstream::Server).collect(), ..Setup::default() };
+    change(&mut setup);
+    let desk = Desk::start(store, setup);
+    eventually("read", || async { desk.view.progress() == Progress::Read }).await;
+    desk
+}
+
+/// An address that takes datagrams and says nothing.
+async fn silence() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_names_are_looked_up_over_both_transports() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    for reply in [desk.udp("www.Example.org.", RecordType::A).await, desk.tcp("www.Example.org.", RecordType::A).await]
+    {
+        assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 2));
+        assert!(reply.metadata.recursion_available && !reply.metadata.authoritative);
+        assert!(reply.edns.is_none());
+        assert_eq!(reply.queries[0].name().to_ascii(), "www.Example.org.");
+    }
+    let reply = desk.udp("nothing.example.org.", RecordType::A).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::NXDomain);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_names_a_foreign_host_is_followed() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    let reply = desk.udp("out.services.internal.", RecordType::A).await;
+    let kinds: Vec<RecordType> = reply.answers.iter().map(Record::record_type).collect();
+    assert_eq!(kinds, [RecordType::CNAME, RecordType::CNAME, RecordType::A]);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_a_served_zone_are_never_forwarded() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    let reply = desk.udp("nothing.services.internal.", RecordType::A).await;
+    assert_eq!((reply.metadata.response_code, fixture.asked()), (ResponseCode::NXDomain, 0));
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_who_may_not_is_refused() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |setup| setup.forward_allow = vec!["10.0.0.0/8"]).await;
+    let reply = desk.udp("example.org.", RecordType::A).await;
+    assert_eq!((reply.metadata.response_code, fixture.asked()), (ResponseCode::Refused, 0));
+    assert!(!reply.metadata.recursion_available);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_asked_for_once() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    for _ in 0..20 {
+        assert_eq!(desk.udp("example.org.", RecordType::A).await.answers.len(), 1);
+    }
+    assert_eq!(fixture.asked(), 1);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_upstream_is_left_for_the_next() {
+    let (_socket, silent) = silence().await;
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![silent, fixture.address], |_| {}).await;
+    assert_eq!(desk.udp("example.org.", RecordType::A).await.answers.len(), 1);
+    // From then on the one that answers is asked first.
+    let begun = Instant::now();
+    assert_eq!(desk.udp("www.example.org.", RecordType::A).await.answers.len(), 2);
+    assert!(begun.elapsed() < Duration::from_millis(1_000), "{:?}", begun.elapsed());
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_nobody_answers_it_is_servfail_and_never_silence() {
+    let (_socket, silent) = silence().await;
+    let desk = desk(vec![silent], |_| {}).await;
+    let begun = Instant::now();
+    let asking = (0..50).map(|number| {
+        let name = format!("n{}.example.org.", number % 10);
+        let server = desk.address;
+        async move { desk::udp(server, &with_edns(query(&name, RecordType::A), 1232)).await }
+    });
+    for reply in futures_util::future::join_all(asking).await {
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Our own names are answered all the while.
+    assert_eq!(desk.udp("out.services.internal.", RecordType::SRV).await.metadata.response_code, ResponseCode::NoError);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn truncation_is_passed_on_and_the_stream_brings_it_all() {
+    let fixture = Fixture::start(outside()).await;
+    fixture.state.truncating.store(true, Ordering::Relaxed);
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    assert!(desk.udp("example.org.", RecordType::A).await.metadata.truncation);
+    let reply = desk.tcp("example.org.", RecordType::A).await;
+    assert!(!reply.metadata.truncation && reply.answers.len() == 1);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_one_is_not_the_last_word() {
+    let (refuser, fixture) = (Fixture::start(outside()).await, Fixture::start(outside()).await);
+    refuser.state.refusing.store(true, Ordering::Relaxed);
+    let desk = desk(vec![refuser.address, fixture.address], |_| {}).await;
+    assert_eq!(desk.udp("example.org.", RecordType::A).await.answers.len(), 1);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_circle_of_forwarders_ends() {
+    // Two desks that name each other.
+    let (placeholder, first) = silence().await;
+    drop(placeholder);
+    let one = desk(vec![SocketAddr::from(([127, 0, 0, 1], 9))], |setup| setup.listen = first).await;
+    one.stop().await;
+    let two = desk(vec![first], |_| {}).await;
+    let one = desk(vec![two.address], |setup| setup.listen = first).await;
+    let reply = desk::udp(one.address, &query("example.org.", RecordType::A)).await;
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    let metrics = (one.metrics(), two.metrics());
+    let asked = |text: &str| -> u64 {
+        let lines = text.lines().filter(|line| line.starts_with("wharf_dns_queries_total{zone=\"foreign\""));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    assert!(asked(&metrics.0) + asked(&metrics.1) < 20, "{} and {}", asked(&metrics.0), asked(&metrics.1));
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_are_not_our_own_upstream() {
+    let (placeholder, own) = silence().await;
+    drop(placeholder);
+    let desk = desk(vec![own], |setup| setup.listen = own).await;
+    let begun = Instant::now();
+    assert_eq!(desk.udp("example.org.", RecordType::A).await.metadata.response_code, ResponseCode::ServFail);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    desk.stop().await;
+}
