@@ -413,3 +413,23 @@ async fn a_changed_address_is_followed() {
     host.addresses.send_replace(other.into());
     host.until("another", |offer| endpoints(offer) == set(["198.51.100.7:10001"])).await;
 }
+
+#[tokio::test]
+async fn what_changes_nothing_is_not_told() {
+    let engine = Engine::start().await;
+    engine.add(container(1, "redis", 6379, 10_001));
+    let mut docker = wharf::docker::Settings::new(engine.endpoint());
+    docker.relist_interval = Duration::from_millis(50);
+    let mut host = Watched::with(docker, watched::settings());
+    host.in_step().await;
+    host.offer.mark_unchanged();
+    engine.forget_requests();
+    engine.emit(&[event("update", &id(1)), event("exec_start: sh", &id(1)), event("oom", &id(1))]);
+    let looked = |request: &String| request.contains(&id(1));
+    while engine.requests().iter().filter(|request| request.contains("/containers/json")).count() < 3
+        || !engine.requests().iter().any(looked)
+    {
+        tokio::task::yield_now().await;
+    }
+    assert!(!host.offer.has_changed().unwrap(), "{:?}", host.now());
+}

@@ -215,8 +215,17 @@ impl Inventory {
         }
     }
 
+    /// Tells the offer when there is anything new in it.
     fn tell(&self) {
         self.metrics.show(&self.inventory);
-        self.offer.send_replace(Arc::new(self.inventory.offer().clone()));
+        let now = self.inventory.offer();
+        self.offer.send_if_modified(|told| {
+            let same = told.instances.ptr_eq(&now.instances) && told.skipped.ptr_eq(&now.skipped);
+            let changed = !same || (told.listed, told.engine) != (now.listed, now.engine);
+            if changed {
+                *told = Arc::new(now.clone());
+            }
+            changed
+        });
     }
 }
