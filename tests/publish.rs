@@ -339,6 +339,18 @@ async fn the_node_record_counts_and_names_what_is_not_ready() {
     assert_eq!(node.waiting[0].reason.as_deref(), Some("connection refused"));
 }
 
+#[tokio::test]
+async fn the_node_record_follows_the_advertised_address() {
+    let (store, directory) = setup();
+    let host = Host::start(store, directory.path(), Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    let at = |address: &str| vec![address.parse::<std::net::IpAddr>().unwrap()];
+    eventually("it names the address", || async { node_record(&host).await.addresses == at("10.0.0.1") }).await;
+    host.moves("10.0.0.2");
+    eventually("it names the new one", || async { node_record(&host).await.addresses == at("10.0.0.2") }).await;
+}
+
 async fn node_record(host: &Host) -> NodeRecord {
     let items = items(&*host.store, "/wharf/services/nodes/core-01").await;
     items.first().map(|item| NodeRecord::decode(&item.value).unwrap()).unwrap_or_default()

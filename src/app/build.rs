@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use super::drain::DrainDesk;
+use super::neighbours::Neighbours;
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
 use super::watchdog::{self, Watchdog};
@@ -22,9 +23,10 @@ use crate::find::http::{self, HttpMetrics, HttpServer, Readiness};
 use crate::find::mirror::Mirror;
 use crate::find::nodes::Nodes;
 use crate::find::view::CatalogView;
+use crate::host::Addresses;
 use crate::host::logind::{self, ShutdownWatch};
 use crate::host::sockets::Passed;
-use crate::host::{self, Addresses};
+use crate::model::advertise::Place;
 use crate::model::instance::Offer;
 use crate::model::local::{DrainState, Local};
 use crate::model::memory::Resumed;
@@ -129,6 +131,7 @@ impl Ground {
 struct Offering {
     settings: watch::Sender<Arc<inventory::Settings>>,
     offer: watch::Receiver<Arc<Offer>>,
+    place: watch::Receiver<Arc<Place>>,
     published: registrar::Outputs,
     drain: Drain,
 }
@@ -141,14 +144,14 @@ impl Offering {
         registry: &mut Registry,
     ) -> Result<Self, BuildError> {
         let stop = supervisor.stop_of(Half::Offer);
-        let (settings, offer) = watch_host(config, supervisor, registry)?;
+        let (settings, inventory::Outputs { offer, place }) = watch_host(config, supervisor, registry)?;
         let (adopted_in, adopted) = watch::channel(Arc::default());
         let (fleet, standings) = Fleet::new(translate::probe(config), offer.clone(), adopted, registry);
         supervisor.spawn("probes", Half::Offer, fleet.run(stop.clone()));
         let drain = Drain::new(Arc::clone(&ground.state));
-        let inputs = registrar::Inputs { offer: offer.clone(), standings, drain: drain.watch() };
+        let inputs = registrar::Inputs { offer: offer.clone(), standings, drain: drain.watch(), place: place.clone() };
         let (registrar, published) = Registrar::new(
-            translate::registrar(config, &ground.resumed, &host::read_addresses(), ground.state.writable()),
+            translate::registrar(config, &ground.resumed, ground.state.writable()),
             Arc::clone(&ground.store),
             Arc::clone(&ground.state),
             inputs,
@@ -156,12 +159,12 @@ impl Offering {
         );
         supervisor.spawn("registrar", Half::Offer, registrar.run(stop.clone()));
         supervisor.spawn("adoption", Half::Offer, adoption::hand_on(published.adopted.clone(), adopted_in, stop));
-        Ok(Self { settings, offer, published, drain })
+        Ok(Self { settings, offer, place, published, drain })
     }
 }
 
 /// The settings that the inventory goes by, and what it makes of the host.
-type Watched = (watch::Sender<Arc<inventory::Settings>>, watch::Receiver<Arc<Offer>>);
+type Watched = (watch::Sender<Arc<inventory::Settings>>, inventory::Outputs);
 
 /// The workers that see what runs here, and where "here" is.
 fn watch_host(config: &Config, supervisor: &mut Supervisor, registry: &mut Registry) -> Result<Watched, BuildError> {
@@ -174,7 +177,7 @@ fn watch_host(config: &Config, supervisor: &mut Supervisor, registry: &mut Regis
     let (settings, settings_seen) = watch::channel(Arc::new(translate::inventory(config)));
     let (inventory, outputs) = Inventory::new(settings_seen, addresses_seen, sightings, registry);
     supervisor.spawn("inventory", Half::Offer, inventory.run(stop));
-    Ok((settings, outputs.offer))
+    Ok((settings, outputs))
 }
 
 /// The half that finds what serves in the cluster, and answers.
@@ -204,6 +207,9 @@ impl Finding {
         let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone());
         let (ready, ready_seen) = watch::channel(Readiness::default());
+        let neighbours =
+            Neighbours { nodes: node_list.clone(), place: offering.place.clone(), owner: ground.resumed.owner.clone() };
+        supervisor.spawn("neighbours", Half::Find, neighbours.run(stop.clone()));
         let sources = http::Sources {
             catalog: view.clone(),
             zones: Arc::new(ground.zones.clone()),

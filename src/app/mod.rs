@@ -4,6 +4,7 @@ mod adoption;
 mod build;
 mod drain;
 mod lifecycle;
+mod neighbours;
 mod ready;
 mod settings;
 mod shutdown;

@@ -12,7 +12,6 @@ use crate::docker;
 use crate::find::{dns, http, mirror};
 use crate::host::identity;
 use crate::host::sockets::Passed;
-use crate::model::advertise::{HostAddresses, choose};
 use crate::model::health::Rules;
 use crate::model::memory::{Here, Resumed};
 use crate::model::naming;
@@ -81,23 +80,14 @@ pub(super) fn probe(config: &Config) -> probe::Settings {
     }
 }
 
-pub(super) fn registrar(
-    config: &Config,
-    resumed: &Resumed,
-    addresses: &HostAddresses,
-    writable: bool,
-) -> registrar::Settings {
+pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> registrar::Settings {
     let withdraw = config.store.withdraw_on_stop || !writable;
     registrar::Settings {
         node: config.node.as_str().into(),
         prefix: config.store.prefix.clone(),
         lease_ttl: config.store.lease_ttl,
         on_stop: if withdraw { registrar::OnStop::Withdraw } else { registrar::OnStop::Keep },
-        agent: AgentFacts {
-            version: VERSION.into(),
-            addresses: choose(&config.offer.advertise, addresses).addresses().collect(),
-            started: SystemTime::now(),
-        },
+        agent: AgentFacts { version: VERSION.into(), addresses: Vec::new(), started: SystemTime::now() },
         resumed: resumed.clone(),
         kept: Vec::new(),
     }

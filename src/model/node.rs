@@ -1,6 +1,6 @@
 //! The node record: what one agent tells the cluster of itself, beside its services' records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -74,6 +74,13 @@ pub struct AgentFacts {
     pub started: SystemTime,
 }
 
+/// Addresses of this host that nodes of other owners advertise too, with their names.
+pub fn shared_addresses(nodes: &[NodeRecord], owner: &str, own: &[IpAddr]) -> BTreeSet<(IpAddr, Text)> {
+    let others = nodes.iter().filter(|node| *node.owner != *owner);
+    let theirs = others.flat_map(|node| node.addresses.iter().map(|address| (*address, node.node.clone())));
+    theirs.filter(|(address, _)| own.contains(address)).collect()
+}
+
 impl NodeRecord {
     /// What the cluster is told of this host.
     pub fn of(local: &Local, agent: &AgentFacts) -> Self {
@@ -114,4 +121,23 @@ fn waiting(instance: &LocalInstance) -> Waiting {
 
 fn time(time: SystemTime) -> Text {
     humantime::format_rfc3339_seconds(time).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, owner: &str, addresses: &[&str]) -> NodeRecord {
+        let addresses = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+        NodeRecord { node: name.into(), owner: owner.into(), addresses, ..NodeRecord::default() }
+    }
+
+    #[test]
+    fn an_address_of_ours_that_another_owner_advertises_is_shared() {
+        let nodes = [node("a", "1", &["10.0.0.1"]), node("b", "2", &["10.0.0.1", "10.0.0.2"]), node("c", "3", &[])];
+        let own = ["10.0.0.1".parse().expect("an address")];
+        let shared = shared_addresses(&nodes, "1", &own);
+        assert_eq!(shared, BTreeSet::from([(own[0], Text::from("b"))]));
+        assert!(shared_addresses(&nodes, "2", &["10.0.0.2".parse().expect("an address")]).is_empty());
+    }
 }

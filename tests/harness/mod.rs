@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use wharf::model::advertise::{Advertised, Place};
 use wharf::model::instance::{Check, DockerStanding, Instance, InstanceKey, Offer, Source};
 use wharf::model::key::Prefix;
 use wharf::model::memory::Here;
@@ -103,8 +104,13 @@ pub struct Host {
     pub state: Arc<StateDir>,
     offer: watch::Sender<Arc<Offer>>,
     standings: watch::Sender<Arc<Standings>>,
+    place: watch::Sender<Arc<Place>>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), RegistrarError>>,
+}
+
+fn at(address: &str) -> Place {
+    Place { v4: Some(Advertised { address: address.parse().unwrap(), explicit: true }), ..Place::default() }
 }
 
 impl Host {
@@ -131,13 +137,19 @@ impl Host {
             resumed,
             kept: setup.kept.clone(),
         };
-        let inputs = Inputs { offer: offer_out, standings: standings_out, drain: drain.watch() };
+        let (place, place_out) = watch::channel(Arc::new(at("10.0.0.1")));
+        let inputs = Inputs { offer: offer_out, standings: standings_out, drain: drain.watch(), place: place_out };
         let mut registry = prometheus_client::registry::Registry::default();
         let (registrar, outputs) =
             Registrar::new(settings, Arc::clone(&store), Arc::clone(&state), inputs, &mut registry);
         let stop = CancellationToken::new();
         let task = tokio::spawn(registrar.run(stop.clone()));
-        Self { store, setup, owner, outputs, drain, state, offer, standings, stop, task }
+        Self { store, setup, owner, outputs, drain, state, offer, standings, place, stop, task }
+    }
+
+    /// The host advertises another address.
+    pub fn moves(&self, address: &str) {
+        self.place.send_replace(Arc::new(at(address)));
     }
 
     /// Docker has been listed: this runs, and nothing else.

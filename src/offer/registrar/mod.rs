@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::adopted::Adopted;
+use crate::model::advertise::Place;
 use crate::model::instance::Offer;
 use crate::model::key::Prefix;
 use crate::model::local::{DrainState, Local, Overlay};
@@ -84,6 +85,8 @@ pub struct Inputs {
     pub standings: watch::Receiver<Arc<Standings>>,
     /// Whether it is withdrawn.
     pub drain: watch::Receiver<DrainState>,
+    /// The addresses that the host advertises.
+    pub place: watch::Receiver<Arc<Place>>,
 }
 
 /// What the registrar tells.
@@ -228,6 +231,7 @@ impl Registrar {
         self.inputs.offer.mark_changed();
         self.inputs.standings.mark_changed();
         self.inputs.drain.mark_changed();
+        self.inputs.place.mark_changed();
         self.reach.mark_changed();
         let mut job: Option<Job> = None;
         loop {
@@ -254,6 +258,10 @@ impl Registrar {
                 changed = self.inputs.standings.changed() => {
                     changed.map_err(|_| RegistrarError::Orphaned("probe fleet"))?;
                     self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
+                }
+                changed = self.inputs.place.changed() => {
+                    changed.map_err(|_| RegistrarError::Orphaned("inventory"))?;
+                    self.settings.agent.addresses = self.inputs.place.borrow_and_update().addresses().collect();
                 }
                 Ok(()) = self.reach.changed() => self.on_reach(),
                 Ok(()) = self.history.changed() => {
