@@ -1,12 +1,13 @@
 //! The Docker engine: its events and what it says of each container, as sightings.
 //!
-//! Only GET calls are made, so a read-only proxy of the socket is enough. The engine's JSON is read tolerantly, field by
+//! Only GET calls are made, through bollard, so a read-only proxy of the socket is enough. The engine's JSON is read tolerantly, field by
 //! field: one that is missing or of another type costs that fact, at most that container.
 
 mod endpoint;
+mod engine;
 mod events;
-mod http;
 mod inspect;
+mod link;
 mod tracker;
 mod watch;
 

@@ -9,10 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bollard::ClientVersion;
+use bollard::models::EventMessage;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use hyper::{HeaderMap, StatusCode};
+use hyper::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -21,17 +23,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::Endpoint;
-use super::events::{FILTERS, Reader, Since};
-use super::http::{self, EngineError};
+use super::engine::{Engine, EngineError, Events};
+use super::events::{Since, event_of};
 use super::inspect::container_of;
 use super::tracker::{Look, Tracker};
 use crate::model::container::Sighting;
 use crate::model::record::Text;
 
-const OLDEST: Version = Version(1, 41);
-const NEWEST: Version = Version(1, 52);
-const MAX_INSPECT: usize = 32 * 1024 * 1024;
-const MAX_LIST: usize = 256 * 1024 * 1024;
+const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
+const NEWEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 52 };
 
 /// Where the engine is, and how long it is waited for.
 #[derive(Clone, Debug)]
@@ -64,22 +64,6 @@ impl Settings {
             relist_interval: Duration::from_secs(30),
             longest_backoff: Duration::from_secs(1),
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
-
-impl Version {
-    fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.trim().split_once('.')?;
-        Some(Self(major.parse().ok()?, minor.parse().ok()?))
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
     }
 }
 
@@ -148,9 +132,9 @@ impl From<EngineError> for Ended {
 }
 
 enum Done {
-    Looked(Text, Result<http::Answer, EngineError>),
-    Listed(Result<http::Answer, EngineError>, bool),
-    Pinged(Result<http::Answer, EngineError>),
+    Looked(Text, Result<String, EngineError>),
+    Listed(Result<String, EngineError>, bool),
+    Pinged(Result<(), EngineError>),
 }
 
 type Jobs = FuturesUnordered<BoxFuture<'static, Done>>;
@@ -215,7 +199,8 @@ impl Watch {
 
     async fn watch(&mut self) -> Result<std::convert::Infallible, Ended> {
         let version = self.negotiate().await?;
-        let mut pieces = self.subscribe(version).await?;
+        let engine = Engine::new(self.settings.endpoint.clone(), Some(version));
+        let mut events = self.subscribe(&engine).await?;
         self.metrics.connects.inc();
         if self.up != Some(true) {
             tracing::info!(engine = %self.settings.endpoint, api = %version, "engine answers");
@@ -223,15 +208,14 @@ impl Watch {
         self.up = Some(true);
         self.metrics.up.set(1);
         self.tell(Sighting::Engine(true)).await?;
-        let mut reader = Reader::default();
         let mut jobs = Jobs::new();
-        jobs.push(self.list(version, true));
+        jobs.push(self.list(&engine, true));
         let mut ping_at = tokio::time::interval(self.settings.ping_interval);
         let mut relist_at = tokio::time::interval(self.settings.relist_interval);
         ping_at.reset();
         relist_at.reset();
         loop {
-            self.start_looks(version, &jobs);
+            self.start_looks(&engine, &jobs);
             self.tell_all().await?;
             let timer = self.tracker.next_timer().map(tokio::time::Instant::from_std);
             let timer = async {
@@ -242,19 +226,18 @@ impl Watch {
             };
             tokio::select! {
                 biased;
-                piece = pieces.next() => self.take_events(&mut reader, &piece?),
+                event = events.next() => self.take_event(event)?,
                 Some(done) = jobs.next() => self.take_done(done)?,
                 () = timer => self.tracker.tick(Instant::now()),
-                _ = ping_at.tick() => jobs.push(self.ping(version)),
-                _ = relist_at.tick() => jobs.push(self.list(version, false)),
+                _ = ping_at.tick() => jobs.push(self.ping(&engine)),
+                _ = relist_at.tick() => jobs.push(self.list(&engine, false)),
             }
         }
     }
 
     /// Opens the event stream. An engine that refuses the newest version known here is asked for its own next time.
-    async fn subscribe(&mut self, version: Version) -> Result<http::Pieces, EngineError> {
-        let path = self.events_path(version);
-        let opened = http::stream(&self.settings.endpoint, &path, self.settings.answer_deadline).await;
+    async fn subscribe(&mut self, engine: &Engine) -> Result<Events, EngineError> {
+        let opened = engine.events(self.last_event, self.settings.answer_deadline).await;
         if let Err(EngineError::Status(_, StatusCode::BAD_REQUEST, _)) = &opened {
             self.newer = !self.newer;
         }
@@ -262,83 +245,68 @@ impl Watch {
     }
 
     /// The newest version that both sides speak. What answers no ping (a proxy may not let it through) has a version.
-    async fn negotiate(&self) -> Result<Version, EngineError> {
+    async fn negotiate(&self) -> Result<ClientVersion, EngineError> {
+        let engine = Engine::new(self.settings.endpoint.clone(), None);
         let deadline = self.settings.answer_deadline;
-        let headers = match http::get(&self.settings.endpoint, "/_ping", deadline, 64 * 1024).await {
-            Ok(answer) => answer.headers,
-            Err(EngineError::Status(..)) => HeaderMap::new(),
+        let told = match engine.ping(deadline).await {
+            Ok(told) => told,
+            Err(EngineError::Status(..)) => None,
             Err(error) => return Err(error),
         };
-        let told = headers.get("api-version").and_then(|value| value.to_str().ok()).and_then(Version::parse);
         let told = match told {
             Some(version) => version,
-            None => self.version_of_engine().await?,
+            None => engine.version(deadline).await?,
         };
         if told < OLDEST {
             let why = format!("the engine speaks API {told}; {OLDEST} or newer is needed");
             return Err(EngineError::Unreadable("/_ping".to_owned(), why));
         }
-        Ok(if self.newer { told } else { told.min(NEWEST) })
+        Ok(if self.newer || told < NEWEST { told } else { NEWEST })
     }
 
-    async fn version_of_engine(&self) -> Result<Version, EngineError> {
-        let deadline = self.settings.answer_deadline;
-        let answer = http::get(&self.settings.endpoint, "/version", deadline, 1024 * 1024).await?;
-        let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let unreadable = || EngineError::Unreadable("/version".to_owned(), "no ApiVersion".to_owned());
-        value["ApiVersion"].as_str().and_then(Version::parse).ok_or_else(unreadable)
-    }
-
-    fn events_path(&self, version: Version) -> String {
-        let mut path = format!("/v{version}/events?filters={}", percent(FILTERS));
-        if let Some(since) = self.last_event {
-            path.push_str(&format!("&since={since}"));
-        }
-        path
-    }
-
-    fn list(&mut self, version: Version, look_at_all: bool) -> BoxFuture<'static, Done> {
+    fn list(&mut self, engine: &Engine, look_at_all: bool) -> BoxFuture<'static, Done> {
         self.tracker.list_asked();
-        let (endpoint, deadline) = (self.settings.endpoint.clone(), self.settings.list_deadline);
-        Box::pin(async move {
-            let path = format!("/v{version}/containers/json");
-            Done::Listed(http::get(&endpoint, &path, deadline, MAX_LIST).await, look_at_all)
-        })
+        let (engine, deadline) = (engine.clone(), self.settings.list_deadline);
+        Box::pin(async move { Done::Listed(engine.list(deadline).await, look_at_all) })
     }
 
-    fn ping(&self, version: Version) -> BoxFuture<'static, Done> {
-        let (endpoint, deadline) = (self.settings.endpoint.clone(), self.settings.answer_deadline);
-        Box::pin(
-            async move { Done::Pinged(http::get(&endpoint, &format!("/v{version}/_ping"), deadline, 64 * 1024).await) },
-        )
+    fn ping(&self, engine: &Engine) -> BoxFuture<'static, Done> {
+        let (engine, deadline) = (engine.clone(), self.settings.answer_deadline);
+        Box::pin(async move { Done::Pinged(engine.ping(deadline).await.map(|_| ())) })
     }
 
-    fn start_looks(&mut self, version: Version, jobs: &Jobs) {
+    fn start_looks(&mut self, engine: &Engine, jobs: &Jobs) {
         while let Some(id) = self.tracker.next_look() {
             self.metrics.inspects.inc();
-            let (endpoint, deadline) = (self.settings.endpoint.clone(), self.settings.inspect_deadline);
+            let (engine, deadline) = (engine.clone(), self.settings.inspect_deadline);
             jobs.push(Box::pin(async move {
-                let path = format!("/v{version}/containers/{}/json", percent(&id));
-                let answer = http::get(&endpoint, &path, deadline, MAX_INSPECT).await;
+                let answer = engine.inspect(&id, deadline).await;
                 Done::Looked(id, answer)
             }));
         }
     }
 
-    fn take_events(&mut self, reader: &mut Reader, piece: &[u8]) {
-        for event in reader.feed(piece) {
+    /// One that cannot be read ends the connection, and is not asked for again: the list says what it may have said.
+    fn take_event(&mut self, event: Result<EventMessage, EngineError>) -> Result<(), EngineError> {
+        let event = event.inspect_err(|error| {
+            if matches!(error, EngineError::Unreadable(..)) {
+                self.metrics.unreadable.inc();
+                self.last_event = None;
+            }
+        })?;
+        if let Some(event) = event_of(&event) {
             self.metrics.events.inc();
             self.last_event = event.at.or(self.last_event);
             self.tracker.event(&event.id.as_str().into(), event.what, Instant::now());
         }
-        self.metrics.unreadable.inc_by(reader.take_unreadable());
+        Ok(())
     }
 
     fn take_done(&mut self, done: Done) -> Result<(), EngineError> {
         match done {
             Done::Pinged(answer) => alive(answer),
             Done::Listed(answer, look_at_all) => {
-                let ids = ids_of(&answer?.body)?;
+                let ids = ids_of(&answer?)?;
                 self.tracker.listed(ids, look_at_all);
                 Ok(())
             }
@@ -367,26 +335,26 @@ impl Watch {
 }
 
 /// Whether a ping says that the engine is there and still takes our version; a proxy that lets no ping through is there.
-fn alive(answer: Result<http::Answer, EngineError>) -> Result<(), EngineError> {
+fn alive(answer: Result<(), EngineError>) -> Result<(), EngineError> {
     match answer {
         Err(EngineError::Status(_, status, _)) if status.is_client_error() && status != StatusCode::BAD_REQUEST => {
             Ok(())
         }
-        answer => answer.map(|_| ()),
+        answer => answer,
     }
 }
 
 /// What an inspect's answer says; a panic while reading it costs that container only.
-fn look_of(id: &Text, answer: Result<http::Answer, EngineError>) -> Look {
+fn look_of(id: &Text, answer: Result<String, EngineError>) -> Look {
     let body = match answer {
-        Ok(answer) => answer.body,
+        Ok(body) => body,
         Err(EngineError::Status(_, StatusCode::NOT_FOUND, _)) => return Look::Missing,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             return Look::Failed(format!("{error}{cause}"));
         }
     };
-    match catch_unwind(AssertUnwindSafe(|| container_of(&body))) {
+    match catch_unwind(AssertUnwindSafe(|| container_of(body.as_bytes()))) {
         Ok(Ok(facts)) if facts.id == *id || facts.id.starts_with(&**id) => Look::Facts(Arc::new(facts)),
         Ok(Ok(_)) => Look::Failed("the engine described another container".to_owned()),
         Ok(Err(error)) => Look::Failed(error.to_string()),
@@ -398,22 +366,10 @@ fn look_of(id: &Text, answer: Result<http::Answer, EngineError>) -> Look {
 }
 
 /// The ids of a list; an entry without one is left out.
-fn ids_of(body: &[u8]) -> Result<BTreeSet<Text>, EngineError> {
+fn ids_of(body: &str) -> Result<BTreeSet<Text>, EngineError> {
     let unreadable = |why: String| EngineError::Unreadable("/containers/json".to_owned(), why);
-    let value: Value = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    let value: Value = serde_json::from_str(body).map_err(|error| unreadable(error.to_string()))?;
     let list = value.as_array().ok_or_else(|| unreadable("no list".to_owned()))?;
     let ids = list.iter().filter_map(|one| one["Id"].as_str()).filter(|id| !id.is_empty());
     Ok(ids.map(Arc::from).collect())
-}
-
-fn percent(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len() * 2);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
