@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const AWAY: &str = "engine is away; trying again";
 
 /// A running agent with its log lines; killed when dropped.
 struct Agent {
@@ -142,6 +143,24 @@ fn sigterm_ends_it_well_and_sighup_does_not() {
     agent.logged("settings read again");
     agent.signal("-TERM");
     assert!(agent.ended().success());
+    let log = agent.log.lock().unwrap();
+    let complaint = log
+        .iter()
+        .find(|line| ["WARN", "ERROR"].iter().any(|level| line["level"] == *level) && line["message"] != AWAY);
+    assert_eq!(complaint, None, "a stop is no trouble");
+}
+
+#[test]
+fn without_docker_it_says_so_once_and_what_to_try() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = Agent::start(directory.path(), &[]);
+    eventually("it says what to try", || {
+        let log = agent.log.lock().unwrap();
+        log.iter().any(|line| line["message"].as_str().is_some_and(|text| text.starts_with("try: dig @"))).then_some(())
+    });
+    agent.logged(AWAY);
+    let log = agent.log.lock().unwrap();
+    assert_eq!(log.iter().filter(|line| line["message"] == AWAY).count(), 1);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Herald {
                 Notify.ready();
                 told = true;
             }
-            self.tell(&mut status);
+            self.tell(&mut status, !patient);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = &mut patience, if patient => patient = false,
@@ -62,7 +62,7 @@ impl Herald {
     }
 
     /// Tells systemd the state in a line when it differs from the last one, and whoever started us what was found.
-    fn tell(&mut self, last: &mut String) {
+    fn tell(&mut self, last: &mut String, waited: bool) {
         let (local, offer) = (self.local.borrow_and_update().clone(), self.offer.borrow_and_update().clone());
         let skipped: usize = offer.skipped.values().map(|ports| ports.len()).sum();
         let published = local.instances.iter().filter(|instance| instance.published).count();
@@ -76,13 +76,13 @@ impl Herald {
             Notify.status(&now);
             *last = now;
         }
-        if offer.listed
-            && let Some(welcome) = self.welcome.take()
+        if (offer.listed || waited)
+            && let Some(dig) = self.welcome.take()
         {
             let first = local.instances.iter().find_map(|shown| shown.instance.services.first());
             let name = first.map_or_else(|| "memcached".to_owned(), ToString::to_string);
-            tracing::info!(instances = found, skipped, "Docker listed");
-            tracing::info!("try: {}", welcome.replace("NAME", &name));
+            tracing::info!(instances = found, skipped, docker = offer.engine, "found on this host");
+            tracing::info!("try: {}", dig.replace("NAME", &name));
         }
     }
 }

@@ -246,6 +246,8 @@ impl Registrar {
             }
             let next = self.next_timer(job.is_some());
             tokio::select! {
+                // Told to stop comes first: the other workers end then too, and that is no reason to complain.
+                biased;
                 () = stop.cancelled() => break,
                 changed = self.inputs.drain.changed() => {
                     changed.map_err(|_| RegistrarError::Orphaned("drain switch"))?;
