@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
@@ -43,6 +43,29 @@ pub fn whole(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
+/// bollard's own lines below this would show every container's environment, and with it its secrets.
+const BOLLARD: LevelFilter = LevelFilter::INFO;
+
 fn targets(filter: &str) -> Targets {
-    filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
+    let asked = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let shown = ["bollard", "bollard::docker", "bollard::read", "bollard::uri"];
+    shown.into_iter().fold(asked, |targets, target| targets.with_target(target, BOLLARD))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn no_filter_shows_what_the_engine_answers() {
+        for filter in ["debug", "trace", "bollard=trace", "bollard::docker=trace", "not=a=filter"] {
+            let targets = targets(filter);
+            for target in ["bollard::docker", "bollard::read", "bollard::uri"] {
+                assert!(!targets.would_enable(target, &Level::DEBUG), "{filter:?} shows {target}");
+            }
+        }
+        assert!(targets("debug").would_enable("wharf::docker::watch", &Level::DEBUG));
+    }
 }

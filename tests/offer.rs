@@ -284,9 +284,13 @@ async fn malformed_inspects_never_stop_the_agent() {
     engine.spoil(&id(8), 200, "{\"Id\":");
     engine.add(container(9, "redis", 6379, 10_009));
     engine.spoil(&id(9), 500, "out of order");
+    // A state that no engine knows yet, in the list too.
+    let mut new_state = container(11, "redis", 6379, 10_011);
+    new_state["State"] = json!({"Status": "thriving", "Running": true, "Pid": "7"});
+    engine.add(new_state);
     let mut host = Watched::start(engine.endpoint());
     let offer = host.in_step().await;
-    assert_eq!(names(&offer), set(["c1", "c3", "x", "c6"]));
+    assert_eq!(names(&offer), set(["c1", "c3", "x", "c6", "c11"]));
     let kinds = |number: usize| -> Vec<&str> { offer.skipped[&*id(number)].iter().map(|one| one.kind).collect() };
     assert_eq!(kinds(2), [kind::NO_PORTS]);
     assert_eq!(kinds(5), [kind::RECORD_TOO_LARGE]);
@@ -300,6 +304,30 @@ async fn malformed_inspects_never_stop_the_agent() {
     engine.emit_raw(b"no event\n{\"Type\":\"container\",\"Action\":\"start\"}\n");
     engine.run(container(10, "redis", 6379, 10_010));
     host.until("events after a bad one are seen", |offer| names(offer).contains("c10")).await;
+}
+
+#[tokio::test]
+async fn what_an_unreadable_event_hides_is_made_good_at_once() {
+    let engine = Engine::start().await;
+    let mut host = Watched::start(engine.endpoint());
+    host.in_step().await;
+    for (number, bad) in [&b"no event\n"[..], b"{\"Type\":7}\n", b"{\"Type\":\"unheard-of\"}\n"].iter().enumerate() {
+        engine.run(container(number, "redis", 6379, 10_000));
+        let name = format!("c{number}");
+        host.until("it is offered", |offer| offer.engine && names(offer).contains(&name)).await;
+        engine.forget_requests();
+        engine.add(container(100 + number, "redis", 6379, 10_000));
+        // What comes in the same piece is lost with it.
+        let hidden = event("start", &id(100 + number)).to_string() + "\n";
+        engine.emit_raw(&[bad, hidden.as_bytes()].concat());
+        let name = format!("c{}", 100 + number);
+        host.within(Duration::from_secs(2), "what it hid", |offer| offer.engine && names(offer).contains(&name)).await;
+        let requests = engine.requests();
+        let again = requests.iter().find(|request| request.contains("/events?")).unwrap();
+        assert!(!again.contains("since="), "it would come again: {again}");
+        let counted = format!("wharf_docker_unreadable_events_total {}", number + 1);
+        assert!(host.metrics().contains(&counted), "{}", host.metrics());
+    }
 }
 
 #[tokio::test]

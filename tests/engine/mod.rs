@@ -265,8 +265,7 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
             let body = {
                 let state = state.lock().unwrap();
                 let runs = |one: &&Value| one["State"]["Running"] != false;
-                let list: Vec<Value> =
-                    state.containers.values().filter(runs).map(|one| json!({"Id": one["Id"]})).collect();
+                let list: Vec<Value> = state.containers.values().filter(runs).map(entry).collect();
                 json!(list).to_string()
             };
             answer(&mut stream, 200, &body, now).await;
@@ -282,6 +281,11 @@ fn split_version(path: &str) -> (Option<(u32, u32)>, &str) {
     let Some((version, _)) = path.strip_prefix("/v").and_then(|rest| rest.split_once('/')) else { return (None, path) };
     let (major, minor) = version.split_once('.').unwrap();
     (Some((major.parse().unwrap(), minor.parse().unwrap())), &path[version.len() + 2..])
+}
+
+/// A container in the list.
+fn entry(container: &Value) -> Value {
+    json!({"Id": container["Id"], "State": container["State"]["Status"]})
 }
 
 async fn inspect(stream: &mut UnixStream, state: &Mutex<State>, id: &str, version: (u32, u32)) {
