@@ -65,7 +65,7 @@ fuzz: ## a short run of every fuzz target (make fuzz ARGS=-runs=10000000 for lon
 	$(SETUP) fuzz
 	@tests/setup/piece.sh fuzz && tests/setup/fuzz.sh $(ARGS)
 
-drill: ## the long forms of the lab tests: outages, churn, soak
+drill: ## what takes long: whole machines under systemd, the lab's tests one by one
 	$(SETUP) lab test
-	WHARF_DRILL=1 $(CARGO) test --locked --test cluster -- --nocapture --test-threads=1 $(ARGS)
+	$(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
 	@tests/lab/sweep.sh
