@@ -5,6 +5,7 @@
 //! deadline. Every question ends with an answer or SERVFAIL; none waits in silence.
 
 mod cache;
+mod sockets;
 mod uplinks;
 mod upstream;
 
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::cache::Cache;
 use self::uplinks::Uplinks;
-use self::upstream::Health;
+use self::upstream::{Health, Server, Servers};
 use super::metrics::outcome;
 use super::packet::{Extended, Frame, Pending, Transport};
 use super::serving::{Asked, Job, Serving};
@@ -81,6 +82,7 @@ pub(super) struct Forwarder {
     serving: Arc<Serving>,
     uplinks: Uplinks,
     health: Health,
+    servers: Servers,
     cache: Cache,
     waiting: HashMap<Wanted, Vec<Waiting>>,
     shares: HashMap<IpAddr, usize>,
@@ -102,6 +104,7 @@ impl Forwarder {
             serving,
             uplinks: Uplinks::new(upstreams, own),
             health: Health::default(),
+            servers: Servers::new(),
             cache: Cache::default(),
             waiting: HashMap::new(),
             shares: HashMap::new(),
@@ -156,7 +159,7 @@ impl Forwarder {
         *share += 1;
         let crowd = self.waiting.entry(wanted.clone()).or_default();
         crowd.push(waiting);
-        (crowd.len() == 1).then(|| fetch(wanted, upstreams))
+        (crowd.len() == 1).then(|| fetch(wanted, self.servers.take(&upstreams)))
     }
 
     fn end(&mut self, ended: Ended) {
@@ -230,10 +233,10 @@ fn is_upstream(client: IpAddr, upstreams: &[SocketAddr]) -> bool {
     !client.is_loopback() && upstreams.iter().any(|upstream| upstream.ip().to_canonical() == client)
 }
 
-fn fetch(wanted: Wanted, upstreams: Vec<SocketAddr>) -> Fetch {
+fn fetch(wanted: Wanted, servers: Vec<Server>) -> Fetch {
     Box::pin(async move {
         let mut silent = Vec::new();
-        let asking = upstream::ask_in_turn(&wanted, &upstreams, &mut silent);
+        let asking = upstream::ask_in_turn(&wanted, &servers, &mut silent);
         let found = tokio::time::timeout(DEADLINE, asking).await.ok().flatten();
         let (answered, fetched) = found.unzip();
         Ended { wanted, fetched, answered, silent }
