@@ -304,8 +304,9 @@ async fn inspect(stream: &mut UnixStream, state: &Mutex<State>, id: &str, versio
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
-    answer(stream, status, &body, version).await;
+    // Over before the asker can know: whoever has the answer may ask for the next.
     state.lock().unwrap().inspecting -= 1;
+    answer(stream, status, &body, version).await;
 }
 
 async fn events(stream: &mut UnixStream, state: &Mutex<State>) {
