@@ -75,6 +75,36 @@ async fn another_owners_key_is_left_alone_and_taken_over_when_free() {
 }
 
 #[tokio::test]
+async fn a_key_whose_label_is_cut_for_its_hash_is_left_alone_and_taken_over_too() {
+    let (store, directory) = setup();
+    let long = "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-abcdefghi";
+    let other = String::from_utf8(Record { owner: Some("other".into()), ..Record::default() }.encode()).unwrap();
+    let plain = format!("/services/redis/{long}");
+    put(&*store, &plain, &other).await;
+    let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
+    host.ready([named("redis", 1, long)]);
+    eventually("a hashed key is published", || async { host.own_keys().await.len() == 1 }).await;
+    let first = host.own_keys().await.remove(0);
+    assert!(first.starts_with("/services/redis/abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-"), "{first}");
+
+    // Another owner has that one as well, put over ours or there before we look.
+    put(&*store, &first, &other).await;
+    eventually("another hashed key is published", || async { host.own_keys().await.len() == 1 }).await;
+    let second = host.own_keys().await.remove(0);
+    host.kill().await;
+    let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
+    host.ready([named("redis", 1, long)]);
+    eventually("it is taken over", || async { host.outputs.local.borrow().instances.iter().any(|it| it.published) })
+        .await;
+    host.publishes(&[&second]).await;
+    store.commit(&[], &[Write::Delete(second.clone())]).await.unwrap();
+    host.publishes(&[&second]).await;
+
+    store.commit(&[], &[Write::Delete(plain.clone())]).await.unwrap();
+    host.publishes(&[&plain]).await;
+}
+
+#[tokio::test]
 async fn three_containers_with_one_id_are_all_published() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
