@@ -1,12 +1,14 @@
 //! The registrar against the embedded store: what serves is published, and only that.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod faulty;
 mod harness;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::{Host, Setup, eventually, instance, items, named, records, role, standing};
+use faulty::Faulty;
+use harness::{Host, Setup, eventually, instance, items, named, records, role, standing, table};
 use wharf::model::node::NodeRecord;
 use wharf::model::record::{Record, Role};
 use wharf::model::standing::{Standing, State};
@@ -129,6 +131,28 @@ async fn nothing_is_deleted_before_docker_has_been_listed() {
     host.publishes(&[FIRST, SECOND]).await;
     host.offer([instance("redis", 2)]);
     host.publishes(&[SECOND]).await;
+}
+
+#[tokio::test]
+async fn tables_of_the_file_are_shown_without_docker_while_the_store_is_away() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    store.set_away(true);
+    let host = Host::start(store.clone(), directory.path(), Setup::default());
+    let (one, two) = (table("redis", 1), table("redis", 2));
+    host.stands(&one, standing(State::Ready));
+    host.sees([one.clone(), two.clone()]);
+    let shown = async |count: usize, partial: bool| {
+        eventually(&format!("{count} are shown"), || async {
+            let overlay = host.outputs.overlay.borrow().clone();
+            overlay.active && overlay.partial == partial && overlay.records.len() == count
+        })
+        .await;
+    };
+    shown(1, true).await;
+    host.stands(&two, standing(State::Ready));
+    shown(2, true).await;
+    host.offer([two]);
+    shown(1, false).await;
 }
 
 #[tokio::test]

@@ -27,11 +27,12 @@ use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use super::view::{CatalogView, Outlet, Progress};
-use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
-use crate::model::record::Text;
+use crate::model::plan::hashed_key;
+use crate::model::record::{Record, Text};
 use crate::store::{LeaseInfo, Reach, Store, StoreError};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
@@ -362,9 +363,20 @@ impl Mirror {
     }
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
+        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
         let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(overlay.out.iter().map(String::as_str));
-        base.overlay(out, overlay.records.iter().map(|(key, record)| (key.as_str(), &**record)))
+        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
+        let out = own.chain(overlay.out.iter().map(String::as_str));
+        let anothers = |key: &str| {
+            let held = base.get(key).is_some_and(|endpoint| endpoint.owner() != Some(&overlay.owner));
+            held && !overlay.out.contains(key)
+        };
+        let place = |(key, record): (&String, &Arc<Record>)| {
+            let aside = anothers(key).then(|| hashed_key(key, record)).flatten();
+            (aside.unwrap_or_else(|| key.clone()), Arc::clone(record))
+        };
+        let records: Vec<(String, Arc<Record>)> = overlay.records.iter().map(place).collect();
+        base.overlay(out, records.iter().map(|(key, record)| (key.as_str(), &**record)))
     }
 
     /// Keeps the catalog for the next run.

@@ -231,16 +231,20 @@ impl Desk {
     /// What is laid over the catalog at `now`.
     pub(super) fn overlay(&self, now: Instant) -> Overlay {
         let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
-        // Before Docker has been listed what is published says more than what is offered.
-        let known = self.offer.listed || self.drain != DrainState::Offering;
         let settling = self.settled().is_some_and(|settled| settled > now);
-        if !known || !(late || settling || self.reach == Reach::Away) {
+        // Before Docker has been listed what is published of containers says more than what is offered.
+        let partial = !self.offer.listed && self.drain == DrainState::Offering;
+        let nothing = partial && self.assignment.is_empty();
+        if nothing || !(late || settling || self.reach == Reach::Away) {
             return Overlay { owner: self.publisher.owner.clone(), ..Overlay::default() };
         }
+        let goes = |record: &Record| !partial || record.container.is_none();
+        let ours = self.view.ours().filter(|(_, _, record)| goes(record));
         Overlay {
             active: true,
             owner: self.publisher.owner.clone(),
-            out: self.view.ours().map(|(key, ..)| key.clone()).collect(),
+            partial,
+            out: ours.map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
     }
