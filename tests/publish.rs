@@ -407,5 +407,64 @@ async fn the_node_record_follows_the_advertised_address() {
 
 async fn node_record(host: &Host) -> NodeRecord {
     let items = items(&*host.store, "/wharf/services/nodes/core-01").await;
-    items.first().map(|item| NodeRecord::decode(&item.value).unwrap()).unwrap_or_default()
+    items.first().and_then(|item| NodeRecord::decode(&item.value).ok()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_record_deleted_or_spoiled_by_hand_is_back_within_a_second() {
+    let (store, directory) = setup();
+    let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    let tells = async || node_record(&host).await.states.get("ready").copied() == Some(1);
+    eventually("the node record stands", tells).await;
+    let key = items(&*store, "/wharf/services/nodes/core-01").await.remove(0).key;
+    let bad = || NodeRecord { node: "core-01".into(), ..NodeRecord::default() }.encode().into();
+    let spoils = [
+        Write::Delete(key.clone()),
+        Write::Put { key: key.clone(), value: "garbage".into(), lease: 0 },
+        Write::Put { key: key.clone(), value: bad(), lease: 0 },
+    ];
+    for spoil in spoils {
+        // Also right after it was written, when a change of ours would have to wait.
+        for pause in [Duration::ZERO, Duration::from_secs(60)] {
+            tokio::time::sleep(pause).await;
+            store.commit(&[], std::slice::from_ref(&spoil)).await.unwrap();
+            assert!(!tells().await);
+            let spoiled = tokio::time::Instant::now();
+            eventually("it is whole again", tells).await;
+            assert!(spoiled.elapsed() < Duration::from_secs(1), "{:?} after {spoil:?}", spoiled.elapsed());
+        }
+    }
+    let revision = store.get(&[]).await.unwrap().revision;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(store.get(&[]).await.unwrap().revision, revision, "and then nothing is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leftover_that_no_watch_tells_is_gone_within_the_hour_and_others_are_not_touched() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = Host::start(store.clone(), directory.path(), Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // Watches opened from now on leave these out: a stand-in for whatever a watch may miss.
+    store.hide("/services/old/");
+    store.set_away(true);
+    eventually("the store is seen to be away", || async { host.outputs.overlay.borrow().active }).await;
+    store.set_away(false);
+    eventually("the store is seen to be back", || async { !host.outputs.overlay.borrow().active }).await;
+    let ours = Record { host: "10.0.0.1".into(), owner: Some((*host.owner).into()), ..Record::default() };
+    let text = |record: &Record| String::from_utf8(record.encode()).unwrap();
+    put(&store.inner(), "/services/old/ours", &text(&ours)).await;
+    put(&store.inner(), "/services/old/theirs", &text(&Record { owner: Some("other".into()), ..ours.clone() })).await;
+    put(&store.inner(), "/services/old/plain", "10.0.0.1:80").await;
+    let old = async || -> Vec<String> {
+        items(&store.inner(), "/services/old").await.into_iter().map(|item| item.key).collect()
+    };
+    tokio::time::sleep(Duration::from_secs(50 * 60)).await;
+    assert_eq!(old().await.len(), 3);
+    tokio::time::sleep(Duration::from_secs(11 * 60)).await;
+    assert_eq!(old().await, ["/services/old/plain", "/services/old/theirs"]);
+    host.publishes(&[FIRST]).await;
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,6 +20,8 @@ pub(super) struct Link {
     pub(super) session: Option<Box<dyn Session>>,
     pub(super) lost: Option<watch::Receiver<bool>>,
     pub(super) watch: Option<Box<dyn Watch>>,
+    /// The watch of the node record.
+    pub(super) node_watch: Option<Box<dyn Watch>>,
     /// Nothing is asked of the store before this.
     pub(super) rest: Option<Instant>,
     pub(super) retry: Option<Duration>,
@@ -40,15 +41,6 @@ pub(super) struct Link {
     pub(super) generation: u64,
 }
 
-/// The node record, as it should be and as it stands.
-pub(super) struct NodeDesk {
-    pub(super) key: String,
-    pub(super) wanted: Bytes,
-    pub(super) written: Option<(Bytes, LeaseId)>,
-    /// It is not written before this.
-    pub(super) earliest: Instant,
-}
-
 /// The search for leftovers of this owner.
 #[derive(Default)]
 pub(super) struct Scan {
@@ -66,6 +58,11 @@ impl Link {
             generation,
             ..Self::default()
         }
+    }
+
+    /// Reads own keys again before anything else is done.
+    pub(super) fn unwatch(&mut self) {
+        (self.watch, self.node_watch) = (None, None);
     }
 }
 
@@ -101,7 +98,7 @@ impl Registrar {
         }
         if self.link.watch.is_none() {
             let keys = self.desk.interest().into_iter().chain(self.link.found.iter().cloned()).collect();
-            return Some(jobs::sync(store, self.settings.prefix.below(), keys));
+            return Some(jobs::sync(store, self.settings.prefix.below(), keys, self.node.key.clone()));
         }
         if !self.link.reread.is_empty() {
             return Some(jobs::reread(store, std::mem::take(&mut self.link.reread)));
@@ -172,39 +169,36 @@ impl Registrar {
         self.metrics.lost.inc();
         self.desk.doubted = Some(Instant::now());
         self.link.lost = None;
-        self.link.watch = None;
+        self.link.unwatch();
         self.link.adopt = None;
         self.desk.lease = 0;
-        self.node.written = None;
+        self.node.lost();
         self.link.rest = Some(Instant::now() + JITTER.mul_f64(rand::random::<f64>()));
     }
 
     pub(super) fn on_batch(&mut self, batch: Result<Batch, StoreError>) {
         match batch {
-            Ok(batch) => {
-                self.dirty = self.desk.batch(&batch);
-            }
-            Err(error) => {
-                self.link.watch = None;
-                if !matches!(error, StoreError::Away { .. }) {
-                    tracing::info!(%error, "watch ended, reading own keys again");
-                    self.scan = Scan::now();
-                }
-                self.pause();
-            }
+            Ok(batch) => self.dirty = self.desk.batch(&batch),
+            Err(error) => self.on_watch_ended(&error),
         }
     }
-}
 
-impl NodeDesk {
-    pub(super) fn new(key: String) -> Self {
-        Self { key, wanted: Bytes::new(), written: None, earliest: Instant::now() }
+    pub(super) fn on_node_batch(&mut self, batch: Result<Batch, StoreError>) {
+        // The desk knows nothing of the node record.
+        self.dirty = false;
+        match batch {
+            Ok(batch) => self.node.batch(&batch),
+            Err(error) => self.on_watch_ended(&error),
+        }
     }
 
-    /// When the record is to be written, if it differs from what stands.
-    fn due(&self, lease: LeaseId) -> Option<Instant> {
-        let stands = self.written.as_ref().is_some_and(|(value, on)| *value == self.wanted && *on == lease);
-        (!stands && lease != 0).then_some(self.earliest)
+    fn on_watch_ended(&mut self, error: &StoreError) {
+        self.link.unwatch();
+        if !matches!(error, StoreError::Away { .. }) {
+            tracing::info!(%error, "watch ended, reading own keys again");
+            self.scan = Scan::now();
+        }
+        self.pause();
     }
 }
 

@@ -7,6 +7,7 @@
 mod desk;
 mod jobs;
 mod link;
+mod node;
 mod outcome;
 mod telemetry;
 
@@ -32,11 +33,10 @@ use crate::state::StateDir;
 use crate::store::{History, Reach, Store};
 use desk::Desk;
 use jobs::Job;
-use link::{Link, NodeDesk, Scan, lost, next_batch, running, sleep_until};
+use link::{Link, Scan, lost, next_batch, running, sleep_until};
+use node::NodeDesk;
 use telemetry::Metrics;
 
-/// A node record is written at most this often.
-const NODE_PAUSE: Duration = Duration::from_secs(5);
 /// How often everything below the prefix is looked through for leftovers.
 const RECONCILE: Duration = Duration::from_secs(3600);
 /// New sessions after a loss spread over this long.
@@ -231,6 +231,7 @@ impl Registrar {
                     self.stale |= self.dirty;
                     self.dirty &= job.is_none();
                 }
+                batch = next_batch(&mut self.link.node_watch) => self.on_node_batch(batch),
                 () = sleep_until(next) => {}
             }
         }

@@ -2,10 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::jobs::{Opened, Outcome};
-use super::{FIRST_RETRY, LAST_RETRY, NODE_PAUSE, RECONCILE, Registrar};
+use super::jobs::{Opened, Outcome, Synced};
+use super::{FIRST_RETRY, LAST_RETRY, RECONCILE, Registrar};
 use crate::model::plan::Op;
-use crate::store::{Commit, LeaseId, MAX_WRITES, Page, StoreError, Watch};
+use crate::store::{Commit, LeaseId, MAX_WRITES, Page, StoreError};
 
 impl Registrar {
     pub(super) fn on_outcome(&mut self, outcome: Outcome) {
@@ -18,9 +18,9 @@ impl Registrar {
                 Err(error) => self.on_error(&error),
             },
             Outcome::Node { value, lease, result } => match result {
-                Ok(_) => {
+                Ok(Commit::Done(revision) | Commit::Refused(revision)) => {
                     self.metrics.node_writes.inc();
-                    (self.node.written, self.node.earliest) = (Some((value, lease)), Instant::now() + NODE_PAUSE);
+                    self.node.written(value, lease, revision);
                 }
                 Err(error) => self.on_error(&error),
             },
@@ -42,20 +42,21 @@ impl Registrar {
         self.desk.granted = granted;
         self.link.lost = Some(opened.session.lost());
         self.link.session = Some(opened.session);
-        self.link.watch = None;
+        self.link.unwatch();
         self.link.found.extend(opened.found.iter().cloned());
         self.link.adopting = opened.found.into_iter().collect();
         self.link.retire = opened.retire;
         (self.link.adopt, self.link.inherit, self.link.retry) = (None, None, None);
     }
 
-    fn on_synced(&mut self, asked: &[String], result: Result<(Page, Box<dyn Watch>), StoreError>) {
+    fn on_synced(&mut self, asked: &[String], result: Result<Synced, StoreError>) {
         match result {
-            Ok((page, watch)) => {
+            Ok(Synced { page, watch, node_watch }) => {
                 self.desk.adopt(&std::mem::take(&mut self.link.adopting), &page);
                 self.link.found.clear();
                 self.desk.read(asked, &page);
-                self.link.watch = Some(watch);
+                self.node.read(&page);
+                (self.link.watch, self.link.node_watch) = (Some(watch), Some(node_watch));
                 (self.link.reread, self.link.retry) = (Vec::new(), None);
             }
             Err(error) => self.on_error(&error),
@@ -82,7 +83,7 @@ impl Registrar {
             Err(error) => {
                 // It may have been made or not: only reading tells, also of keys that nobody wants any more by then.
                 self.link.found.extend(ops.iter().map(|op| op.key.clone()));
-                self.link.watch = None;
+                self.link.unwatch();
                 self.on_error(&error);
             }
         }
