@@ -468,3 +468,44 @@ async fn a_leftover_that_no_watch_tells_is_gone_within_the_hour_and_others_are_n
     assert_eq!(old().await, ["/services/old/plain", "/services/old/theirs"]);
     host.publishes(&[FIRST]).await;
 }
+
+/// A host that was stopped while its instance served, started again with etcd away and what the kept catalog has of it.
+async fn started_away(store: &Arc<Faulty>, directory: &std::path::Path) -> Host {
+    let host = Host::start(store.clone(), directory, Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    let kept = host.records().await.into_values().collect();
+    host.stop().await;
+    store.set_away(true);
+    let host = Host::start(store.clone(), directory, Setup { kept, ..Setup::default() });
+    let one = instance("redis", 1);
+    host.stands(&one, standing(State::Starting));
+    host.offer([one]);
+    host
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kept_catalog_has_of_us_counts_as_ready_while_etcd_is_away_at_start() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = started_away(&store, directory.path()).await;
+    let shown = async || host.outputs.overlay.borrow().records.contains_key(FIRST);
+    eventually("it is answered before its probe has spoken", shown).await;
+    store.set_away(false);
+    host.publishes(&[FIRST]).await;
+    host.stands(&instance("redis", 1), standing(State::Down));
+    host.publishes(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kept_catalog_has_of_us_is_over_once_the_store_says_that_its_lease_is_gone() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = started_away(&store, directory.path()).await;
+    eventually("it is answered", || async { host.outputs.overlay.borrow().records.contains_key(FIRST) }).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    store.set_away(false);
+    eventually("the store has been read", || async { host.outputs.local.borrow().lease != 0 }).await;
+    eventually("nothing is adopted", || async { host.outputs.adopted.borrow().is_empty() }).await;
+    assert_eq!(host.own_keys().await, Vec::<String>::new());
+    host.stands(&instance("redis", 1), standing(State::Ready));
+    host.publishes(&[FIRST]).await;
+}

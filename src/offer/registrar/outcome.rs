@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::jobs::{Opened, Outcome, Synced};
 use super::{FIRST_RETRY, LAST_RETRY, RECONCILE, Registrar};
+use crate::model::adopted::Adopted;
 use crate::model::plan::Op;
 use crate::store::{Commit, LeaseId, MAX_WRITES, Page, StoreError};
 
@@ -46,6 +47,11 @@ impl Registrar {
         self.link.found.extend(opened.found.iter().cloned());
         self.link.adopting = opened.found.into_iter().collect();
         self.link.retire = opened.retire;
+        let before = self.link.adopt.is_some() || self.link.inherit.is_some();
+        if before && self.link.adopting.is_empty() {
+            // The records of before are gone: what the kept catalog says of them is over.
+            self.desk.adopted = Adopted::default();
+        }
         (self.link.adopt, self.link.inherit, self.link.retry) = (None, None, None);
     }
 
