@@ -1,5 +1,5 @@
 //! The registrar against real etcd, and what happens to etcd: hung, dead, wiped, restored, without a quorum.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod etcd;
 mod harness;

@@ -4,7 +4,9 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod builds;
 mod faults;
 mod lab_itself;
 mod migration;
+mod outage;
 mod thread;
