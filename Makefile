@@ -67,5 +67,5 @@ fuzz: ## a short run of every fuzz target (make fuzz ARGS=-runs=10000000 for lon
 
 drill: ## what takes long: whole machines under systemd, the lab's tests one by one
 	$(SETUP) lab test
-	$(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
+	WHARF_DRILL=1 $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
 	@tests/lab/sweep.sh
