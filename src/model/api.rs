@@ -36,6 +36,9 @@ pub struct Service {
     /// Whether the catalog is stale; only where a service is asked for alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
+    /// Keys of endpoints that are gone; only in changes that are told by endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Text>,
     /// Its endpoints in the order of their keys.
     pub endpoints: Vec<Endpoint>,
 }
@@ -54,7 +57,7 @@ pub struct Endpoint {
     pub held: bool,
 }
 
-/// One event of `GET /v1/watch`: services that changed, whole, and those that went.
+/// One event of `GET /v1/watch`: services that changed, whole or by their endpoints that did, and those that went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Change {
@@ -62,10 +65,10 @@ pub struct Change {
     pub revision: i64,
     /// The store is away.
     pub stale: bool,
-    /// Services that are new or changed, each with all its endpoints.
-    pub changed: Vec<Service>,
     /// Names of services that have no endpoint any more.
     pub removed: Vec<Text>,
+    /// Services that are new or changed, each with all its endpoints; by endpoint: with those that are new or changed.
+    pub changed: Vec<Service>,
 }
 
 /// `GET /v1/local`: what this host shows of itself.

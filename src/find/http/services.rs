@@ -13,13 +13,16 @@ use super::listing::Listing;
 use super::router::Context;
 use super::{json, shape};
 use crate::model::api;
-use crate::model::catalog::Catalog;
+use crate::model::catalog::{Catalog, Endpoint};
 use crate::model::record::Role;
 
 pub(super) async fn all(State(context): State<Context>) -> Response {
     let catalog = context.sources.catalog.load();
     let stale = shape::is_stale(&context.sources.catalog, &catalog);
-    let listing = Listing::of_all("", &catalog, stale, &context.sources.zones, "\n");
+    streamed(Listing::of_all("", &catalog, stale, &context.sources.zones, "\n"))
+}
+
+fn streamed(listing: Listing) -> Response {
     json::raw(StatusCode::OK, Body::from_stream(stream::iter(listing.map(Ok::<_, Infallible>))))
 }
 
@@ -33,11 +36,11 @@ pub(super) async fn one(
     let Some(found) = catalog.service(&context.sources.zones, &name) else {
         return Err(unknown(&context, &catalog, &name));
     };
-    let mut service = shape::service(&found);
-    service.endpoints.retain(|endpoint| wanted.takes(endpoint));
-    service.revision = Some(catalog.revision());
-    service.stale = Some(shape::is_stale(&context.sources.catalog, &catalog));
-    Ok(json::reply(StatusCode::OK, &service))
+    let stale = shape::is_stale(&context.sources.catalog, &catalog);
+    let head = api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..shape::head(&found) };
+    let mut endpoints = found.endpoints;
+    endpoints.retain(|endpoint| wanted.takes(endpoint));
+    Ok(streamed(Listing::of_one(&head, endpoints, "\n")))
 }
 
 /// Why there is no such service: it may merely not be known yet.
@@ -84,10 +87,9 @@ impl Wanted {
         Ok(wanted)
     }
 
-    fn takes(&self, endpoint: &api::Endpoint) -> bool {
-        let record = &endpoint.record;
-        self.role.is_none_or(|role| record.role == Some(role))
-            && self.tag.as_deref().is_none_or(|tag| record.tags.iter().any(|given| shape::alike(given, tag)))
-            && self.node.as_deref().is_none_or(|node| record.node.as_deref().is_some_and(|on| shape::alike(on, node)))
+    fn takes(&self, endpoint: &Endpoint) -> bool {
+        self.role.is_none_or(|role| endpoint.role() == Some(role))
+            && self.tag.as_deref().is_none_or(|tag| endpoint.tags().iter().any(|given| shape::alike(given, tag)))
+            && self.node.as_deref().is_none_or(|node| endpoint.node().is_some_and(|on| shape::alike(on, node)))
     }
 }

@@ -11,18 +11,13 @@ const MAX_NEAR: usize = 3;
 /// In a catalog of more services a near name is not looked for: a wrong one should cost little.
 const MAX_LOOKED_AT: usize = 5_000;
 
-/// A service as it is sent.
-pub(super) fn service(found: &Service) -> api::Service {
-    api::Service {
-        name: found.name.as_str().into(),
-        contested: found.contested,
-        revision: None,
-        stale: None,
-        endpoints: found.endpoints.iter().map(endpoint).collect(),
-    }
+/// All that is sent of a service but its endpoints.
+pub(super) fn head(found: &Service) -> api::Service {
+    api::Service { name: found.name.as_str().into(), contested: found.contested, ..api::Service::default() }
 }
 
-fn endpoint(found: &Endpoint) -> api::Endpoint {
+/// An endpoint as it is sent.
+pub(super) fn endpoint(found: &Endpoint) -> api::Endpoint {
     api::Endpoint { record: found.record(), key: found.key().clone(), held: found.held() }
 }
 
