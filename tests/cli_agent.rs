@@ -102,6 +102,87 @@ fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
 }
 
 #[test]
+fn exit_codes_are_0_1_2_or_3() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let agent = Agent::start(&format!("[[service]]\nname = \"web\"\nport = {port}\ncheck = \"tcp\"\n"));
+    let lines = "
+        0 wait web --timeout 60s
+        0 services
+        0 services web -o wide
+        0 services -o json
+        0 resolve web --dns DNS
+        0 resolve web A --dns DNS -o json
+        0 explain
+        0 explain web
+        0 nodes
+        0 drain --http HTTP
+        0 undrain --http HTTP
+        0 healthcheck
+        0 completions fish
+        0 check-config --node a --advertise 192.0.2.1
+        0 --version
+        0 help wait
+
+        1 services we
+        1 wait web --count 2 --timeout 4s
+        1 wait nothing --timeout 4s
+        1 resolve nothing --dns DNS
+        1 resolve web TXT --dns DNS
+        1 resolve example.com. --dns DNS
+        1 explain nothing
+        1 nodes nothing
+
+        2
+        2 serve
+        2 services a b
+        2 services -o yaml
+        2 services --etcd-endpoints ftp://127.0.0.1
+        2 wait
+        2 wait web --count 0
+        2 wait web --role boss
+        2 wait web --timeout soon
+        2 resolve a..b --dns DNS
+        2 resolve web NOTYPE --dns DNS
+        2 drain --http-token-file /nowhere/token
+        2 completions klingon
+        2 check-config --node a --prefix services
+        2 agent --store zookeeper
+
+        3 services --http NOBODY
+        3 services web --http NOBODY
+        3 services --watch --http NOBODY
+        3 services --http-socket /nowhere/http.sock
+        3 services --etcd-endpoints http://NOBODY
+        3 nodes --etcd-endpoints http://NOBODY
+        3 wait web --timeout 1s --http NOBODY
+        3 resolve web --dns NOBODY
+        3 explain --http NOBODY
+        3 nodes --http NOBODY
+        3 drain --http NOBODY
+        3 undrain --http NOBODY
+        3 healthcheck --http NOBODY
+    ";
+    let lines = lines.replace("DNS", &agent.address("dns")).replace("HTTP", &agent.address("http"));
+    for line in lines.replace("NOBODY", side::NOBODY).lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (code, line) = line.split_once(' ').unwrap_or((line, ""));
+        let asks_agent = ["services", "wait", "explain", "nodes", "drain", "undrain", "healthcheck"]
+            .contains(&line.split(' ').next().unwrap());
+        let placed = ["--http ", "--http-socket ", "--etcd-endpoints "].iter().any(|flag| line.contains(flag));
+        let mut command = wharf();
+        command.args(line.split_whitespace());
+        if asks_agent && !placed {
+            command.arg("--http-socket").arg(agent.socket());
+        }
+        let (exit, out, err) = told(&command.output().unwrap());
+        assert_eq!(exit.map(|exit| exit.to_string()).as_deref(), Some(code), "wharf {line}\n{out}{err}");
+        // Results go to standard output, what failed to standard error; and what failed says what to do.
+        assert_eq!(out.is_empty(), code != "0", "wharf {line}\n{out}{err}");
+        assert!(code == "0" || err.contains("try") || err.contains("--help") || code == "2", "wharf {line}\n{err}");
+    }
+}
+
+#[test]
 fn wrong_use_is_exit_2_and_every_command_has_its_page() {
     let page = std::fs::read_to_string(format!("{}/docs/cli.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let (_, help, _) = told(&wharf().arg("--help").output().unwrap());

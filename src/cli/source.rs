@@ -67,6 +67,14 @@ impl Source {
         })
     }
 
+    /// Who is asked, in words.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Agent(client) => client.place(),
+            Self::Store(direct) => direct.place().to_owned(),
+        }
+    }
+
     /// What every agent tells of its host.
     pub async fn nodes(&self) -> Result<Nodes, ClientError> {
         match self {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::catalog;
 use super::node::NodeRecord;
 use super::record::{Proto, Record, Role, Text};
 
@@ -218,7 +219,24 @@ pub struct Refusal {
     pub hint: String,
 }
 
+impl From<&catalog::Endpoint> for Endpoint {
+    fn from(found: &catalog::Endpoint) -> Self {
+        Self { record: found.record(), key: found.key().clone(), held: found.held() }
+    }
+}
+
+impl From<&catalog::Service> for Service {
+    fn from(found: &catalog::Service) -> Self {
+        Self { endpoints: found.endpoints.iter().map(Endpoint::from).collect(), ..Self::head(found) }
+    }
+}
+
 impl Service {
+    /// All of a service but its endpoints.
+    pub fn head(found: &catalog::Service) -> Self {
+        Self { name: found.name.as_str().into(), contested: found.contested, ..Self::default() }
+    }
+
     /// How many endpoints say that they have this role.
     pub fn with_role(&self, role: Role) -> usize {
         self.endpoints.iter().filter(|endpoint| endpoint.record.role == Some(role)).count()

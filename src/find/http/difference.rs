@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::listing::Stand;
-use super::shape;
 use crate::model::api;
 use crate::model::catalog::{Endpoint, Service};
 use crate::model::record::Text;
@@ -56,7 +55,7 @@ impl ChangedService {
 
     /// Its head and the endpoints that are told.
     pub(super) fn told(&self, by: Changed) -> (api::Service, Vec<Endpoint>) {
-        let head = shape::head(&self.service);
+        let head = api::Service::head(&self.service);
         match by {
             Changed::Whole => (head, self.service.endpoints.clone()),
             Changed::ByEndpoint => (api::Service { gone: self.gone.clone(), ..head }, self.fresh.clone()),

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 
 use super::difference::{Changed, Difference};
-use super::{json, shape};
+use super::json;
 use crate::model::api;
 use crate::model::catalog::{Catalog, Endpoint, Service};
 use crate::model::zone::Zones;
@@ -46,7 +46,7 @@ impl Listing {
     /// The same with these services only.
     pub(super) fn of_services(before: &str, at: Stand, services: Vec<Service>, after: &str) -> Self {
         let document = api::Services { revision: at.revision, stale: at.stale, services: Vec::new() };
-        let services = services.into_iter().map(|service| (shape::head(&service), service.endpoints));
+        let services = services.into_iter().map(|service| (api::Service::head(&service), service.endpoints));
         Self::new(before, &document, services.collect(), after)
     }
 
@@ -81,7 +81,7 @@ impl Listing {
         match endpoints.next() {
             Some(endpoint) => {
                 self.comma();
-                json::write(&mut self.text, &shape::endpoint(&endpoint));
+                json::write(&mut self.text, &api::Endpoint::from(&endpoint));
             }
             None => {
                 self.text.extend_from_slice(CLOSE.as_bytes());
@@ -141,15 +141,12 @@ mod tests {
         }
         let zones = Zones::new("services.internal", Prefix::parse("/services").expect("a prefix"), []).expect("a zone");
         let services = catalog.services(&zones);
-        let service = |service: &Service| api::Service {
-            endpoints: service.endpoints.iter().map(shape::endpoint).collect(),
-            ..shape::head(service)
-        };
-        let whole = api::Services { revision: 0, stale: true, services: services.iter().map(service).collect() };
+        let whole =
+            api::Services { revision: 0, stale: true, services: services.iter().map(api::Service::from).collect() };
         let pieces: Vec<Bytes> = Listing::of_all("data: ", &catalog, true, &zones, "\n").collect();
         assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.len() < 2 * PIECE));
         assert_eq!(pieces.concat(), [b"data: ", &*json::bytes(&whole), b"\n"].concat());
-        let one = Listing::of_one(&shape::head(&services[0]), services[0].endpoints.clone(), "");
+        let one = Listing::of_one(&api::Service::head(&services[0]), services[0].endpoints.clone(), "");
         assert_eq!(one.collect::<Vec<_>>().concat(), json::bytes(&whole.services[0]));
     }
 }

@@ -14,6 +14,7 @@ use super::router::Context;
 use super::{json, shape};
 use crate::model::api;
 use crate::model::catalog::{Catalog, Endpoint};
+use crate::model::near::near;
 use crate::model::record::Role;
 
 pub(super) async fn all(State(context): State<Context>) -> Response {
@@ -37,7 +38,7 @@ pub(super) async fn one(
         return Err(unknown(&context, &catalog, &name));
     };
     let stale = shape::is_stale(&context.sources.catalog, &catalog);
-    let head = api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..shape::head(&found) };
+    let head = api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..api::Service::head(&found) };
     let mut endpoints = found.endpoints;
     endpoints.retain(|endpoint| wanted.takes(endpoint));
     Ok(streamed(Listing::of_one(&head, endpoints, "\n")))
@@ -51,12 +52,12 @@ pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Probl
             "ask again; GET /readyz tells when it has been read",
         );
     }
-    let near = shape::near(catalog, &context.sources.zones, name);
-    let hint = match near.as_slice() {
+    let names = near(catalog, &context.sources.zones, name);
+    let hint = match names.as_slice() {
         [] => {
             "wharf services (GET /v1/services) lists all; wharf explain tells why a container of this host is not among them".to_owned()
         }
-        near => format!("did you mean {}? names are exact here, unlike in DNS", near.join(" or ")),
+        names => format!("did you mean {}? names are exact here, unlike in DNS", names.join(" or ")),
     };
     Problem::not_found(format!("no service {name:?}"), hint)
 }
