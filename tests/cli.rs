@@ -12,7 +12,7 @@ use side::{NOBODY, Options, Side, own_address};
 use wharf::cli::exit::Exit;
 use wharf::find::http::Readiness;
 use wharf::model::api::Nodes;
-use wharf::model::instance::{Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source};
+use wharf::model::instance::{Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
 use wharf::model::local::{Local, LocalInstance, SessionState};
 use wharf::model::name::{Label, ServiceName};
 use wharf::model::node::{NodeRecord, Waiting};
@@ -265,6 +265,7 @@ async fn explain_tells_why_a_container_is_not_in_dns() {
             kind: "loopback",
             reason: "bound to 127.0.0.1, which no other host reaches".into(),
         }],
+        withheld: vec![Withheld { container: "store".into(), port: "6379/tcp".into(), attr: "db_password".into() }],
         session: SessionState::Alive,
         engine: true,
         listed: true,
@@ -280,6 +281,7 @@ async fn explain_tells_why_a_container_is_not_in_dns() {
         "because   refused\\u{1b}[2J",
         "redis at 10.88.0.1:16379, guessed from the image redis:7; the label SERVICE_6379_CHECK=none ends it",
         "offered   as redis, at 10.88.0.1:16379",
+        "withheld  db_password: its key speaks of a secret, so it is in no record",
     ] {
         assert!(store.contains(told), "{told} in {store}");
     }

@@ -91,6 +91,7 @@ fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
     agent.until("it is down", |agent| told(&agent.wharf("services cache.prod")).0 == Some(1));
     let (code, out, _) = told(&agent.wharf("explain cache.prod"));
     assert!(code == Some(0) && out.contains("down, so not published for") && out.contains("because"), "{out}");
+    assert!(out.contains("[[service]] cache.prod") && !out.contains("docker"), "it is no container: {out}");
     agent.until("the node's record tells it", |agent| told(&agent.wharf("nodes")).1.contains("down"));
 
     // Drained, and back.

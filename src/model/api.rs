@@ -92,6 +92,8 @@ pub struct Local {
     pub instances: Vec<LocalInstance>,
     /// Every port that is not offered, with its reason.
     pub skipped: Vec<LocalSkipped>,
+    /// Attributes that never leave this host because their keys speak of secrets; their values are nowhere.
+    pub withheld: Vec<LocalWithheld>,
 }
 
 /// How this host's Docker engine is reached.
@@ -189,6 +191,18 @@ pub struct LocalSkipped {
     pub kind: Text,
     /// The reason in words.
     pub reason: Text,
+}
+
+/// An attribute that is in no record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LocalWithheld {
+    /// The container's name, or the table's.
+    pub container: Text,
+    /// The port that it was given for: `6379/tcp`.
+    pub port: Text,
+    /// Its key.
+    pub attr: Text,
 }
 
 /// `GET /v1/nodes`: what every agent of the cluster tells of its host.
