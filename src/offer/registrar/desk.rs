@@ -201,6 +201,7 @@ impl Desk {
             owner: self.publisher.owner.clone(),
             instances: local::instances(facts),
             skipped: self.offer.skipped.values().flat_map(|skipped| skipped.iter().cloned()).collect(),
+            withheld: self.offer.withheld.values().flat_map(|withheld| withheld.iter().cloned()).collect(),
             drained: self.drain.since(),
             listed: self.offer.listed,
             engine: self.offer.engine,
