@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod caches;
+mod dump;
 mod fleet;
 mod harness;
 mod hostile;
