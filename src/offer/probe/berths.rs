@@ -87,7 +87,7 @@ impl Berths {
             ids: BTreeMap::new(),
             berths: HashMap::new(),
             next_id: 0,
-            schedule: Schedule::new(),
+            schedule: Schedule::new(Instant::now()),
             standings: Standings::new(),
             changed: false,
             records: Adopted::default(),
@@ -259,7 +259,7 @@ impl Berths {
             self.schedule.plan(id, now, Class::First { born: berth.born });
         } else {
             let interval = berth.instance.check.interval.unwrap_or(self.settings.interval);
-            self.schedule.plan(id, now + schedule::spread(interval, rand::random()) / 2, Class::Steady);
+            self.schedule.plan_steady(id, now + schedule::spread(interval, rand::random()) / 2, interval);
         }
     }
 
@@ -284,15 +284,13 @@ impl Berths {
         let now = Instant::now();
         let interval = berth.instance.check.interval.unwrap_or(self.settings.interval);
         let dice = rand::random();
-        let (gap, class) = if berth.health.is_first() {
-            let age = now.saturating_duration_since(berth.born);
-            (schedule::gap(Some(age), interval, dice), Class::First { born: berth.born })
-        } else if was_first {
-            (schedule::spread(interval, dice), Class::Steady)
-        } else {
-            (schedule::gap(None, interval, dice), Class::Steady)
-        };
-        self.schedule.plan(id, (berth.asked_at + gap).max(now), class);
+        if berth.health.is_first() {
+            let gap = schedule::gap(Some(now.saturating_duration_since(berth.born)), interval, dice);
+            let at = (berth.asked_at + gap).max(now);
+            return self.schedule.plan(id, at, Class::First { born: berth.born });
+        }
+        let gap = if was_first { schedule::spread(interval, dice) } else { schedule::gap(None, interval, dice) };
+        self.schedule.plan_steady(id, (berth.asked_at + gap).max(now), interval);
     }
 
     /// Brings what is shown of an instance up to what is known of it.

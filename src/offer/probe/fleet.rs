@@ -77,9 +77,17 @@ impl Fleet {
                     changed.map_err(|_| FleetError::OfferEnded)?;
                     self.berths.follow(&self.offer.borrow_and_update());
                 }
-                Some(landed) = self.asking.next() => self.berths.hear(landed),
+                Some(landed) = self.asking.next() => self.hear(landed),
                 () = sleep_until(wake), if wake.is_some() => {}
             }
+        }
+    }
+
+    /// Hears `landed`, and all that have landed with it before the loop turns again.
+    fn hear(&mut self, landed: Landed) {
+        self.berths.hear(landed);
+        while let Some(Some(landed)) = self.asking.next().now_or_never() {
+            self.berths.hear(landed);
         }
     }
 
