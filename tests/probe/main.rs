@@ -7,6 +7,8 @@ mod dump;
 mod fleet;
 mod harness;
 mod hostile;
+mod mongo;
 mod redis;
 mod servers;
 mod sql;
+mod traces;
