@@ -13,7 +13,7 @@ step() { # TITLE COMMAND...
   took+=("$(printf '%5d s  %s' $((SECONDS - start)) "$title")")
 }
 
-server_tests() { # all but the lab's own, which come last and alone, and those of whole machines, which `make drill` runs
+server_tests() { # all but the lab's own and those of whole machines, which come last and alone
   local file tests=()
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
@@ -21,6 +21,13 @@ server_tests() { # all but the lab's own, which come last and alone, and those o
     tests+=(--test "$(basename "$file" .rs)")
   done
   [ ${#tests[@]} = 0 ] || "$cargo" test --locked "${tests[@]}"
+}
+
+machine_tests() { # whole machines under systemd, one after the other; `make drill` runs the rest of them
+  local rc=0
+  "$cargo" test --locked --test systemd -- --test-threads=1 everyday:: || rc=$?
+  tests/lab/sweep.sh
+  return $rc
 }
 
 lab_tests() {
@@ -42,6 +49,7 @@ if [ "${1:-test}" = test ]; then
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
   step 'lab tests' lab_tests
+  step 'machines under systemd' machine_tests
 fi
 echo '==> all passed'
 printf '%s\n' "${took[@]}"
