@@ -47,6 +47,7 @@ if [ "${1:-test}" = test ]; then
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
   step 'lab tests' lab_tests cluster
+  step 'drills' lab_tests drill
 fi
 echo '==> all passed'
 printf '%s\n' "${took[@]}"
