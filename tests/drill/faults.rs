@@ -68,7 +68,8 @@ impl Fault {
     pub fn named(name: &str, field: &Field<'_>, dice: &mut StdRng) -> Option<Self> {
         let host = dice.random_range(0..field.lab.hosts().len());
         let slot = dice.random_range(0..field.slots.len());
-        let step = [-86_400, -3600, -30, 30, 3600, 86_400][dice.random_range(0..6)];
+        // Less than the day after which a kept catalog does not count any more.
+        let step = [-72_000, -3600, -30, 30, 3600, 72_000][dice.random_range(0..6)];
         Some(match name {
             "kill-agent" => Self::KillAgent(host),
             "lose-agent" => Self::LoseAgent(host),
