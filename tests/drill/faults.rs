@@ -215,7 +215,7 @@ fn mend_store(field: &Field<'_>) {
             member.start_again();
         }
     }
-    let answers = |n: usize| query::store_answers(std::net::SocketAddrV4::new(field.host(n).address(), 2379));
+    let answers = |n: usize| query::store_term(std::net::SocketAddrV4::new(field.host(n).address(), 2379)).is_some();
     poll_for(Duration::from_secs(20), || (0..field.lab.hosts().len()).any(answers));
 }
 

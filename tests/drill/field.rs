@@ -207,9 +207,9 @@ impl<'lab> Field<'lab> {
         })
     }
 
-    fn ask_member(&self, host: usize, stop: &AtomicBool) -> Vec<(Span, bool)> {
+    fn ask_member(&self, host: usize, stop: &AtomicBool) -> Vec<(Span, Option<u64>)> {
         let member = SocketAddrV4::new(self.host(host).address(), 2379);
-        self.repeat(Duration::from_millis(150), stop, |_| self.timed(|| query::store_answers(member)))
+        self.repeat(Duration::from_millis(150), stop, |_| self.timed(|| query::store_term(member)))
     }
 
     fn feel(&self, stop: &AtomicBool) -> Vec<Pace> {
@@ -325,19 +325,24 @@ fn small_disk(host: &Host) {
     run(&["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", &dir.display().to_string()]);
 }
 
-/// The spans in which no member answered.
-fn away(mut looks: Vec<(Span, bool)>) -> Vec<Trouble> {
+/// The spans in which no member answered, and those in which they came to have another leader.
+fn away(mut looks: Vec<(Span, Option<u64>)>) -> Vec<Trouble> {
     looks.sort_by_key(|(span, _)| span.to);
-    let (mut found, mut last_good) = (vec![], Duration::ZERO);
-    for (span, answered) in looks {
-        if !answered {
-            continue;
+    let mut found = vec![];
+    let mut last: Option<(Moment, u64)> = None;
+    for (span, term) in looks {
+        let Some(term) = term else { continue };
+        if let Some((good, led)) = last {
+            let between = Span { from: good, to: span.to };
+            let mut note = |what| found.push(Trouble { what, span: between, sure: between.from });
+            if span.to.saturating_sub(good) > AWAY + Duration::from_millis(300) {
+                note(What::Store);
+            }
+            if term != led {
+                note(What::Leader);
+            }
         }
-        if span.to.saturating_sub(last_good) > AWAY + Duration::from_millis(300) && last_good > Duration::ZERO {
-            let span = Span { from: last_good, to: span.to };
-            found.push(Trouble { what: What::Store, span, sure: span.from });
-        }
-        last_good = last_good.max(span.from);
+        last = Some((last.map_or(span.from, |(good, _)| good.max(span.from)), term));
     }
     found
 }

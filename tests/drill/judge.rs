@@ -255,8 +255,7 @@ impl Case<'_> {
             What::Cut(_) => lost.sure,
             _ => lost.sure.max(dead?.from),
         };
-        // Any trouble of the store since then may have been a change of leader, which lengthens every lease.
-        let led_anew = self.troubles.store_in(self.viewer, Span { from: before(lost.span.from), to: at.to });
+        let led_anew = self.troubles.led_anew(Span { from: before(lost.span.from), to: at.to });
         let bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
         let late = self.troubles.late(Span { from: since, to: at.to });
         let (offence, clock) = (Offence::Wrong, since.max(open));

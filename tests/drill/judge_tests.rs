@@ -156,6 +156,11 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
     Story { named: |_| true, ..cut() }.is(&[Offence::Wrong]);
     Story { named: |at| !(9000..=20_000).contains(&at), ..cut() }.is(&[Offence::Blink]); // its lease cannot be over
     Story { named: |at| !(14_000..=25_000).contains(&at), ..cut() }.is(&[Offence::Missing]);
+    // A new leader of etcd gives every lease its time anew.
+    let led =
+        || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, 8500, 9500)], ..cut() };
+    Story { named: |at| !(18_000..=26_000).contains(&at), ..led() }.is(&[]);
+    Story { named: |at| !(21_000..=26_000).contains(&at), ..led() }.is(&[Offence::Wrong]);
     // Its own agent goes on naming what serves there.
     Story { viewer: 0, ..cut() }.is(&[]);
     Story { viewer: 0, named: |at| at != 15_000, ..cut() }.is(&[Offence::Blink]);

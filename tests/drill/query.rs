@@ -78,18 +78,22 @@ pub fn serves(kind: Kind, at: SocketAddrV4) -> Seen {
     }
 }
 
-/// Asks a member of etcd for something that only a quorum can answer.
-pub fn store_answers(member: SocketAddrV4) -> bool {
+/// Asks a member of etcd for something that only a quorum can answer; the term says how often its leader has changed.
+pub fn store_term(member: SocketAddrV4) -> Option<u64> {
     let body = r#"{"key":"YW55"}"#;
     let request = format!("POST /v3/kv/range HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    exchange(member, request.as_bytes()).is_ok_and(|reply| reply.starts_with(b"HTTP/1.0 200"))
+    let reply = exchange(member, request.as_bytes()).ok()?;
+    let reply = String::from_utf8_lossy(&reply);
+    let body = reply.strip_prefix("HTTP/1.0 200")?.split_once("\r\n\r\n")?.1;
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    body["header"]["raft_term"].as_str()?.parse().ok()
 }
 
 fn exchange(at: SocketAddrV4, question: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(at), SILENCE)?;
     stream.set_read_timeout(Some(SILENCE))?;
     stream.write_all(question)?;
-    let mut reply = [0; 64];
+    let mut reply = [0; 1024];
     let length = stream.read(&mut reply)?;
     Ok(reply[..length].to_vec())
 }

@@ -10,6 +10,8 @@ use crate::truth::{Moment, Span};
 pub enum What {
     /// The store answers nobody, or a watch may hang with a member of it.
     Store,
+    /// Nothing; but its leader changes, which lengthens every lease.
+    Leader,
     /// A host is cut off.
     Cut(usize),
     /// A host's links lose or delay.
@@ -68,7 +70,7 @@ impl Troubles {
             What::Store => host != viewer,
             What::Cut(n) | What::Links(n) => host != viewer && (n == host || n == viewer),
             What::Agent(n) => n == host || n == viewer,
-            What::Engine(_) | What::Disk(_) => false,
+            What::Leader | What::Engine(_) | What::Disk(_) => false,
         };
         self.open_since(at, blocks)
     }
@@ -78,7 +80,7 @@ impl Troubles {
         self.open_since(at, |what| match what {
             What::Store => true,
             What::Cut(n) | What::Links(n) | What::Agent(n) => n == viewer,
-            What::Engine(_) | What::Disk(_) => false,
+            What::Leader | What::Engine(_) | What::Disk(_) => false,
         })
     }
 
@@ -106,6 +108,12 @@ impl Troubles {
     pub fn store_in(&self, host: usize, span: Span) -> bool {
         let its = |what| matches!(what, What::Store) || what == What::Cut(host) || what == What::Links(host);
         self.list.iter().any(|trouble| its(trouble.what) && trouble.span.meets(span))
+    }
+
+    /// Whether every lease may have been lengthened in a span, by a change of leader.
+    pub fn led_anew(&self, span: Span) -> bool {
+        let may = |what| matches!(what, What::Leader | What::Store);
+        self.list.iter().any(|trouble| may(trouble.what) && trouble.span.meets(span))
     }
 
     /// Whether a host's engine was in trouble at any time in a span.
