@@ -49,6 +49,7 @@ if [ "${1:-test}" = test ]; then
   step 'lab tests' lab_tests cluster
   # One machine after the other; `make drill` runs the rest of them.
   step 'machines under systemd' lab_tests systemd -- --test-threads=1 everyday::
+  step 'drills' lab_tests drill
 fi
 echo '==> all passed'
 printf '%s\n' "${took[@]}"
