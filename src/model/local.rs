@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped};
+use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped, Withheld};
 use super::plan::{Assignment, ServingMap};
 use super::record::{Record, Role, Text};
 use super::standing::{Standings, State};
@@ -90,6 +90,8 @@ pub struct Local {
     pub instances: Vec<LocalInstance>,
     /// Every port not offered, with its reason.
     pub skipped: Vec<Skipped>,
+    /// Every attribute that is kept from leaving it.
+    pub withheld: Vec<Withheld>,
     /// Since when the node has been drained.
     pub drained: Option<SystemTime>,
     /// Docker has been listed.

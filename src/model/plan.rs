@@ -23,6 +23,8 @@ pub struct Serving {
     pub since: SystemTime,
     /// What it is among its kind, when its protocol tells.
     pub role: Option<Role>,
+    /// Since when its standing says that it serves; none as long as only its record from before a restart does.
+    pub told: Option<SystemTime>,
 }
 
 /// Every serving instance.

@@ -4,6 +4,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod adoption;
 mod builds;
 mod faults;
 mod lab_itself;

@@ -56,6 +56,7 @@ pub fn instance(service: &str, number: u16) -> Instance {
         image: "redis:7".into(),
         check: Check::default(),
         docker: DockerStanding::Running,
+        started: "".into(),
     }
 }
 

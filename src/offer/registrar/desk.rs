@@ -93,8 +93,9 @@ impl Desk {
 
     /// Works out what serves, under which keys, and what is to be written for it.
     pub(super) fn refresh(&mut self, now: Instant) {
-        self.adopted.settle(&self.offer, &self.standings);
+        // In this order, so that a record found late still tells since when what serves already has been serving.
         self.serving = serving(&self.offer, &self.standings, &self.adopted, &self.serving);
+        self.adopted.settle(&self.offer, &self.standings);
         let drained = self.drain != DrainState::Offering;
         self.make(drained);
         let wanted = || self.made.values().flat_map(|made| &made.wanted);
@@ -201,6 +202,7 @@ impl Desk {
             owner: self.publisher.owner.clone(),
             instances: local::instances(facts),
             skipped: self.offer.skipped.values().flat_map(|skipped| skipped.iter().cloned()).collect(),
+            withheld: self.offer.withheld.values().flat_map(|withheld| withheld.iter().cloned()).collect(),
             drained: self.drain.since(),
             listed: self.offer.listed,
             engine: self.offer.engine,
