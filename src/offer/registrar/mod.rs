@@ -88,6 +88,20 @@ pub struct Inputs {
     pub place: watch::Receiver<Arc<Place>>,
 }
 
+impl Inputs {
+    /// Returns when there is anything new.
+    async fn changed(&mut self) -> Result<(), RegistrarError> {
+        let (changed, of) = tokio::select! {
+            biased;
+            changed = self.drain.changed() => (changed, "drain switch"),
+            changed = self.offer.changed() => (changed, "inventory"),
+            changed = self.standings.changed() => (changed, "probe fleet"),
+            changed = self.place.changed() => (changed, "inventory"),
+        };
+        changed.map_err(|_| RegistrarError::Orphaned(of))
+    }
+}
+
 /// What the registrar tells.
 #[derive(Clone, Debug)]
 pub struct Outputs {
@@ -176,10 +190,7 @@ impl Registrar {
 
     /// Publishes until stopped. Then the records stay or go, as set up.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), RegistrarError> {
-        self.inputs.offer.mark_changed();
-        self.inputs.standings.mark_changed();
-        self.inputs.drain.mark_changed();
-        self.inputs.place.mark_changed();
+        self.take_inputs();
         self.reach.mark_changed();
         let mut job: Option<Job> = None;
         loop {
@@ -197,21 +208,9 @@ impl Registrar {
                 // Told to stop comes first: the other workers end then too, and that is no reason to complain.
                 biased;
                 () = stop.cancelled() => break,
-                changed = self.inputs.drain.changed() => {
-                    changed.map_err(|_| RegistrarError::Orphaned("drain switch"))?;
-                    self.desk.drain = *self.inputs.drain.borrow_and_update();
-                }
-                changed = self.inputs.offer.changed() => {
-                    changed.map_err(|_| RegistrarError::Orphaned("inventory"))?;
-                    self.desk.offer = Arc::clone(&self.inputs.offer.borrow_and_update());
-                }
-                changed = self.inputs.standings.changed() => {
-                    changed.map_err(|_| RegistrarError::Orphaned("probe fleet"))?;
-                    self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
-                }
-                changed = self.inputs.place.changed() => {
-                    changed.map_err(|_| RegistrarError::Orphaned("inventory"))?;
-                    self.settings.agent.addresses = self.inputs.place.borrow_and_update().addresses().collect();
+                changed = self.inputs.changed() => {
+                    changed?;
+                    self.take_inputs();
                 }
                 Ok(()) = self.reach.changed() => self.on_reach(),
                 Ok(()) = self.history.changed() => {
@@ -238,6 +237,14 @@ impl Registrar {
         drop(job);
         self.leave().await;
         Ok(())
+    }
+
+    /// Puts the latest of what the registrar is told on the desk.
+    fn take_inputs(&mut self) {
+        self.desk.drain = *self.inputs.drain.borrow_and_update();
+        self.desk.offer = Arc::clone(&self.inputs.offer.borrow_and_update());
+        self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
+        self.settings.agent.addresses = self.inputs.place.borrow_and_update().addresses().collect();
     }
 
     /// Brings the desk up to date and tells others what changed.
