@@ -230,6 +230,7 @@ fn instance(container: &str, state: State, check: Check, error: Option<&str>) ->
         image: "redis:7".into(),
         check,
         docker: DockerStanding::Running,
+        started: "".into(),
     };
     LocalInstance {
         instance: Arc::new(instance),

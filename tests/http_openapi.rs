@@ -117,6 +117,7 @@ fn full_instance() -> LocalInstance {
             ..Check::default()
         },
         docker: DockerStanding::Running,
+        started: "".into(),
     };
     LocalInstance {
         instance: Arc::new(instance),

@@ -75,6 +75,9 @@ pub struct Instance {
     pub check: Check,
     /// What Docker says of the container.
     pub docker: DockerStanding,
+    /// When the container was started, as the engine writes it: tells one life of it from the next. Empty for a static
+    /// one.
+    pub started: Text,
 }
 
 /// What Docker says of an instance's container.

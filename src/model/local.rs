@@ -186,13 +186,16 @@ fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: Dra
 }
 
 /// What answers from this host's own knowledge, laid over the catalog while the store cannot be asked or is slow to
-/// confirm: every record of this owner out, these in.
+/// confirm: every record of this owner out, these in. Where another owner holds the key of one, that one is answered
+/// under its hashed key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
     /// Whether it is to be laid over. When not, the rest says nothing.
     pub active: bool,
     /// Whose records go out.
     pub owner: Text,
+    /// Docker has not been listed yet: records of containers stay as the catalog has them.
+    pub partial: bool,
     /// Keys of this owner as the store held them last: they go out too where the catalog names no owner.
     pub out: BTreeSet<String>,
     /// What this host would have published, by key.

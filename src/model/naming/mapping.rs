@@ -249,6 +249,7 @@ impl Mapping<'_> {
             container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
             image: container.map(|container| container.image.clone()).unwrap_or_default(),
             docker: container.map_or(DockerStanding::Running, |container| docker(container, none_asked)),
+            started: container.map(|container| container.started_at.clone()).unwrap_or_default(),
             key,
             services: names,
             id,
