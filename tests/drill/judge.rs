@@ -256,7 +256,11 @@ impl Case<'_> {
             _ => lost.sure.max(dead?.from),
         };
         let led_anew = self.troubles.led_anew(Span { from: before(lost.span.from), to: at.to });
-        let bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
+        let mut bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
+        let lately = Span { from: lost.span.from.saturating_sub(bounds::RETURN.length), to: at.to };
+        if self.troubles.store_in(self.viewer, lately) {
+            bound += bounds::HELD.length;
+        }
         let late = self.troubles.late(Span { from: since, to: at.to });
         let (offence, clock) = (Offence::Wrong, since.max(open));
         Some(Charge { offence, what: "its node lost", since, by: None, clock, bound, late })

@@ -161,6 +161,11 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, 8500, 9500)], ..cut() };
     Story { named: |at| !(18_000..=26_000).contains(&at), ..led() }.is(&[]);
     Story { named: |at| !(21_000..=26_000).contains(&at), ..led() }.is(&[Offence::Wrong]);
+    // So does a return of the store shortly before: what vanishes then is held.
+    let returned =
+        || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Store, 1000, 2000)], ..cut() };
+    Story { named: |at| !(19_000..=26_000).contains(&at), ..returned() }.is(&[]);
+    Story { named: |at| !(21_000..=26_000).contains(&at), ..returned() }.is(&[Offence::Wrong]);
     // Its own agent goes on naming what serves there.
     Story { viewer: 0, ..cut() }.is(&[]);
     Story { viewer: 0, named: |at| at != 15_000, ..cut() }.is(&[Offence::Blink]);
