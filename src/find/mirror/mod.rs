@@ -27,15 +27,20 @@ use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use super::view::{CatalogView, Outlet, Progress};
-use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
-use crate::model::record::Text;
+use crate::model::plan::hashed_key;
+use crate::model::record::{Record, Text};
 use crate::store::{LeaseInfo, Reach, Store, StoreError};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
 const TOGETHER: usize = 64;
+
+/// How long the store is given to speak first. The kept catalog lacks what was published in the last seconds before the
+/// agent ended, and to answer from it what the store would have told a moment later is to deny what serves.
+const FIRST_WORD: Duration = Duration::from_millis(300);
 
 /// What the mirror is told at start.
 #[derive(Clone, Debug)]
@@ -71,6 +76,8 @@ pub struct Mirror {
     fold: Fold,
     desk: Desk,
     progress: Progress,
+    /// Until when the kept catalog is not shown yet.
+    holding: Option<Duration>,
     in_step: bool,
     reach: Reach,
     stale_since: Option<Duration>,
@@ -103,6 +110,7 @@ impl Mirror {
             keep: keep.map(Keep::new),
             desk: Desk::default(),
             progress: Progress::Nothing,
+            holding: None,
             in_step: false,
             reach: Reach::Unknown,
             stale_since: Some(Duration::ZERO),
@@ -137,7 +145,11 @@ impl Mirror {
                     let feed = feed.ok_or(MirrorError::Source)?;
                     self.take_all(feed, &mut fed);
                 }
-                Ok(()) = self.overlay.changed() => self.publish(),
+                Ok(()) = self.overlay.changed() => {
+                    if self.holding.is_none() || self.overlay.borrow().active {
+                        self.publish();
+                    }
+                }
                 Ok(()) = reach.changed() => {
                     let reach = *reach.borrow_and_update();
                     self.reached(reach);
@@ -161,7 +173,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Answers from the kept file until the store has been read.
+    /// Answers from the kept file until the store has been read, unless that is done in a moment.
     async fn warm_up(&mut self) {
         let own = self.overlay.borrow_and_update().active;
         let cluster = self.store.history().borrow().cluster;
@@ -171,8 +183,9 @@ impl Mirror {
             tracing::info!(records = kept.counts().records, "answering from the kept catalog until the store is read");
             self.fold.start_from(kept);
             self.progress = Progress::Kept;
+            self.holding = Some(self.outlet.clock().now() + FIRST_WORD);
         }
-        if self.progress == Progress::Kept || own {
+        if own {
             self.publish();
         }
     }
@@ -219,7 +232,7 @@ impl Mirror {
             }
             Feed::Away => {
                 self.was_away = true;
-                std::mem::replace(&mut self.in_step, false) | self.mark(now)
+                std::mem::replace(&mut self.in_step, false) | self.mark(now) | self.holding.is_some()
             }
         }
     }
@@ -263,7 +276,8 @@ impl Mirror {
         }
         self.reach = reach;
         let changed = self.mark(now);
-        if changed || (self.progress == Progress::Nothing && reach == Reach::Away) {
+        let waiting = self.progress == Progress::Nothing || self.holding.is_some();
+        if changed || (waiting && reach == Reach::Away) {
             self.publish();
         }
     }
@@ -307,7 +321,7 @@ impl Mirror {
     /// What is due.
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
-        if self.fold.expire(now) {
+        if self.fold.expire(now) || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }
         if self.progress == Progress::Read
@@ -321,7 +335,7 @@ impl Mirror {
     fn wake(&self, now: Duration) -> Duration {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
-        let due = [self.fold.holds().next(), lease, self.keep_due()];
+        let due = [self.fold.holds().next(), lease, self.keep_due(), self.holding];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -331,6 +345,7 @@ impl Mirror {
 
     /// Hands out what the store says, with what is laid over it.
     fn publish(&mut self) {
+        self.holding = None;
         let overlay = self.overlay.borrow_and_update().clone();
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
@@ -362,9 +377,20 @@ impl Mirror {
     }
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
+        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
         let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(overlay.out.iter().map(String::as_str));
-        base.overlay(out, overlay.records.iter().map(|(key, record)| (key.as_str(), &**record)))
+        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
+        let out = own.chain(overlay.out.iter().map(String::as_str));
+        let anothers = |key: &str| {
+            let held = base.get(key).is_some_and(|endpoint| endpoint.owner() != Some(&overlay.owner));
+            held && !overlay.out.contains(key)
+        };
+        let place = |(key, record): (&String, &Arc<Record>)| {
+            let aside = anothers(key).then(|| hashed_key(key, record)).flatten();
+            (aside.unwrap_or_else(|| key.clone()), Arc::clone(record))
+        };
+        let records: Vec<(String, Arc<Record>)> = overlay.records.iter().map(place).collect();
+        base.overlay(out, records.iter().map(|(key, record)| (key.as_str(), &**record)))
     }
 
     /// Keeps the catalog for the next run.
