@@ -64,7 +64,7 @@ pub enum Offence {
     Failed,
 }
 
-/// One offence.
+/// One offence, however many answers in a row it lasted for.
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub offence: Offence,
@@ -105,8 +105,27 @@ pub fn judge(record: &Record) -> Verdict {
         }
     }
     verdict.violations.sort_by_key(|violation| violation.span.from);
+    verdict.violations = in_a_row(verdict.violations);
     verdict.to_truth = to_truth(record, &stretches);
     verdict
+}
+
+/// The next answer to the same question comes well within this.
+const NEXT: Duration = Duration::from_secs(1);
+
+fn in_a_row(all: Vec<Violation>) -> Vec<Violation> {
+    let mut found: Vec<Violation> = vec![];
+    for one in all {
+        let same = |other: &&mut Violation| {
+            let what = |it: &Violation| (it.offence, it.viewer, it.service, it.endpoint);
+            what(other) == what(&one) && one.span.from <= other.span.to + NEXT
+        };
+        match found.iter_mut().rev().find(same) {
+            Some(other) => other.span.to = one.span.to,
+            None => found.push(one),
+        }
+    }
+    found
 }
 
 impl Record {
