@@ -249,11 +249,9 @@ impl Case<'_> {
         let Path::OpenSince(open) = self.troubles.path(self.host, self.viewer, at) else { return None };
         let engine_told = !self.troubles.engine_in(self.host, Span { from: before(dead.from), to: at.to });
         let told = dead.by == Some(Deed::Ended) && engine_told;
-        let mut bound = if told { bounds::ENDED.length } else { bounds::FROZEN.length };
-        if open > dead.from {
-            bound = bound.max(bounds::RETURNED.length);
-        }
-        Some(self.charge(Offence::Wrong, "dead", dead, dead.from.max(open), bound, at))
+        let bound = if told { bounds::ENDED.length } else { bounds::FROZEN.length };
+        let clock = dead.from.max(open);
+        Some(self.charge(Offence::Wrong, "dead", dead, clock, bound.max(returned(open, clock)), at))
     }
 
     /// A node that is gone takes its records with it; whether its servers still serve, others cannot know.
@@ -302,10 +300,8 @@ impl Case<'_> {
             return Some(self.charge(Offence::Blink, "serves, and was named,", up, clock, bound, at));
         }
         let Path::OpenSince(open) = self.troubles.path(self.host, self.viewer, at) else { return None };
-        if open > before(up.from) {
-            (clock, bound) = (clock.max(open), bound.max(bounds::RETURNED.length));
-        }
-        Some(self.charge(Offence::Missing, "serves", up, clock, bound, at))
+        clock = clock.max(open);
+        Some(self.charge(Offence::Missing, "serves", up, clock, bound.max(returned(open, clock)), at))
     }
 
     fn charge(
@@ -339,6 +335,11 @@ impl Case<'_> {
         let written = self.troubles.disk_full_since(self.viewer, restart.span.from).unwrap_or(restart.span.from);
         named.last <= restart.span.to && named.since + bounds::FILED.length > written
     }
+}
+
+/// What is left at `clock` of the time that all news have which were held up until `open`.
+fn returned(open: Moment, clock: Moment) -> Duration {
+    if open == Duration::ZERO { open } else { (open + bounds::RETURNED.length).saturating_sub(clock) }
 }
 
 /// A little earlier: what was in trouble just before still has its effect.

@@ -198,6 +198,10 @@ fn a_change_while_the_store_is_away_is_due_after_its_return() {
     let troubles = || vec![trouble(What::Store, 9000, 19_000)];
     Story { named: |at| at < 20_000, troubles: troubles(), ..killed() }.is(&[]);
     Story { named: |at| at < 24_000, troubles: troubles(), ..killed() }.is(&[Offence::Wrong]);
+    // So is one that comes just after.
+    let just_before = || vec![trouble(What::Store, 5000, 9980)];
+    Story { named: |at| at < 12_500, troubles: just_before(), ..killed() }.is(&[]);
+    Story { named: |at| at < 14_500, troubles: just_before(), ..killed() }.is(&[Offence::Wrong]);
     // At home it shows all the same.
     Story { viewer: 0, named: |at| at < 13_000, troubles: troubles(), ..killed() }.is(&[Offence::Wrong]);
     Story { viewer: 0, named: |at| at < 11_000, troubles: troubles(), ..killed() }.is(&[]);
