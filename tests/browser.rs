@@ -69,6 +69,8 @@ async fn the_page_is_live_honest_safe_and_usable() {
     let url = format!("http://{address}/");
 
     // Everything is there.
+    let desk = json!({"width": 1280, "height": 1000, "deviceScaleFactor": 1, "mobile": false});
+    browser.call("Emulation.setDeviceMetricsOverride", desk);
     browser.open(&url);
     browser.until("document.getElementById('state').textContent === 'live'");
     browser.until(
