@@ -68,5 +68,5 @@ fuzz: ## a short run of every fuzz target (make fuzz ARGS=-runs=10000000 for lon
 drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), then all that takes long
 	$(SETUP) lab test drill
 	WHARF_DRILL=1 $(CARGO) test --locked --test drill -- --nocapture
-	$(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
+	WHARF_DRILL=1 $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
 	@tests/lab/sweep.sh

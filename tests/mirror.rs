@@ -206,6 +206,27 @@ async fn a_store_that_is_there_has_the_first_word_not_the_kept_catalog() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_store_is_away_keeps_what_was_known_last() {
+    let mut world = World::new();
+    let _agent = world.agent("one", "10.0.0.1").await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("catalog");
+    let setup = || Setup { keep: Some(file.clone()), ..Setup::default() };
+    let desk = world.desk(setup());
+    eventually("the first is kept", || async { file.exists() }).await;
+    // Less than ten seconds later, so that only the stop can keep it.
+    put(&*world.store, &[("/services/web/two", &record("10.0.0.2", "two"))]).await;
+    answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
+    world.cluster.members[0].kill();
+    eventually("stale", || async { desk.view.load().is_stale() }).await;
+    desk.stop().await;
+    let desk = world.desk(setup());
+    answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
+    assert_eq!(desk.view.progress(), Progress::Kept);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_store_and_a_kept_catalog_only_our_own_is_known() {
     let mut world = World::new();
     world.cluster.members[0].kill();

@@ -47,6 +47,14 @@ pub const LOST: Bound = bound("lost", 6000, "8: its records are gone from the st
 /// The same when etcd changes its leader.
 pub const LOST_WITH_LEADER: Bound =
     bound("lost, new leader", 11_000, "8: one TTL more if etcd changes leader meanwhile");
+/// The same soon after the store's return: what vanishes then may have vanished for the outage's sake.
+pub const HELD: Bound = bound(
+    "held",
+    5000,
+    "8: vanished together with their lease within 10 s of the store's return: held for one lease TTL",
+);
+/// How soon after.
+pub const RETURN: Bound = bound("return", 10_000, "8: … within 10 s of it");
 /// How long a cut or killed node keeps its records for certain: a lease is renewed each third of its TTL.
 pub const KEPT: Bound =
     bound("kept", 3000, "8: records stay ≤ lease TTL; a restart within it adopts them without a gap");

@@ -35,6 +35,9 @@ const ASK: Duration = Duration::from_millis(40);
 /// A store that has answered nobody for so long is away (section 8).
 const AWAY: Duration = Duration::from_millis(500);
 
+/// For how long what was broken is remembered.
+const LATELY: Duration = Duration::from_secs(30);
+
 /// A server in a container on a host, and a lock for whoever does something to it.
 #[derive(Debug)]
 pub struct Slot {
@@ -151,7 +154,8 @@ impl<'lab> Field<'lab> {
 
     /// Runs `part` while everybody asks, and returns what they saw, and when `part` said that all was whole again.
     pub fn watched(&self, part: impl FnOnce() -> Moment) -> Record {
-        lock(&self.troubles).clear();
+        // What was broken lately still shows.
+        lock(&self.troubles).retain(|trouble| trouble.span.to + LATELY > self.now());
         self.slots.iter().for_each(|slot| lock(&slot.acts).clear());
         let (stop, settled) = (AtomicBool::new(false), self.settled());
         let stop = &stop;
@@ -168,8 +172,8 @@ impl<'lab> Field<'lab> {
             let looks: Vec<_> = lookers.into_iter().map(|looker| looker.join().expect(joined)).collect();
             let answers = askers.into_iter().flat_map(|asker| asker.join().expect(joined)).collect();
             let members: Vec<_> = members.into_iter().map(|member| member.join().expect(joined)).collect();
-            let mut list = lock(&self.troubles).clone();
-            list.extend(away(members.into_iter().flatten().collect()));
+            away(members.into_iter().flatten().collect()).into_iter().for_each(|trouble| self.note(trouble));
+            let list = lock(&self.troubles).clone();
             let troubles = Troubles { list, pace: canary.join().expect(joined) };
             Record { endpoints: self.endpoints(looks), answers, troubles, settled, healed }
         })

@@ -64,7 +64,7 @@ pub enum Offence {
     Failed,
 }
 
-/// One offence.
+/// One offence, however many answers in a row it lasted for.
 #[derive(Clone, Debug)]
 pub struct Violation {
     pub offence: Offence,
@@ -105,8 +105,27 @@ pub fn judge(record: &Record) -> Verdict {
         }
     }
     verdict.violations.sort_by_key(|violation| violation.span.from);
+    verdict.violations = in_a_row(verdict.violations);
     verdict.to_truth = to_truth(record, &stretches);
     verdict
+}
+
+/// The next answer to the same question comes well within this.
+const NEXT: Duration = Duration::from_secs(1);
+
+fn in_a_row(all: Vec<Violation>) -> Vec<Violation> {
+    let mut found: Vec<Violation> = vec![];
+    for one in all {
+        let same = |other: &&mut Violation| {
+            let what = |it: &Violation| (it.offence, it.viewer, it.service, it.endpoint);
+            what(other) == what(&one) && one.span.from <= other.span.to + NEXT
+        };
+        match found.iter_mut().rev().find(same) {
+            Some(other) => other.span.to = one.span.to,
+            None => found.push(one),
+        }
+    }
+    found
 }
 
 impl Record {
@@ -230,11 +249,9 @@ impl Case<'_> {
         let Path::OpenSince(open) = self.troubles.path(self.host, self.viewer, at) else { return None };
         let engine_told = !self.troubles.engine_in(self.host, Span { from: before(dead.from), to: at.to });
         let told = dead.by == Some(Deed::Ended) && engine_told;
-        let mut bound = if told { bounds::ENDED.length } else { bounds::FROZEN.length };
-        if open > dead.from {
-            bound = bound.max(bounds::RETURNED.length);
-        }
-        Some(self.charge(Offence::Wrong, "dead", dead, dead.from.max(open), bound, at))
+        let bound = if told { bounds::ENDED.length } else { bounds::FROZEN.length };
+        let clock = dead.from.max(open);
+        Some(self.charge(Offence::Wrong, "dead", dead, clock, bound.max(returned(open, clock)), at))
     }
 
     /// A node that is gone takes its records with it; whether its servers still serve, others cannot know.
@@ -256,7 +273,11 @@ impl Case<'_> {
             _ => lost.sure.max(dead?.from),
         };
         let led_anew = self.troubles.led_anew(Span { from: before(lost.span.from), to: at.to });
-        let bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
+        let mut bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
+        let lately = Span { from: lost.span.from.saturating_sub(bounds::RETURN.length), to: at.to };
+        if self.troubles.store_in(self.viewer, lately) {
+            bound += bounds::HELD.length;
+        }
         let late = self.troubles.late(Span { from: since, to: at.to });
         let (offence, clock) = (Offence::Wrong, since.max(open));
         Some(Charge { offence, what: "its node lost", since, by: None, clock, bound, late })
@@ -279,10 +300,8 @@ impl Case<'_> {
             return Some(self.charge(Offence::Blink, "serves, and was named,", up, clock, bound, at));
         }
         let Path::OpenSince(open) = self.troubles.path(self.host, self.viewer, at) else { return None };
-        if open > before(up.from) {
-            (clock, bound) = (clock.max(open), bound.max(bounds::RETURNED.length));
-        }
-        Some(self.charge(Offence::Missing, "serves", up, clock, bound, at))
+        clock = clock.max(open);
+        Some(self.charge(Offence::Missing, "serves", up, clock, bound.max(returned(open, clock)), at))
     }
 
     fn charge(
@@ -316,6 +335,11 @@ impl Case<'_> {
         let written = self.troubles.disk_full_since(self.viewer, restart.span.from).unwrap_or(restart.span.from);
         named.last <= restart.span.to && named.since + bounds::FILED.length > written
     }
+}
+
+/// What is left at `clock` of the time that all news have which were held up until `open`.
+fn returned(open: Moment, clock: Moment) -> Duration {
+    if open == Duration::ZERO { open } else { (open + bounds::RETURNED.length).saturating_sub(clock) }
 }
 
 /// A little earlier: what was in trouble just before still has its effect.

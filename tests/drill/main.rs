@@ -66,8 +66,8 @@ fn short_form(field: &Field<'_>) -> Vec<Row> {
             (Fault::FillDisk(1), ms(4000), ms(0)),
             (Fault::KillAgent(0), ms(200), ms(9500)),
         ],
+        vec![(Fault::Cut(2), ms(8500), ms(0))],
         vec![(Fault::LoseQuorum(1), ms(7000), ms(0))],
-        vec![(Fault::Cut(2), ms(8000), ms(0))],
     ];
     let mut rows: Vec<Row> = drills.iter().zip(1..).map(|(plan, seed)| drill(field, plan, seed)).collect();
     rows.push(soak(field, Duration::from_secs(12), 5));

@@ -99,7 +99,9 @@ pub fn around(record: &Record, violation: &Violation) -> String {
     };
     let service = KINDS[violation.service].service();
     let label = violation.endpoint.map_or(service, |number| &record.endpoints[number].label);
-    let mut told = format!("{:?}: h{} of {label}: {}\n", violation.offence, violation.viewer + 1, violation.why);
+    let length = violation.span.to.saturating_sub(violation.span.from);
+    let (offence, viewer) = (violation.offence, violation.viewer + 1);
+    let mut told = format!("{offence:?} for {length:.3?}: h{viewer} of {label}: {}\n", violation.why);
     let mut lines: Vec<(Moment, String)> = vec![];
     let mut last = String::new();
     let its = |answer: &&crate::judge::Answer| answer.viewer == violation.viewer && answer.service == violation.service;

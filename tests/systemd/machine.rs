@@ -81,6 +81,8 @@ impl<'lab> Machine<'lab> {
         host.docker(&argv);
         let machine = Self { host };
         machine.put("/etc/systemd/system/docker.service", DOCKER_SERVICE);
+        // A host has no mark of a container: this takes it away before any service starts.
+        machine.put("/etc/tmpfiles.d/host.conf", "r! /.dockerenv\n");
         machine
     }
 
@@ -92,9 +94,8 @@ impl<'lab> Machine<'lab> {
             let said = self.try_run(&["sh", "-c", "systemctl is-system-running || true"])?;
             if ["running", "degraded"].contains(&said.trim()) { Ok(()) } else { Err(said) }
         });
-        // Docker binds these from outside; a host has them as plain files. And a host has no mark of a container.
+        // Docker binds these from outside; a host has them as plain files.
         self.run(&["umount", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname"]);
-        self.run(&["rm", "-f", "/.dockerenv"]);
     }
 
     /// The host whose network and engine it shares.
@@ -132,6 +133,22 @@ impl<'lab> Machine<'lab> {
         fs::write(&file, content).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         self.host.docker(&["cp", &format!("{}/.", tree.display()), &format!("{NAME}:/")]);
+    }
+
+    /// Makes a symbolic link on it, before it boots.
+    pub fn link(&self, path: &str, target: &str) {
+        let tree = self.host.dir().join("put");
+        let _ = fs::remove_dir_all(&tree);
+        let link = tree.join(path.trim_start_matches('/'));
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, link).unwrap();
+        self.host.docker(&["cp", &format!("{}/.", tree.display()), &format!("{NAME}:/")]);
+    }
+
+    /// `wharf0` is there already: without this, networkd would find it of another kind than it is to make, and let go
+    /// of it. `install.sh` needs no such help, since it comes when networkd knows the interface.
+    pub fn has_its_interface(&self) {
+        self.link("/etc/systemd/network/05-wharf.netdev", "/dev/null");
     }
 
     /// A file of it, booted or not.
@@ -207,7 +224,13 @@ impl<'lab> Machine<'lab> {
 
     /// Asks wharf on this host and wants just these targets.
     pub fn finds(&self, name: &str, targets: &[String]) -> Result<(), String> {
-        self.dig(WHARF, &[name, "SRV"]).is(targets)
+        self.finds_at(WHARF, name, targets)
+    }
+
+    /// The same at another address of the host, by UDP and TCP.
+    pub fn finds_at(&self, address: &str, name: &str, targets: &[String]) -> Result<(), String> {
+        self.dig(address, &["+notcp", name, "SRV"]).is(targets)?;
+        self.dig(address, &["+tcp", name, "SRV"]).is(targets)
     }
 }
 

@@ -23,7 +23,7 @@ fn a_stop_that_is_no_shutdown_keeps_the_records() {
     let machine = published(&lab);
     let cache = lab.host(1).run(memcached().name("core-01").publish(11211));
     soon("it is published", || !lab.etcd().keys("/services/memcached/").is_empty());
-    machine.run(&["systemctl", "stop", "wharf.service", "wharf.socket"]);
+    machine.run(&["systemctl", "stop", "wharf.service", "wharf.socket", "wharf-private.socket"]);
     assert!(!lab.etcd().keys("/services/memcached/").is_empty());
     drop(cache);
 }

@@ -42,31 +42,3 @@ fn systemd_finds_nothing_to_complain_of() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/service.md")).unwrap();
     assert!(page.contains(&format!("**{figure:.1}**")), "docs/service.md does not name {figure:.1}");
 }
-
-#[test]
-fn the_fleet_unit_installs_itself_on_a_read_only_usr() {
-    let lab = alone();
-    let machine = Machine::boot(lab.host(1));
-    let address = lab.host(1).address();
-    machine.run(&["sh", "-c", "cd /root && tar -czf wharf.tar.gz wharf && mount -o bind,ro /usr /usr"]);
-    let sum = machine.run(&["sha256sum", "/root/wharf.tar.gz"]);
-    let sum = sum.split_whitespace().next().unwrap();
-    let unit = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/fleet/wharf.service")).unwrap();
-    let unit: Vec<String> = unit
-        .lines()
-        .map(|line| match line {
-            line if line.starts_with("Environment=SOURCE=") => {
-                "Environment=SOURCE=file:///root/wharf.tar.gz".to_owned()
-            }
-            line if line.starts_with("Environment=SHA256=") => format!("Environment=SHA256={sum}"),
-            line => line.to_owned(),
-        })
-        .collect();
-    machine.put("/etc/systemd/system/wharf.service", &(unit.join("\n") + "\n"));
-    machine.put("/etc/environment", &format!("COREOS_PRIVATE_IPV4={address}\n"));
-    machine.put("/etc/wharf.toml", "node = \"core-01\"\n");
-    machine.run(&["systemctl", "daemon-reload"]);
-    machine.run(&["systemctl", "start", "wharf.service"]);
-    let answer = machine.dig(&address.to_string(), &["services.internal", "SOA"]);
-    assert_eq!(answer.status, "NOERROR", "{answer:?}\n{}", machine.journal());
-}

@@ -231,12 +231,12 @@ impl Handler {
         let metadata = self.metadata(request, &said.answer);
         let mut draft = Draft { metadata, queries, answer: &said.answer, edns: edns.as_ref() };
         let limit = limit(request);
-        let counts = draft.fitting(limit);
-        let whole = counts == draft.all();
         let stream = request.protocol() != Protocol::Udp;
-        draft.metadata.truncation = !stream && (counts.answers < said.answer.answers.len() || said.answer.cut);
-        let in_pieces = stream && !whole && self.takes_pieces;
+        let in_pieces = stream && self.takes_pieces && !draft.surely_fits(limit);
         let pieces = in_pieces.then(|| draft.in_pieces(limit)).and_then(Result::ok);
+        let counts = if pieces.is_some() { draft.all() } else { draft.fitting(limit) };
+        let whole = counts == draft.all();
+        draft.metadata.truncation = !stream && (counts.answers < said.answer.answers.len() || said.answer.cut);
         let sent = match &pieces {
             Some(_) => None,
             None => reply.send_response(draft.message(counts)).await.ok(),

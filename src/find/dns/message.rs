@@ -71,10 +71,15 @@ impl<'a> Draft<'a> {
         Counts { answers: answers.len(), authority: authority.len(), additional: additional.len() }
     }
 
+    /// Whether all of it fits, without a closer look.
+    pub(super) fn surely_fits(&self, limit: u16) -> bool {
+        self.at_most().is_some_and(|bytes| bytes <= usize::from(limit.min(u16::MAX - NAME)))
+    }
+
     /// As much of it as fits: answers first.
     pub(super) fn fitting(&self, limit: u16) -> Counts {
         let all = self.all();
-        if self.at_most().is_some_and(|bytes| bytes <= usize::from(limit.min(u16::MAX - NAME))) {
+        if self.surely_fits(limit) {
             return all;
         }
         let mut scratch = Vec::new();

@@ -328,7 +328,8 @@ impl Mirror {
             && let Some(keep) = &mut self.keep
         {
             let cluster = self.store.history().borrow().cluster;
-            keep.write_if_due(self.fold.catalog(), cluster, self.stale_since.is_none(), now);
+            let behind = self.stale_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            keep.write_if_due(self.fold.catalog(), cluster, behind, now);
         }
     }
 
@@ -400,7 +401,9 @@ impl Mirror {
         }
         let cluster = self.store.history().borrow().cluster;
         if let Some(keep) = &mut self.keep {
-            keep.write_now(self.fold.catalog(), cluster, self.stale_since.is_none()).await;
+            let now = self.outlet.clock().now();
+            let behind = self.stale_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) retry: Option<Duration>,
     /// Keys to look at again before the next commit.
     pub(super) reread: Vec<String>,
+    /// The last commit was refused: another one in a row waits.
+    pub(super) refused: bool,
     /// Writes of one commit; 1 after the store has refused a larger one, to tell which it minds.
     pub(super) chunk: usize,
     /// Keys that the next sync asks for besides those of interest.

@@ -74,12 +74,16 @@ impl Registrar {
             Ok(Commit::Done(revision)) => {
                 self.metrics.writes.inc_by(ops.len() as u64);
                 self.desk.view.committed(ops, lease, revision);
-                self.link.retry = None;
+                (self.link.retry, self.link.refused) = (None, false);
                 self.link.chunk = MAX_WRITES;
             }
             Ok(Commit::Refused(_)) => {
                 self.metrics.refused.inc();
                 self.link.reread = ops.iter().map(|op| op.key.clone()).collect();
+                // Once is somebody else's write in between. Again and again is a contest, not to be held at full speed.
+                if std::mem::replace(&mut self.link.refused, true) {
+                    self.pause();
+                }
             }
             Err(StoreError::Refused { tried, why }) => {
                 tracing::warn!(?tried, ?why, key = ?ops.first().map(|op| &op.key), "the store refuses a write");
