@@ -12,6 +12,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -20,44 +21,30 @@ use serde_json::Value;
 mod dockerd;
 #[path = "../tests/engine/mod.rs"]
 mod engine;
+#[path = "kit/mod.rs"]
+mod kit;
 #[path = "../tests/watched/mod.rs"]
 mod watched;
 
 use dockerd::Dockerd;
 use engine::{Engine, container, event, id};
+use kit::{Table, memory_of, milliseconds, percentile};
 use watched::{Watched, names};
 
 const ROUNDS: usize = 100;
 const EXECS: usize = 100_000;
 
-struct Figure {
-    what: &'static str,
-    figure: f64,
-    budget: f64,
-    unit: &'static str,
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    let mut figures = vec![five_hundred().await];
-    figures.push(exec_events().await);
-    figures.extend(real_engine().await);
-    println!("{:<64} {:>9} {:>9}", "what", "figure", "budget");
-    let mut kept = true;
-    for Figure { what, figure, budget, unit } in figures {
-        let mark = if figure <= budget { "" } else { "  OVER" };
-        kept &= figure <= budget;
-        println!("{what:<64} {figure:>6.1} {unit:<2} {budget:>6.1} {unit:<2}{mark}");
-    }
-    std::process::exit(i32::from(!kept));
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
+async fn main() -> ExitCode {
+    let mut table = Table::new("offer");
+    five_hundred(&mut table).await;
+    exec_events(&mut table).await;
+    real_engine(&mut table).await;
+    table.finish()
 }
 
 /// 500 containers at 2 ms an inspect and eight at once are 125 ms of inspects; what is beyond that is ours.
-async fn five_hundred() -> Figure {
+async fn five_hundred(table: &mut Table) {
     let engine = Engine::start().await;
     engine.every_inspect_takes(Duration::from_millis(2));
     for number in 0..500 {
@@ -68,18 +55,16 @@ async fn five_hundred() -> Figure {
     host.in_step().await;
     let beyond = began.elapsed().saturating_sub(Duration::from_millis(2 * 500 / 8));
     assert_eq!(engine.most_inspecting(), 8);
-    let what = "500 running containers taken in, beyond the engine's inspects";
-    Figure { what, figure: milliseconds(beyond), budget: 1000.0, unit: "ms" }
+    let beyond = milliseconds(beyond);
+    table.row("500 running containers taken in", beyond, 1_000.0, "ms", "beyond 500 inspects of 2 ms, eight at once");
 }
 
 fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    memory_of(std::process::id(), "VmRSS")
 }
 
 /// A real engine filters them; here they come through all the same, in one process with what sends them.
-async fn exec_events() -> Figure {
+async fn exec_events(table: &mut Table) {
     let engine = Engine::start().await;
     engine.add(container(1, "app", 80, 10_000));
     let mut host = Watched::start(engine.endpoint());
@@ -96,10 +81,10 @@ async fn exec_events() -> Figure {
     engine.run(container(2, "app", 80, 10_002));
     host.until("the next start is seen", |offer| names(offer).len() == 2).await;
     let grown = (resident() - before).max(0.0);
-    Figure { what: "memory grown through 100,000 exec events", figure: grown, budget: 2.0, unit: "MB" }
+    table.row("memory grown through 100,000 exec events", grown, 2.0, "MB", "resident");
 }
 
-async fn real_engine() -> Vec<Figure> {
+async fn real_engine(table: &mut Table) {
     let engine = Dockerd::start();
     let mut host = Watched::start(engine.endpoint());
     host.in_step().await;
@@ -144,22 +129,17 @@ async fn real_engine() -> Vec<Figure> {
     let began = Instant::now();
     let mut fresh = Watched::start(engine.endpoint());
     fresh.until("all 50", |offer| offer.listed && names(offer).len() == 50).await;
-    let fifty = Figure {
-        what: "50 real containers taken in",
-        figure: milliseconds(began.elapsed()),
-        budget: 500.0,
-        unit: "ms",
-    };
-    vec![
-        Figure { what: "start -> offered, p99", figure: p99(starts), budget: 10.0, unit: "ms" },
-        Figure { what: "die -> withdrawn, p99", figure: p99(deaths), budget: 5.0, unit: "ms" },
+    let fifty = milliseconds(began.elapsed());
+    let from = "from the engine's own event, p99 of 100";
+    table.row("start → offered", percentile(&mut starts, 99), 10.0, "ms", from);
+    table.row("die → withdrawn", percentile(&mut deaths, 99), 5.0, "ms", from);
+    table.row(
+        "50 running containers of a real engine taken in",
         fifty,
-    ]
-}
-
-fn p99(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[(times.len() * 99).div_ceil(100) - 1]
+        500.0,
+        "ms",
+        "all of it, the engine's part too",
+    );
 }
 
 /// The engine's time of each start and death.

@@ -23,32 +23,21 @@ use wharf::offer::probe::Settings;
 
 #[path = "../tests/probe/harness.rs"]
 mod harness;
+#[path = "kit/mod.rs"]
+mod kit;
 #[path = "../tests/probe/servers.rs"]
 mod servers;
 
 use harness::{Host, instance};
-
-/// One line of the table.
-struct Figure {
-    what: &'static str,
-    figure: f64,
-    budget: f64,
-    unit: &'static str,
-}
+use kit::{Table, cpu_of, percentile};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
-    let mut figures = steady(500).await;
-    figures.extend(frozen(50).await);
-    figures.push(first_readiness(300).await);
-    println!("{:<58} {:>9} {:>9}", "what", "figure", "budget");
-    let mut kept = true;
-    for Figure { what, figure, budget, unit } in figures {
-        let mark = if figure <= budget { "" } else { "  OVER" };
-        kept &= figure <= budget;
-        println!("{what:<58} {figure:>6.1} {unit:<2} {budget:>6.1} {unit:<2}{mark}");
-    }
-    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut table = Table::new("probe");
+    steady(&mut table, 500).await;
+    frozen(&mut table, 50).await;
+    first_readiness(&mut table, 300).await;
+    table.finish()
 }
 
 /// Many instances of few servers: what counts is this process.
@@ -71,17 +60,8 @@ async fn crowd(host: &Host, count: u16, kinds: &[(CheckKind, std::net::SocketAdd
     keys.into_iter().map(|one| one.key).collect()
 }
 
-/// CPU time of this process so far, kernel included.
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
-}
-
-async fn steady(count: u16) -> Vec<Figure> {
+async fn steady(table: &mut Table, count: u16) {
     const LENGTH: Duration = Duration::from_secs(20);
-    let mut figures = Vec::new();
     let (memcached, redis) = (servers::memcached(&[]), servers::redis(&[]));
     let postgres = servers::Cluster::new("scram-sha-256").start();
     // Every tenth is a PostgreSQL, which forks for each visitor.
@@ -95,18 +75,17 @@ async fn steady(count: u16) -> Vec<Figure> {
         let host = Host::new(Settings::default());
         crowd(&host, count, &kinds).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
-        let (before, began) = (cpu(), Instant::now());
+        let (before, began) = (cpu_of(std::process::id()), Instant::now());
         tokio::time::sleep(LENGTH).await;
-        let share = (cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
+        let share = (cpu_of(std::process::id()) - before).as_secs_f64() / began.elapsed().as_secs_f64();
         for (key, standing) in host.standings.borrow().iter().filter(|(_, standing)| !standing.state.serves()) {
             println!("{key} is {}: {:?}", standing.state, standing.error);
         }
-        figures.push(Figure { what, figure: share * 100.0, budget: 5.0, unit: "%" });
+        table.row(what, share * 100.0, 5.0, "%", "of one core, at the default interval");
     }
-    figures
 }
 
-async fn frozen(count: u16) -> Vec<Figure> {
+async fn frozen(table: &mut Table, count: u16) {
     let server = servers::memcached(&[]);
     let host = Host::new(Settings::default());
     let keys = crowd(&host, count, &[(CheckKind::Memcached, server.target)]).await;
@@ -120,13 +99,11 @@ async fn frozen(count: u16) -> Vec<Figure> {
         }
         longest.push(began.elapsed().as_secs_f64());
     }
-    vec![
-        Figure { what: "a frozen server is withdrawn (longest of 50)", figure: longest[0], budget: 7.5, unit: "s" },
-        Figure { what: "and back after it thaws (longest of 50)", figure: longest[1], budget: 5.0, unit: "s" },
-    ]
+    table.row("a frozen server is withdrawn", longest[0], 7.5, "s", "longest of 50");
+    table.row("and back after it thaws", longest[1], 5.0, "s", "longest of 50");
 }
 
-async fn first_readiness(count: usize) -> Figure {
+async fn first_readiness(table: &mut Table, count: usize) {
     let host = Host::new(Settings::default());
     let mut took = Vec::new();
     for _ in 0..count {
@@ -145,7 +122,7 @@ async fn first_readiness(count: usize) -> Figure {
         host.remove(&key);
         drop(server);
     }
-    took.sort_by(f64::total_cmp);
-    let p99 = took[took.len() * 99 / 100];
-    Figure { what: "memcached accepts to ready, p99 of 300", figure: p99, budget: 60.0, unit: "ms" }
+    table.row("memcached accepts → ready", percentile(&mut took, 99), 60.0, "ms", "p99 of 300");
+    table.note("median", percentile(&mut took, 50), "ms", "");
+    table.note("longest", percentile(&mut took, 100), "ms", "");
 }

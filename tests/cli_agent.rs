@@ -7,7 +7,7 @@ mod side;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use program::{Agent, told, wharf};
+use program::{Agent, Server, told, wharf};
 
 /// Every family that the agent declares, in order, and every sample's name.
 async fn metrics(agent: &Agent) -> String {
@@ -100,6 +100,55 @@ fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
     assert!(out.contains("core-01 is drained for"), "{out}");
     assert_eq!(told(&agent.wharf("undrain")).0, Some(0));
     agent.until("it is drained no longer", |agent| !told(&agent.wharf("explain")).1.contains("is drained"));
+}
+
+/// Runs a command as the README shows it, and gives what it prints with the README's port and times.
+fn as_in_readme(agent: &Agent, line: &str, port: u16) -> String {
+    let line = line.strip_prefix("wharf ").unwrap();
+    let mut command = wharf();
+    command.args(line.split_whitespace());
+    match line.starts_with("resolve") {
+        true => command.args(["--dns", &agent.address("dns")]),
+        false => command.arg("--http-socket").arg(agent.socket()),
+    };
+    let (_, out, err) = told(&command.output().unwrap());
+    let text = format!("{out}{}", if line.starts_with("wait") { String::new() } else { err });
+    let engine = |line: &&str| !line.starts_with("Docker does not answer");
+    timeless(&text.replace(&port.to_string(), "11311").lines().filter(engine).collect::<Vec<_>>().join("\n"))
+}
+
+/// The text with every age as `…`.
+fn timeless(text: &str) -> String {
+    let is_age = |word: &str| word.strip_suffix('s').is_some_and(|digits| digits.parse::<u32>().is_ok());
+    let line =
+        |line: &str| line.split(' ').map(|word| if is_age(word) { "…" } else { word }).collect::<Vec<_>>().join(" ");
+    text.trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_session_of_the_readme_is_what_happens() {
+    let page = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let session = page.split("```console\n").find(|block| block.starts_with("$ cat wharf.toml\n")).unwrap();
+    let steps: Vec<(&str, &str)> = session
+        .split("```")
+        .next()
+        .unwrap()
+        .split("\n\n")
+        .map(|step| step.split_once('\n').unwrap_or((step, "")))
+        .collect();
+    let (server, port) = Server::memcached();
+    assert!(port >= 10_000, "with fewer digits than in the README columns would be narrower: {port}");
+    let agent = Agent::start(&steps[0].1.replace("11311", &port.to_string()));
+    for (line, shown) in &steps[2..] {
+        let line = line.strip_prefix("$ ").unwrap();
+        if line.starts_with("kill") {
+            server.freeze();
+            agent.until("it is down", |agent| told(&agent.wharf("services sessions")).0 == Some(1));
+            continue;
+        }
+        assert_eq!(as_in_readme(&agent, line, port), timeless(shown), "$ {line}");
+    }
+    assert!(steps.len() > 6, "{steps:?}");
 }
 
 #[test]

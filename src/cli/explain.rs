@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use super::age::age;
-use super::client::ConnectArgs;
 use super::exit::Exit;
 use super::output::{self, JsonOutput};
+use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
 use crate::model::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
 use crate::model::plain::plain;

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod healthcheck;
 pub mod nodes;
 pub mod output;
+pub mod place;
 pub mod resolve;
 pub mod services;
 pub mod source;

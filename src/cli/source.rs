@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::client::{Client, ClientError, ConnectArgs, escaped};
+use super::client::{Client, ClientError, escaped};
 use super::direct::{Direct, StoreArgs, Tree};
 use super::events::{Event, Events};
 use super::exit::Exit;
+use super::place::ConnectArgs;
 use super::terminal::Terminal;
 use crate::model::api::{Change, Nodes, Service, Services};
 use crate::model::record::Text;

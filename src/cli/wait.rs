@@ -146,7 +146,7 @@ async fn wait(source: Source, args: &WaitArgs, terminal: &mut Terminal) -> Exit 
             () = at(settled) => continue,
             () = at(deadline) => return give_up(&goal, &waiting, &place, args, terminal),
         }
-        waiting.note(&goal, args.quiet, terminal);
+        waiting.note(&goal, args, terminal);
     }
 }
 
@@ -166,14 +166,15 @@ impl Waiting {
     }
 
     /// Says how far it is, when that has changed.
-    fn note(&mut self, goal: &Goal, quiet: bool, terminal: &mut Terminal) {
+    fn note(&mut self, goal: &Goal, args: &WaitArgs, terminal: &mut Terminal) {
         let text = match &self.look {
             None => return,
             Some(Err(error)) => format!("waiting for {}: {error}", goal.name),
+            Some(Ok(look)) if look.met && args.stable.is_zero() => return,
             Some(Ok(look)) if look.met => format!("{}, waiting for it to be stable", goal.progress(look)),
             Some(Ok(look)) => goal.progress(look),
         };
-        if !quiet && text != self.noted {
+        if !args.quiet && text != self.noted {
             terminal.note(&text);
             self.noted = text;
         }

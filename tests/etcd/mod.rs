@@ -281,6 +281,11 @@ impl Member {
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Freezes it: it holds its connections and answers nothing.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);

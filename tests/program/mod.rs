@@ -103,6 +103,41 @@ impl Drop for Agent {
     }
 }
 
+/// A server of this machine, ended with the test.
+pub struct Server(pub Child);
+
+impl Server {
+    /// memcached on a port that the system chooses, and the port.
+    pub fn memcached() -> (Self, u16) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("port");
+        let mut command = Command::new("memcached");
+        command.env("MEMCACHED_PORT_FILENAME", &file).args(["-u", "root", "-l", "127.0.0.1", "-p", "-1", "-U", "0"]);
+        let server = Self(command.spawn().expect("memcached is installed: apt-get install memcached"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = std::fs::read_to_string(&file).unwrap_or_default();
+            if let Some(port) = told.strip_prefix("TCP INET: ").and_then(|rest| rest.trim().parse().ok()) {
+                return (server, port);
+            }
+            assert!(Instant::now() < deadline, "memcached does not tell its port: {told}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn freeze(&self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The program, knowing nothing of this machine's own agent.
 pub fn wharf() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));

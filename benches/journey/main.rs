@@ -1,0 +1,156 @@
+//! The whole way, on the lab's three hosts with real engines and a real etcd: from a container's start to the answer by
+//! DNS on its own host and on another, and from its death until it is no longer answered.
+//!
+//! `cargo bench --bench journey` as root, on a machine that has little else to do. Times are counted from the engine's
+//! own event times; the answers are watched from inside each host, a question a millisecond.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    dead_code
+)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
+mod watcher;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kit::{Table, percentile};
+use lab::host::Host;
+use lab::process::Process;
+use lab::{busybox, memcached, within};
+use watcher::Change;
+
+const ROUNDS: usize = 100;
+/// How long one step of a round may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let Some(at) = args.iter().position(|arg| arg == "--watch") {
+        return watcher::run(&args[at + 1..]);
+    }
+    let mut table = Table::new("journey");
+    let lab = lab::alone();
+    let _agents = lab.wharves();
+    let (one, two) = (lab.host(1), lab.host(2));
+    let service = "journey.services.internal";
+    let (same, other) = (Watched::dns(one, "same", service), Watched::dns(two, "other", service));
+    let idle = busybox(&["sleep", "100000"]).name("journey").env("SERVICE_NAME", "journey").publish_as(18_080, 8_080);
+    let spec = idle.option("--expose").option("8080");
+    let trips = trips(one, &spec, &[&same, &other]);
+    for (place, watched, start, death) in [("same host", &same, 20.0, 20.0), ("another host", &other, 50.0, 50.0)] {
+        let (mut starts, mut deaths) = (trips.after(watched, "start", true), trips.after(watched, "die", false));
+        let from = "from the engine's own event, p99 of 100";
+        table.row(&format!("container start → answer, {place}"), percentile(&mut starts, 99), start, "ms", from);
+        table.note("median", percentile(&mut starts, 50), "ms", "");
+        table.row(&format!("death → no longer answered, {place}"), percentile(&mut deaths, 99), death, "ms", from);
+        table.note("median", percentile(&mut deaths, 50), "ms", "");
+    }
+    accepts(&mut table, one);
+    table.finish()
+}
+
+/// A watcher inside a host, and what it has written.
+struct Watched {
+    process: Process,
+}
+
+impl Watched {
+    fn dns(host: &Host, name: &str, service: &str) -> Self {
+        Self::start(host, name, &["dns", &format!("{}:5300", host.address()), service])
+    }
+
+    fn start(host: &Host, name: &str, what: &[&str]) -> Self {
+        let program = std::env::current_exe().unwrap().display().to_string();
+        let argv = [&[program.as_str(), "--watch"], what].concat();
+        Self { process: host.spawn(&format!("watch-{name}"), &argv, &[]) }
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        watcher::read(&self.process.log())
+    }
+
+    /// Waits until what is watched is there, or is not, for the time `number`.
+    fn until(&self, there: bool, number: usize) {
+        within(PATIENCE, &format!("time {number}: {there}"), || {
+            self.changes().iter().filter(|change| change.there == there).count() > number
+        });
+    }
+}
+
+/// What the engine said of one container, in order.
+struct Trips(Vec<(String, Duration)>);
+
+impl Trips {
+    /// How long after each such event of the engine the watcher saw it, in milliseconds.
+    fn after(&self, watched: &Watched, event: &str, there: bool) -> Vec<f64> {
+        let told = self.0.iter().filter(|(name, _)| name == event).map(|(_, at)| *at);
+        let seen: Vec<Duration> = watched.changes().iter().filter(|it| it.there == there).map(|it| it.at).collect();
+        // A watcher begins with what it finds: nothing.
+        let first = seen.len() - ROUNDS;
+        told.zip(&seen[first..]).map(|(told, seen)| kit::milliseconds(seen.saturating_sub(told))).collect()
+    }
+}
+
+/// Starts and kills one container again and again.
+fn trips(host: &Host, spec: &lab::container::ContainerSpec, watched: &[&Watched]) -> Trips {
+    let mut events = Vec::new();
+    let mut since = SystemTime::now();
+    let container = host.run(spec.clone());
+    for round in 0..ROUNDS {
+        if round > 0 {
+            container.start();
+        }
+        watched.iter().for_each(|it| it.until(true, round));
+        // From outside, so that no stop signal announces the death.
+        let pid = host.docker(&["inspect", "-f", "{{.State.Pid}}", container.id()]).trim().parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        // It begins with nothing there.
+        watched.iter().for_each(|it| it.until(false, round + 1));
+        // The engine keeps its last 256 events only.
+        if round % 20 == 19 || round + 1 == ROUNDS {
+            let now = SystemTime::now();
+            events.extend(told(host, container.id(), since, now));
+            since = now;
+        }
+    }
+    Trips(events)
+}
+
+/// The engine's starts and deaths of a container.
+fn told(host: &Host, id: &str, since: SystemTime, until: SystemTime) -> Vec<(String, Duration)> {
+    let at = |time: SystemTime| format!("{:.9}", time.duration_since(UNIX_EPOCH).unwrap().as_secs_f64());
+    let (since, until, id) = (at(since), at(until), format!("container={id}"));
+    let filters = ["--filter", "event=start", "--filter", "event=die", "--filter", &id, "--format", "{{json .}}"];
+    let text = host.docker(&[&["events", "--since", &since, "--until", &until], &filters[..]].concat());
+    let read = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        (event["Action"].as_str().unwrap().to_owned(), Duration::from_nanos(event["timeNano"].as_u64().unwrap()))
+    };
+    text.lines().map(read).collect()
+}
+
+/// From the first connection that a memcached takes until it is answered.
+fn accepts(table: &mut Table, host: &Host) {
+    let answered = Watched::dns(host, "answered", "accepts.services.internal");
+    let accepted = Watched::start(host, "accepted", &["memcached", &host.at(11_211)]);
+    let spec = memcached().name("accepts").env("SERVICE_NAME", "accepts").publish(11_211);
+    trips(host, &spec, &[&answered, &accepted]);
+    let times = |watched: &Watched| {
+        let changes = watched.changes();
+        changes.into_iter().filter(|it| it.there).map(|it| it.at).collect::<Vec<_>>()
+    };
+    let pairs = times(&accepted).into_iter().zip(times(&answered));
+    let mut took: Vec<f64> = pairs.map(|(one, other)| kit::milliseconds(other.saturating_sub(one))).collect();
+    let worst = "p99 of 100, same host";
+    table.row("memcached accepts → answer", percentile(&mut took, 99), 100.0, "ms", worst);
+    table.note("median", percentile(&mut took, 50), "ms", "");
+}

@@ -1,0 +1,38 @@
+#!/bin/bash
+# Puts docs/benchmarks.md together from what the benches have left in target/bench: `make bench`, then this.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+from=${CARGO_TARGET_DIR:-target}/bench
+
+about() { # NAME -> what a bench is about, in one line
+  case $1 in
+    dns) echo 'Answers: `cargo bench --bench dns`, beside Knot DNS with the same records as a static zone' ;;
+    journey) echo 'The whole way, on three hosts with real Docker and etcd: `cargo bench --bench journey`' ;;
+    agent) echo 'The agent as a process: `cargo bench --bench agent`' ;;
+    probe) echo 'Probes of real servers: `cargo bench --bench probe`' ;;
+    offer) echo 'From the engine to the offer: `cargo bench --bench offer`' ;;
+    publish) echo 'From the offer to etcd: `cargo bench --bench publish`' ;;
+    http) echo 'HTTP with 100,000 endpoints: `cargo bench --bench http`' ;;
+    curves) echo 'What grows with the catalog: `cargo bench --bench curves`' ;;
+    scale) echo 'What a large cluster costs: `cargo bench --bench scale` (see scale.md)' ;;
+  esac
+}
+
+{
+  echo '# Benchmarks'
+  echo
+  echo 'Every budget with the figure that was measured for it. `make bench` measures all of it anew, and'
+  echo '`benches/report.sh` writes this page from the figures. A row without a budget is a reference or a part of another.'
+  echo
+  echo "- measured: $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD)"
+  echo "- machine: $(nproc) × $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
+    "$(awk '/MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo), Linux $(uname -r), $(rustc --version)"
+  for name in dns journey agent probe offer publish http curves scale; do
+    [ -s "$from/$name.md" ] || continue
+    printf '\n## %s\n\n%s\n\n' "$name" "$(about "$name")"
+    echo '| what | figure | budget | | compared with |'
+    echo '|---|--:|--:|---|---|'
+    cat "$from/$name.md"
+    [ ! -e docs/curves.svg ] || [ "$name" != curves ] || printf '\n![cost by instances](curves.svg)\n'
+  done
+} >docs/benchmarks.md
