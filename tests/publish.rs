@@ -27,7 +27,7 @@ async fn put(store: &dyn Store, key: &str, value: &str) {
 const FIRST: &str = "/services/redis/core-01-redis-1-6379";
 const SECOND: &str = "/services/redis/core-01-redis-2-6379";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_serves_is_published_and_what_does_not_is_withdrawn() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
@@ -42,7 +42,7 @@ async fn what_serves_is_published_and_what_does_not_is_withdrawn() {
     host.publishes(&[SECOND]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_deleted_or_spoiled_by_hand_comes_back() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -56,7 +56,7 @@ async fn a_key_deleted_or_spoiled_by_hand_comes_back() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_owners_key_is_left_alone_and_taken_over_when_free() {
     let (store, directory) = setup();
     let other = Record { host: "10.0.0.9".into(), owner: Some("other".into()), ..Record::default() };
@@ -76,7 +76,7 @@ async fn another_owners_key_is_left_alone_and_taken_over_when_free() {
     host.publishes(&[FIRST]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_whose_label_is_cut_for_its_hash_is_left_alone_and_taken_over_too() {
     let (store, directory) = setup();
     let long = "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-abcdefghi";
@@ -106,7 +106,7 @@ async fn a_key_whose_label_is_cut_for_its_hash_is_left_alone_and_taken_over_too(
     host.publishes(&[&plain]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn three_containers_with_one_id_are_all_published() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
@@ -119,7 +119,7 @@ async fn three_containers_with_one_id_are_all_published() {
     host.publishes(&["/services/redis/cache"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_is_deleted_before_docker_has_been_listed() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -133,7 +133,7 @@ async fn nothing_is_deleted_before_docker_has_been_listed() {
     host.publishes(&[SECOND]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tables_of_the_file_are_shown_without_docker_while_the_store_is_away() {
     let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
     store.set_away(true);
@@ -155,7 +155,7 @@ async fn tables_of_the_file_are_shown_without_docker_while_the_store_is_away() {
     shown(1, false).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_adopted_record_keeps_its_since_and_role_until_a_probe_speaks() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -181,26 +181,33 @@ async fn an_adopted_record_keeps_its_since_and_role_until_a_probe_speaks() {
     host.publishes(&[]).await;
 }
 
-#[tokio::test]
-async fn since_outlives_a_change_of_role_or_load() {
+#[tokio::test(start_paused = true)]
+async fn since_outlives_a_change_of_role_or_load_and_no_break() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
     let one = instance("redis", 1);
+    let at = |second: u64| std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+    let since = async || host.records().await[FIRST].since.clone().unwrap();
     host.ready([one.clone()]);
     host.publishes(&[FIRST]).await;
-    let since = host.records().await[FIRST].since.clone();
-    let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    host.stands(&one, Standing { since: later, ..role(Role::Replica) });
+    let first = since().await;
+    host.stands(&one, role(Role::Replica));
     eventually("it is a replica", || async { host.records().await[FIRST].role == Some(Role::Replica) }).await;
-    assert_eq!(host.records().await[FIRST].since, since);
+    host.stands(&one, Standing { role: Some(Role::Replica), ..standing(State::Saturated) });
+    eventually("it is saturated", || async { host.outputs.local.borrow().instances[0].state == State::Saturated })
+        .await;
+    assert_eq!(since().await, first);
     host.stands(&one, standing(State::Down));
     host.publishes(&[]).await;
-    host.stands(&one, Standing { since: later, ..standing(State::Ready) });
+    host.stands(&one, Standing { since: at(1_800_000_000), ..standing(State::Ready) });
     host.publishes(&[FIRST]).await;
-    assert_eq!(host.records().await[FIRST].since.as_deref(), Some("2027-01-15T08:00:00Z"));
+    assert_eq!(&*since().await, "2027-01-15T08:00:00Z");
+    // A break that was over before anybody looked is told by the standing alone.
+    host.stands(&one, Standing { since: at(1_900_000_000), ..standing(State::Ready) });
+    eventually("it is a new time", || async { &*since().await == "2030-03-17T17:46:40Z" }).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_drained_node_stays_drained_through_restarts_and_comes_back_when_told() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -224,7 +231,7 @@ async fn a_drained_node_stays_drained_through_restarts_and_comes_back_when_told(
     host.publishes(&[FIRST]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hosts_shutdown_withdraws_and_is_not_remembered() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -243,7 +250,7 @@ async fn a_hosts_shutdown_withdraws_and_is_not_remembered() {
     host.publishes(&[FIRST]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_agents_with_one_node_name_publish_everything() {
     let (store, directory) = setup();
     let other = tempfile::tempdir().unwrap();
@@ -262,7 +269,7 @@ async fn two_agents_with_one_node_name_publish_everything() {
     two.publishes(&["/services/redis/cache"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cloned_image_does_not_speak_as_its_original() {
     let (store, directory) = setup();
     let original = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -277,7 +284,7 @@ async fn a_cloned_image_does_not_speak_as_its_original() {
     original.publishes(&[FIRST]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_reinstalled_host_meets_its_own_old_keys_and_takes_over() {
     let (store, directory) = setup();
     let old = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -293,7 +300,7 @@ async fn a_reinstalled_host_meets_its_own_old_keys_and_takes_over() {
     assert_eq!(host.records().await.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_prefix_takes_the_records_along_and_ends_the_old_lease() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -308,7 +315,7 @@ async fn another_prefix_takes_the_records_along_and_ends_the_old_lease() {
     eventually("the old records are gone", || async { records(&*store, "/services").await.is_empty() }).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn leftovers_under_the_prefix_are_found_and_others_are_not_touched() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -332,7 +339,7 @@ async fn leftovers_under_the_prefix_are_found_and_others_are_not_touched() {
     host.publishes(&[FIRST]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unknown_fields_are_no_reason_to_rewrite() {
     let (store, directory) = setup();
     let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
@@ -349,7 +356,7 @@ async fn unknown_fields_are_no_reason_to_rewrite() {
     assert_eq!(items(&*store, "/services").await[0].revision, revision);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_record_too_large_is_not_published_and_says_why() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
@@ -362,7 +369,7 @@ async fn a_record_too_large_is_not_published_and_says_why() {
     assert!(!local.instances[0].published && local.instances[1].published);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_writable_state_directory_records_are_withdrawn_at_stop() {
     let (store, directory) = setup();
     let file = directory.path().join("file");
@@ -374,7 +381,7 @@ async fn without_a_writable_state_directory_records_are_withdrawn_at_stop() {
     assert!(items(&*store, "/services").await.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_node_record_counts_and_names_what_is_not_ready() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
@@ -393,7 +400,7 @@ async fn the_node_record_counts_and_names_what_is_not_ready() {
     assert_eq!(node.waiting[0].reason.as_deref(), Some("connection refused"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_node_record_follows_the_advertised_address() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());

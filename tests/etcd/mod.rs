@@ -56,6 +56,20 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Room that the servers and everything else of a test binary may need in memory.
+const ROOM: u64 = 4 << 30;
+
+/// Has temporary directories in memory where there is room. A disk that is busy with something else (a build) takes
+/// seconds over a sync, and then tells of itself rather than of what is tested.
+fn keep_files_in_memory() {
+    let shm = Path::new("/dev/shm");
+    let room = rustix::fs::statvfs(shm).is_ok_and(|shm| shm.f_bavail * shm.f_frsize >= ROOM);
+    if room {
+        // The first call counts; it may have been another test's.
+        drop(tempfile::env::override_temp_dir(shm));
+    }
+}
+
 impl Cluster {
     /// Starts `size` members and waits until they answer.
     pub fn start(size: usize) -> Self {
@@ -63,6 +77,7 @@ impl Cluster {
     }
 
     pub fn start_with(size: usize, options: Options) -> Self {
+        keep_files_in_memory();
         let directory = tempfile::tempdir().unwrap();
         let token = format!("t{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let members = (0..size)
