@@ -27,6 +27,9 @@ pub const UNPACKED: &str = "/root/wharf";
 /// In the machine: the engine of the host, whether `docker.service` runs or not.
 const ENGINE: &str = "/run/engine/docker.sock";
 
+/// In the machine: Docker's client, outside of `/usr`, which some tests lay something over.
+const CLIENT: &str = "/mnt/docker";
+
 /// Stands for Docker: its socket is there exactly as long as the unit runs.
 const DOCKER_SERVICE: &str = "[Service]\n\
     ExecStart=/bin/sh -c 'ln -sfn /run/engine/docker.sock /run/docker.sock; exec sleep infinity'\n\
@@ -75,12 +78,13 @@ impl<'lab> Machine<'lab> {
         script("docker/stage.sh", &[env!("CARGO_BIN_EXE_wharf"), &distribution.display().to_string()]);
         let unpacked = format!("{}:{UNPACKED}", distribution.display());
         // The units of services run `docker`, as a host's own do.
-        let client = format!("{}:/usr/bin/docker:ro", run(&["sh", "-c", "command -v docker"]).trim());
+        let client = format!("{}:{CLIENT}:ro", run(&["sh", "-c", "command -v docker"]).trim());
         argv.extend(["-v", "/sys/fs/cgroup:/sys/fs/cgroup", "-v", &engine, "-v", &unpacked, "-v", &client]);
         argv.extend([IMAGE, "/sbin/init"]);
         host.docker(&argv);
         let machine = Self { host };
         machine.put("/etc/systemd/system/docker.service", DOCKER_SERVICE);
+        machine.link("/usr/bin/docker", CLIENT);
         // A host has no mark of a container: this takes it away before any service starts.
         machine.put("/etc/tmpfiles.d/host.conf", "r! /.dockerenv\n");
         machine

@@ -14,7 +14,7 @@ use crate::machine::{Machine, UNPACKED, WHARF, soon};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_wharf");
 /// What the examples have in place of the reader's own etcd.
-const EXAMPLE_ETCD: &str = "http://10.0.0.11:2379,http://10.0.0.12:2379,http://10.0.0.13:2379";
+pub const EXAMPLE_ETCD: &str = "http://10.0.0.11:2379,http://10.0.0.12:2379,http://10.0.0.13:2379";
 
 /// The file of the project, as it is shipped.
 fn shipped(path: &str) -> String {
@@ -22,7 +22,7 @@ fn shipped(path: &str) -> String {
 }
 
 /// Puts what the reader is to fill in into its place; each place must be there.
-fn filled_in(mut text: String, blanks: &[(&str, &str)]) -> String {
+pub fn filled_in(mut text: String, blanks: &[(&str, &str)]) -> String {
     for (blank, value) in blanks {
         assert!(text.contains(blank), "{blank} is not in\n{text}");
         text = text.replace(blank, value);
@@ -123,7 +123,7 @@ fn the_fleet_unit_installs_itself_on_a_read_only_usr() {
     let machine = Machine::boot(host);
     machine.run(&["systemctl", "start", "docker.service"]);
     machine.shell(&format!("tar -C /root -czf /root/wharf.tar.gz {}", UNPACKED.trim_start_matches("/root/")));
-    machine.shell("mount --rbind /usr /usr && mount -o remount,bind,ro /usr");
+    machine.shell("mount -o bind,ro /usr /usr");
     let sum = machine.shell("sha256sum /root/wharf.tar.gz | cut -d' ' -f1");
     let unit = filled_in(
         shipped("systemd/fleet/wharf.service"),

@@ -7,6 +7,7 @@ use crate::lab::host::Host;
 use crate::lab::process::try_run;
 use crate::lab::{alone, busybox, memcached};
 use crate::machine::{Machine, WHARF, soon};
+use crate::page::Page;
 
 const SERVICE: &str = "memcached.services.internal";
 const INSTANCE: &str = "core-01-memcached-11211.memcached.services.internal";
@@ -20,11 +21,20 @@ fn dig_in(host: &Host, container: &str, question: &[&str]) -> Result<String, Str
     try_run(&argv)
 }
 
+fn is_told(host: &Host, container: &str, question: &[&str], expected: &str) {
+    soon(&format!("{container} is told {expected} for {question:?}"), || {
+        let said = dig_in(host, container, question)?;
+        if said.contains(expected) { Ok(()) } else { Err(said) }
+    });
+}
+
 #[test]
 fn the_host_and_its_containers_find_services_at_every_address() {
     let lab = alone();
     let host = lab.host(1);
     let upstream = lab.host(2).wharf().embedded().dns(&["0.0.0.0:53"]).flag("--domain", "example.test").start();
+    // The engine tells every container what the page says in its daemon.json.
+    let engine = Engine::with(host, &Page::read().daemon);
     let machine = Machine::boot(host);
     machine.run(&["systemctl", "start", "docker.service"]);
     machine.put("/etc/wharf.toml", &format!("node = \"core-01\"\nforward = [\"{}:53\"]\n", lab.host(2).address()));
@@ -46,49 +56,48 @@ fn the_host_and_its_containers_find_services_at_every_address() {
 
     let docker0 = docker0(host);
     host.docker(&["network", "create", "users"]);
-    let only_wharf = ["--dns", WHARF];
-    let on_docker0 =
-        host.run(busybox(&["sleep", "1000"]).name("on-docker0").option(only_wharf[0]).option(only_wharf[1]));
-    let on_users = host.run(
-        busybox(&["sleep", "1000"])
-            .name("on-users")
-            .option("--network")
-            .option("users")
-            .option(only_wharf[0])
-            .option(only_wharf[1]),
-    );
+    let on_docker0 = host.run(busybox(&["sleep", "1000"]).name("on-docker0"));
+    let on_users = host.run(busybox(&["sleep", "1000"]).name("on-users").option("--network").option("users"));
     let addresses = [WHARF.parse().unwrap(), host.address(), docker0];
     for container in ["on-docker0", "on-users"] {
         for address in addresses {
             for transport in ["+notcp", "+tcp"] {
-                let server = format!("@{address}");
-                let said = dig_in(host, container, &[&server, transport, SERVICE, "SRV"]);
-                assert!(
-                    said.as_ref().is_ok_and(|said| said.contains("11211")),
-                    "{container} asks {address} {transport}: {said:?}"
-                );
+                is_told(host, container, &[&format!("@{address}"), transport, SERVICE, "SRV"], "11211");
             }
         }
     }
     for transport in ["+notcp", "+tcp"] {
-        let said = dig_in(host, "on-users", &["@127.0.0.11", transport, SERVICE, "SRV"]);
-        assert!(said.as_ref().is_ok_and(|said| said.contains("11211")), "127.0.0.11 {transport}: {said:?}");
+        is_told(host, "on-users", &["@127.0.0.11", transport, SERVICE, "SRV"], "11211");
         // A foreign name goes the same way, and wharf forwards it.
-        let said = dig_in(host, "on-users", &["@127.0.0.11", transport, "example.test", "SOA"]);
-        assert!(
-            said.as_ref().is_ok_and(|said| said.contains("example.test")),
-            "foreign, 127.0.0.11 {transport}: {said:?}"
-        );
-        let said = dig_in(host, "on-docker0", &[&format!("@{WHARF}"), transport, "example.test", "SOA"]);
-        assert!(
-            said.as_ref().is_ok_and(|said| said.contains("example.test")),
-            "foreign, {WHARF} {transport}: {said:?}"
-        );
+        is_told(host, "on-users", &["@127.0.0.11", transport, "example.test", "SOA"], "example.test");
+        is_told(host, "on-docker0", &[&format!("@{WHARF}"), transport, "example.test", "SOA"], "example.test");
     }
     let file = host.docker(&["inspect", "-f", "{{.ResolvConfPath}}", "on-docker0"]);
     let resolv = std::fs::read_to_string(file.trim()).unwrap();
     assert!(resolv.contains(&format!("nameserver {WHARF}")), "{resolv}");
-    drop((cache, on_docker0, on_users, upstream));
+    drop((cache, on_docker0, on_users, machine, engine, upstream));
+}
+
+/// An engine with settings of its own; as it was before when dropped.
+struct Engine<'lab>(&'lab Host);
+
+impl<'lab> Engine<'lab> {
+    fn with(host: &'lab Host, daemon: &str) -> Self {
+        let engine = Self(host);
+        engine.restart(daemon);
+        engine
+    }
+
+    fn restart(&self, daemon: &str) {
+        std::fs::write(self.0.dir().join("daemon.json"), daemon).unwrap();
+        self.0.restart_engine();
+    }
+}
+
+impl Drop for Engine<'_> {
+    fn drop(&mut self) {
+        self.restart("{}");
+    }
 }
 
 /// The host's own address on its default bridge.
