@@ -58,7 +58,7 @@ resolver() { # the host's own questions for services.internal go to wharf
 }
 
 install_all() {
-  [ -x "$program" ] || fail "$program is not there"
+  [ -f "$program" ] || fail "$program is not there"
   put 755 "$program" /opt/bin/wharf
   put 755 "$units/wharf-address" /opt/bin/wharf-address
   put 644 "$units/wharf.service" $system/wharf.service
@@ -89,7 +89,8 @@ install_all() {
 
 uninstall() {
   systemctl disable -q --now wharf.service wharf.socket wharf-address.service || true
-  rm -rf $system/wharf.service $system/wharf.socket $system/wharf-address.service $system/wharf.socket.d \
+  systemctl stop -q wharf-private.socket 2>/dev/null || true
+  rm -rf $system/wharf.service $system/wharf.socket $system/wharf-address.service $system/wharf-private.socket \
     $system/wharf-address.service.d /etc/systemd/logind.conf.d/wharf.conf /etc/wharf.env \
     /etc/systemd/network/05-wharf.netdev /etc/systemd/network/05-wharf.network \
     /opt/bin/wharf /opt/bin/wharf-address /opt/share/doc/wharf

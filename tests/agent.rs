@@ -1,5 +1,7 @@
 //! The agent as one process: what it binds, how it is reloaded, how it ends.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // no runtime here whose threads could be blocked
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)] // no runtime here whose threads could be blocked
+
+mod etcd;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -120,6 +122,27 @@ fn file(directory: &Path, text: &str) -> PathBuf {
 }
 
 const WEB: &str = "[[service]]\nname = 'web'\nport = 8080\ncheck = 'none'\n";
+
+#[test]
+fn own_records_are_answered_when_etcd_is_away_at_start_before_any_probe_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = etcd::Cluster::start(1);
+    let config = file(directory.path(), WEB);
+    let endpoint = cluster.endpoints().remove(0);
+    let flags = ["--config", config.to_str().unwrap(), "--etcd-endpoints", &endpoint, "--probe-fall", "10"];
+    let mut agent = Agent::start(directory.path(), &flags);
+    let answered = |agent: &Agent| (agent.srv_count("web.services.internal") == 1).then_some(());
+    eventually("it is published and answered", || answered(&agent).filter(|()| agent.get("/readyz").0 == 200));
+    agent.signal("-TERM");
+    assert!(agent.ended().success());
+    cluster.members[0].kill();
+
+    // From now on it is probed where nobody answers: it counts as ready until ten probes have failed.
+    file(directory.path(), &WEB.replace("'none'", "'tcp'"));
+    let agent = Agent::start(directory.path(), &flags);
+    eventually("it counts as ready", || agent.get("/v1/local").1.contains(r#""state":"ready""#).then_some(()));
+    assert_eq!(answered(&agent), Some(()));
+}
 
 #[test]
 fn a_service_of_the_file_is_answered_by_dns_and_http_without_docker_or_etcd() {

@@ -4,7 +4,7 @@
 mod desk;
 mod etcd;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,6 +206,27 @@ async fn a_store_that_is_there_has_the_first_word_not_the_kept_catalog() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_store_is_away_keeps_what_was_known_last() {
+    let mut world = World::new();
+    let _agent = world.agent("one", "10.0.0.1").await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("catalog");
+    let setup = || Setup { keep: Some(file.clone()), ..Setup::default() };
+    let desk = world.desk(setup());
+    eventually("the first is kept", || async { file.exists() }).await;
+    // Less than ten seconds later, so that only the stop can keep it.
+    put(&*world.store, &[("/services/web/two", &record("10.0.0.2", "two"))]).await;
+    answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
+    world.cluster.members[0].kill();
+    eventually("stale", || async { desk.view.load().is_stale() }).await;
+    desk.stop().await;
+    let desk = world.desk(setup());
+    answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
+    assert_eq!(desk.view.progress(), Progress::Kept);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_store_and_a_kept_catalog_only_our_own_is_known() {
     let mut world = World::new();
     world.cluster.members[0].kill();
@@ -213,8 +234,8 @@ async fn without_a_store_and_a_kept_catalog_only_our_own_is_known() {
     let overlay = Overlay {
         active: true,
         owner: "own".into(),
-        out: BTreeSet::new(),
         records: BTreeMap::from([("/services/web/own".to_owned(), Arc::new(own))]),
+        ..Overlay::default()
     };
     let desk = Desk::start_with(Arc::new(world.cluster.store(LEASE)), Setup::default(), overlay);
     let reply = asked(&desk, WEB).await;
@@ -244,10 +265,43 @@ async fn our_own_unconfirmed_records_are_laid_over() {
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
     let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
     let records = BTreeMap::from([("/services/web/other".to_owned(), Arc::new(own))]);
-    desk.overlay.send_replace(Arc::new(Overlay { active: true, owner: "own".into(), out: BTreeSet::new(), records }));
+    desk.overlay.send_replace(Arc::new(Overlay { active: true, owner: "own".into(), records, ..Overlay::default() }));
     answered(&desk, &["10.0.0.2", "10.0.0.5"]).await;
     desk.overlay.send_replace(Arc::default());
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
+
+    // A key that another owner holds is not taken from it, here as little as in the store.
+    let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.6", "own")).unwrap();
+    let records = BTreeMap::from([("/services/web/two".to_owned(), Arc::new(own))]);
+    let overlay = Overlay { active: true, owner: "own".into(), records, ..Overlay::default() };
+    desk.overlay.send_replace(Arc::new(overlay.clone()));
+    answered(&desk, &["10.0.0.2", "10.0.0.6"]).await;
+    // What is known to be ours, though it names no owner any more, is.
+    let out = ["/services/web/two".to_owned()].into();
+    desk.overlay.send_replace(Arc::new(Overlay { out, ..overlay }));
+    answered(&desk, &["10.0.0.6"]).await;
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_docker_is_listed_our_containers_stay_as_the_catalog_has_them() {
+    let world = World::new();
+    let of = |host: &str, more: &str| format!(r#"{{"host":"{host}","port":80,"owner":"own","node":"core-01"{more}}}"#);
+    put(
+        &*world.store,
+        &[
+            ("/services/web/container", &of("10.0.0.1", r#","container":"0123456789ab""#)),
+            ("/services/web/table", &of("10.0.0.2", "")),
+        ],
+    )
+    .await;
+    let desk = world.desk(Setup::default());
+    answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
+    let own: wharf::model::record::Record = serde_json::from_str(&of("10.0.0.3", "")).unwrap();
+    let records = BTreeMap::from([("/services/web/other-table".to_owned(), Arc::new(own))]);
+    let overlay = Overlay { active: true, partial: true, owner: "own".into(), records, ..Overlay::default() };
+    desk.overlay.send_replace(Arc::new(overlay));
+    answered(&desk, &["10.0.0.1", "10.0.0.3"]).await;
     desk.stop().await;
 }
 

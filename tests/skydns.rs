@@ -5,6 +5,7 @@
 #[path = "support/skydns/mod.rs"]
 mod skydns;
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -118,6 +119,93 @@ fn every_suite_is_answered_as_its_users_know_it() {
     }
     assert!(asked > 300, "only {asked} questions");
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// CoreDNS's cases of one suite: what is served, and what is asked with what is to come back.
+#[derive(Default)]
+struct Coredns {
+    zones: Vec<String>,
+    catalog: Catalog,
+    asked: Vec<(String, BTreeSet<String>)>,
+}
+
+fn coredns() -> Vec<Coredns> {
+    let path = |name: &str| name.split('.').rev().fold("/skydns".to_owned(), |path, label| format!("{path}/{label}"));
+    let mut suites: Vec<Coredns> = Vec::new();
+    for line in include_str!("data/coredns_cases.txt").lines() {
+        let text = line.trim();
+        let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match first {
+            "" | "#" => {}
+            "suite" => suites.push(Coredns::default()),
+            "zone" => suites.last_mut().unwrap().zones.push(rest.to_owned()),
+            "?" => suites.last_mut().unwrap().asked.push((rest.to_owned(), BTreeSet::new())),
+            "=" | ">" | "!" => drop(suites.last_mut().unwrap().asked.last_mut().unwrap().1.insert(text.to_owned())),
+            name => suites.last_mut().unwrap().catalog.put(&path(name), rest.as_bytes(), 0, 1).unwrap(),
+        }
+    }
+    for suite in &suites {
+        assert!(!suite.zones.is_empty() && !suite.asked.is_empty());
+    }
+    suites
+}
+
+/// An answer in the cases' own notation.
+fn noted(answer: &Answer, asked: &Name, qtype: RecordType) -> BTreeSet<String> {
+    let data = |record: &Record| match &record.data {
+        RData::TXT(text) => format!("{:?}", text.to_string()),
+        data => data.to_string(),
+    };
+    let note = |record: &Record| {
+        let owner = record.name.to_ascii();
+        match record.record_type() {
+            rtype if rtype == qtype && record.name.eq_case(asked) => format!("= {}", data(record)),
+            rtype => format!("> {} {rtype} {}", owner.trim_end_matches('.'), data(record)),
+        }
+    };
+    let mut noted: BTreeSet<String> = answer.answers.iter().chain(&answer.additional).map(note).collect();
+    let soa = matches!(answer.authority.as_slice(), [Record { data: RData::SOA(_), .. }]);
+    match answer.rcode {
+        ResponseCode::NXDomain if soa => drop(noted.insert("! NXDOMAIN".to_owned())),
+        ResponseCode::NoError if soa => drop(noted.insert("! NODATA".to_owned())),
+        ResponseCode::NoError => assert!(answer.authority.is_empty()),
+        rcode => panic!("{rcode} for {asked}"),
+    }
+    noted
+}
+
+#[test]
+fn what_corednss_etcd_plugin_says_is_said() {
+    let (mut asked, mut complaints) = (0, BTreeSet::new());
+    for Coredns { zones, catalog, asked: questions } in coredns() {
+        let prefix = |zone: &str| {
+            let path = zone.split('.').rev().fold("/skydns".to_owned(), |path, label| format!("{path}/{label}"));
+            Prefix::parse(&path).unwrap()
+        };
+        let all: Vec<_> = zones.iter().map(|zone| (zone.clone(), prefix(zone))).collect();
+        let zones = Zones::new(&all[0].0, all[0].1.clone(), all[1..].iter().cloned()).unwrap();
+        for (text, expected) in questions {
+            let (own, qtype) = text.split_once(' ').unwrap();
+            let question = Question { name: name(own), qtype: qtype.parse().unwrap(), qclass: DNSClass::IN };
+            for seed in 0..3 {
+                asked += 1;
+                let context = Context { dns_ttl: 300, negative_ttl: 30, seed, now: Duration::ZERO, room: TCP };
+                let (Outcome::Answer(answer) | Outcome::Chase { answer, .. }) =
+                    answer(&catalog, &zones, &question, &context)
+                else {
+                    panic!("{text} is foreign")
+                };
+                assert!(answer.authoritative, "{text}");
+                assert!(answer.answers.iter().all(|record| record.ttl == 300), "{text}");
+                let noted = noted(&answer, &question.name, question.qtype);
+                if noted != expected {
+                    complaints.insert(format!("{text}: {noted:#?}"));
+                }
+            }
+        }
+    }
+    assert!(asked > 100, "only {asked} questions");
+    assert!(complaints.is_empty(), "{}", complaints.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

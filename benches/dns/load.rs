@@ -1,9 +1,11 @@
 //! Questions, as fast as they are answered or at a given rate.
 
-use std::io::Write as _;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use hickory_server::proto::op::{Message, ResponseCode};
 
 use super::process::Child;
 
@@ -62,6 +64,22 @@ pub(crate) fn latency(port: u16, names: &[String], rate: u32, run: Duration) -> 
     }
     times.sort_by(f64::total_cmp);
     times[times.len() * 99 / 100]
+}
+
+/// One question by a stream: the answers' data, as text that tells them apart.
+pub(crate) fn by_stream(port: u16, name: &str, qtype: u16) -> Vec<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let packet = packet(name, qtype);
+    let length = u16::try_from(packet.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], &packet].concat()).unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply).unwrap();
+    let message = Message::from_vec(&reply).unwrap();
+    assert!(message.metadata.response_code == ResponseCode::NoError && !message.metadata.truncation);
+    message.answers.iter().map(|record| record.data.to_string()).collect()
 }
 
 /// One question.

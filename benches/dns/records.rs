@@ -1,8 +1,11 @@
 //! The records that every server serves.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use wharf::store::{Session, Store, Write as Put};
+
+/// Leases that the records hang on.
+const LEASES: usize = 100;
 
 /// Endpoint `number` of the cluster: the service it belongs to, its label, its address.
 pub(crate) fn services(count: usize, each: usize) -> Vec<(String, String, String)> {
@@ -14,8 +17,9 @@ fn endpoint(number: usize, each: usize) -> (String, String, String) {
     (format!("s{}", number / each), format!("core-{number}"), host)
 }
 
-/// The key and value of one endpoint, with every field that an agent writes.
-pub(crate) fn full(number: usize) -> (String, String) {
+/// The key and value of one endpoint: what an agent writes of a container without labels beyond two tags and one
+/// attribute.
+pub(crate) fn plain(number: usize) -> (String, String) {
     let (service, label, host) = endpoint(number, 3);
     let node = number % 1_000;
     let value = format!(
@@ -26,36 +30,39 @@ pub(crate) fn full(number: usize) -> (String, String) {
     (format!("/services/{service}/{label}"), value)
 }
 
-/// Puts `count` full records, each node's on a lease of its own, by etcdctl's transactions.
-pub(crate) fn load(cluster: &super::etcd::Cluster, count: usize) {
-    let endpoint = &cluster.endpoints()[0];
-    let leases: Vec<String> = (0..10).map(|_| granted(cluster)).collect();
+/// The same with every field that a record may have.
+pub(crate) fn full(number: usize) -> (String, String) {
+    let (key, value) = plain(number);
+    let role = if number.is_multiple_of(3) { "primary" } else { "replica" };
+    let more = format!(
+        r#","host6":"2001:db8::{high:x}:{low:x}","priority":20,"weight":50,"ttl":30,"text":"build {number}","group":"g1","targetstrip":1,"mail":true,"role":"{role}"}}"#,
+        high = number >> 16,
+        low = number & 0xffff,
+    );
+    let open = value.strip_suffix('}').unwrap();
+    (key, format!("{open}{more}"))
+}
+
+/// Endpoint `number` of a service of many.
+pub(crate) fn of_many(service: &str, number: usize) -> (String, String) {
+    let host = format!("10.200.{}.{}", number >> 8, number & 0xff);
+    (format!("/services/{service}/core-{number}"), format!(r#"{{"host":"{host}","port":11211}}"#))
+}
+
+/// Puts `count` full records on leases that last as long as what is returned.
+pub(crate) async fn load(store: &dyn Store, count: usize) -> Vec<Box<dyn Session>> {
+    let mut sessions = Vec::new();
+    for _ in 0..LEASES {
+        sessions.push(store.session(Duration::from_secs(36_000), None).await.unwrap());
+    }
     let numbers: Vec<usize> = (0..count).collect();
-    let chunks: Vec<&[usize]> = numbers.chunks(100).collect();
-    for wave in chunks.chunks(8) {
-        let started: Vec<_> = wave.iter().map(|chunk| transaction(endpoint, chunk, &leases)).collect();
-        for mut child in started {
-            assert!(child.wait().unwrap().success(), "a transaction failed");
-        }
+    for chunk in numbers.chunks(100) {
+        let put = |number: &usize| {
+            let (key, value) = full(*number);
+            Put::Put { key, value: value.into(), lease: sessions[number % LEASES].lease() }
+        };
+        let writes: Vec<Put> = chunk.iter().map(put).collect();
+        store.commit(&[], &writes).await.unwrap();
     }
-}
-
-fn granted(cluster: &super::etcd::Cluster) -> String {
-    let text = cluster.ctl(&["lease", "grant", "36000"]);
-    text.split_whitespace().nth(1).unwrap().to_owned()
-}
-
-fn transaction(endpoint: &str, numbers: &[usize], leases: &[String]) -> std::process::Child {
-    let mut text = String::from("\n");
-    for number in numbers {
-        let (key, value) = full(*number);
-        let lease = &leases[number % leases.len()];
-        writeln!(text, "put --lease={lease} {key} '{value}'").unwrap();
-    }
-    text.push_str("\n\n");
-    let mut command = Command::new("etcdctl");
-    command.env("ETCDCTL_API", "3").args(["--endpoints", endpoint, "txn"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    child
+    sessions
 }

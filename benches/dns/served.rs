@@ -18,6 +18,8 @@ use wharf::store::embedded::Embedded;
 use wharf::store::etcd::Etcd;
 use wharf::store::{Store, Write as Put};
 
+use super::records;
+
 pub(crate) fn run(args: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(serve(args))
@@ -65,6 +67,8 @@ async fn serve(args: &[String]) -> ExitCode {
     tokio::spawn(server.run(stop.clone()));
     view.changed().wait_for(|change| change.progress == Progress::Read).await.unwrap();
     let read = begun.elapsed();
+    let counts = view.load().counts();
+    assert_eq!((counts.records, counts.bad), (expected(args), 0), "records read, and bad ones");
     say(&port.to_string());
     let talk = tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -86,14 +90,22 @@ fn say(text: &str) {
     out.flush().unwrap();
 }
 
+/// How many records there are to be read.
+fn expected(args: &[String]) -> usize {
+    let count: usize = args.last().unwrap().parse().unwrap();
+    if args[0] == "embedded" { count + MANY.iter().map(|(_, count)| count).sum::<usize>() } else { count }
+}
+
+/// Services of many endpoints, beside the others.
+const MANY: [(&str, usize); 2] = [("hundreds", 200), ("thousands", 2_000)];
+
 async fn filled(count: usize) -> Embedded {
     let store = Embedded::new();
-    let numbers: Vec<usize> = (0..count).collect();
-    for chunk in numbers.chunks(100) {
-        let put = |number: &usize| {
-            let (key, value) = super::records::full(*number);
-            Put::Put { key, value: value.into(), lease: 0 }
-        };
+    let many = MANY.iter().flat_map(|(service, count)| (0..*count).map(|number| records::of_many(service, number)));
+    let all: Vec<(String, String)> = (0..count).map(records::plain).chain(many).collect();
+    for chunk in all.chunks(100) {
+        let put =
+            |(key, value): &(String, String)| Put::Put { key: key.clone(), value: value.clone().into(), lease: 0 };
         let writes: Vec<Put> = chunk.iter().map(put).collect();
         store.commit(&[], &writes).await.unwrap();
     }

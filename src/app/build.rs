@@ -199,7 +199,7 @@ impl Finding {
     ) -> Result<Self, BuildError> {
         let stop = supervisor.stop_of(Half::Find);
         let settings = translate::mirror(config, &ground.zones, &ground.resumed);
-        let keep = ground.state.writable().then(|| config.store.state_dir.join("catalog"));
+        let keep = ground.state.writable().then(|| translate::kept_catalog(config));
         let overlay = offering.published.overlay.clone();
         let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
         let settings = translate::dns(config, ground.zones.clone(), passed);

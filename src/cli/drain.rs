@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use hyper::Method;
 
-use super::client::ConnectArgs;
 use super::exit::Exit;
+use super::place::ConnectArgs;
 use super::terminal::Terminal;
 use crate::model::api::Drain;
 

@@ -3,8 +3,8 @@
 
 use serde::Deserialize;
 
-use super::client::ConnectArgs;
 use super::exit::Exit;
+use super::place::ConnectArgs;
 use super::terminal::Terminal;
 
 /// Tell by the exit code whether the agent answers (0) or not (3)

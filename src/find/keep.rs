@@ -1,21 +1,24 @@
 //! The catalog kept as a file, so that an agent that starts while the store is away can answer from it.
 //!
 //! A header line with the cluster, one line for each record, a last line with their number: a file that was cut short
-//! is seen as such. It takes its place by a rename. Its modification time is when the catalog was last in step, so that
-//! a quiet cluster costs no writing.
+//! is seen as such. It takes its place by a rename. Its modification time is when the catalog was last in step: a quiet
+//! cluster costs no writing, and what is written while the store is away is as old as it is.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use crate::model::catalog::{Catalog, LeaseId};
-use crate::model::record::MAX_RECORD;
+use crate::model::record::{MAX_RECORD, Record};
 
 /// The file is written, or its time renewed, at most this often.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
+/// While it is being written, this is when to look again.
+const BUSY: Duration = Duration::from_secs(1);
 /// An older catalog is none.
 const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the first line begins with; another number is another format.
@@ -45,7 +48,8 @@ pub(super) struct Keep {
     written: Option<u64>,
     due: Duration,
     wanted: u64,
-    writing: Option<JoinHandle<()>>,
+    /// Whether what is being written has been.
+    writing: Option<JoinHandle<bool>>,
 }
 
 impl Keep {
@@ -89,53 +93,65 @@ impl Keep {
         self.due
     }
 
-    /// Writes what changed, or renews the file's time, when it is time.
-    pub(super) fn write_if_due(&mut self, catalog: &Catalog, cluster: Option<u64>, in_step: bool, now: Duration) {
-        let busy = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+    /// Writes what changed, or renews the file's time, when it is time. The catalog was last in step `behind` ago.
+    pub(super) fn write_if_due(&mut self, catalog: &Catalog, cluster: Option<u64>, behind: Duration, now: Duration) {
         if now < self.due {
             return;
         }
-        self.due = now + EVERY;
-        if busy || !in_step {
+        if self.is_writing() {
+            self.due = now + BUSY;
             return;
         }
-        let (path, changed) = (self.path.clone(), self.written != Some(self.wanted));
+        self.due = now + EVERY;
+        let changed = self.written != Some(self.wanted);
+        if !changed && !behind.is_zero() {
+            return;
+        }
+        let (path, catalog) = (self.path.clone(), catalog.clone());
         self.written = Some(self.wanted);
-        let catalog = catalog.clone();
-        self.writing =
-            Some(tokio::task::spawn_blocking(
-                move || {
-                    if changed { written(&path, &catalog, cluster) } else { renewed(&path) }
-                },
-            ));
+        self.writing = Some(tokio::task::spawn_blocking(move || {
+            if changed { written(&path, &catalog, cluster, behind) } else { renewed(&path) }
+        }));
     }
 
-    /// Writes it now, at the end of the run. A catalog not in step is older than its file says, so that one stays.
-    pub(super) async fn write_now(&mut self, catalog: &Catalog, cluster: Option<u64>, in_step: bool) {
+    /// Writes it now, at the end of the run.
+    pub(super) async fn write_now(&mut self, catalog: &Catalog, cluster: Option<u64>, behind: Duration) {
         if let Some(writing) = self.writing.take() {
             let _ = writing.await;
         }
-        if in_step {
-            let (path, catalog) = (self.path.clone(), catalog.clone());
-            let _ = tokio::task::spawn_blocking(move || written(&path, &catalog, cluster)).await;
+        let (path, catalog) = (self.path.clone(), catalog.clone());
+        let _ = tokio::task::spawn_blocking(move || written(&path, &catalog, cluster, behind)).await;
+    }
+
+    /// Whether the last writing goes on. One that failed is to be done again: the file is older than what was said.
+    fn is_writing(&mut self) -> bool {
+        let Some(writing) = &mut self.writing else { return false };
+        let Some(ended) = writing.now_or_never() else { return true };
+        if !ended.unwrap_or(false) {
+            self.written = None;
         }
+        self.writing = None;
+        false
     }
 }
 
-fn written(path: &Path, catalog: &Catalog, cluster: Option<u64>) {
-    if let Err(error) = write(path, catalog, cluster) {
+fn written(path: &Path, catalog: &Catalog, cluster: Option<u64>, behind: Duration) -> bool {
+    let written = write(path, catalog, cluster, behind);
+    if let Err(error) = &written {
         tracing::warn!(file = ?path, %error, "catalog not kept");
     }
+    written.is_ok()
 }
 
-fn renewed(path: &Path) {
+fn renewed(path: &Path) -> bool {
     let renewed = File::options().write(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
-    if let Err(error) = renewed {
+    if let Err(error) = &renewed {
         tracing::warn!(file = ?path, %error, "kept catalog not renewed");
     }
+    renewed.is_ok()
 }
 
-fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>) -> io::Result<()> {
+fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>, behind: Duration) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = BufWriter::new(File::create(&fresh)?);
     let cluster = cluster.map_or_else(|| "-".to_owned(), |cluster| format!("{cluster:x}"));
@@ -153,6 +169,9 @@ fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>) -> io::Result<()>
     }
     writeln!(file, "end {records}")?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    if let Some(in_step) = SystemTime::now().checked_sub(behind) {
+        file.set_modified(in_step)?;
+    }
     file.sync_all()?;
     fs::rename(fresh, path)
 }
@@ -160,6 +179,33 @@ fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>) -> io::Result<()>
 type Kept = (Catalog, Option<u64>);
 
 fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
+    let mut catalog = Catalog::default();
+    let Some((of, revision)) = read_lines(path, cluster, |line| record(&mut catalog, line))? else { return Ok(None) };
+    catalog.set_revision(revision);
+    Ok(Some((catalog, of)))
+}
+
+/// What `owner` had published by the catalog kept at `path`, if that is worth anything: for the agent that starts again
+/// while the store is away. Only its own lines are read as records, so that it is quick among a hundred thousand.
+pub fn own_records(path: &Path, cluster: Option<u64>, owner: &str) -> Vec<Record> {
+    let mut own = Vec::new();
+    let read = read_lines(path, cluster, |line| {
+        if line.contains(owner) {
+            let value = line.splitn(4, '\t').nth(3)?;
+            own.extend(Record::decode(value.as_bytes()).ok().filter(|record| record.owner.as_deref() == Some(owner)));
+        }
+        Some(())
+    });
+    // Why it is worth nothing the mirror says, which reads it too.
+    if read.is_ok() { own } else { Vec::new() }
+}
+
+/// Hands `take` each line of a record; returns the cluster and the revision of the whole.
+fn read_lines(
+    path: &Path,
+    cluster: Option<u64>,
+    mut take: impl FnMut(&str) -> Option<()>,
+) -> Result<Option<(Option<u64>, i64)>, Useless> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -178,16 +224,14 @@ fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
     if matches!((of, cluster), (Some(of), Some(cluster)) if of != cluster) {
         return Err(Useless::OtherCluster);
     }
-    let mut catalog = Catalog::default();
     let mut records = 0_usize;
     loop {
         let (number, line) = next()?;
         if let Some(count) = line.strip_prefix("end ") {
             let whole = count.parse() == Ok(records);
-            catalog.set_revision(revision);
-            return if whole { Ok(Some((catalog, of))) } else { Err(Useless::Broken(number)) };
+            return if whole { Ok(Some((of, revision))) } else { Err(Useless::Broken(number)) };
         }
-        record(&mut catalog, &line).ok_or(Useless::Broken(number))?;
+        take(&line).ok_or(Useless::Broken(number))?;
         records += 1;
     }
 }
@@ -238,9 +282,28 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_again() {
         let (_dir, path) = file();
-        write(&path, &sample(), Some(0xabc)).expect("written");
+        write(&path, &sample(), Some(0xabc), Duration::ZERO).expect("written");
         let (catalog, of) = read(&path, None).expect("whole").expect("there");
         assert_eq!((shown(&catalog), catalog.revision(), of), (shown(&sample()), 12, Some(0xabc)));
+    }
+
+    #[test]
+    fn an_owners_records_are_found_among_the_others() {
+        let (_dir, path) = file();
+        let mut catalog = sample();
+        let other = br#"{"host":"10.0.0.9","port":80,"owner":"two","attrs":{"of":"one"}}"#;
+        catalog.put("/services/web/9", other, 0x77, 12).expect("a record");
+        write(&path, &catalog, Some(1)).expect("written");
+        let hosts = |cluster, owner| {
+            let own = own_records(&path, cluster, owner);
+            own.iter().map(|record| record.host.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(Some(1), "one"), ["10.0.0.0", "10.0.0.1", "10.0.0.2"]);
+        assert_eq!(hosts(None, "two"), ["10.0.0.9"]);
+        assert_eq!(hosts(Some(2), "one"), [] as [&str; 0]);
+        fs::write(&path, &fs::read(&path).expect("there")[..100]).expect("written");
+        assert_eq!(hosts(Some(1), "one"), [] as [&str; 0], "a file cut short");
+        assert_eq!(own_records(Path::new("/nonexistent/catalog"), None, "one"), []);
     }
 
     #[test]
@@ -252,7 +315,7 @@ mod tests {
     #[test]
     fn another_clusters_catalog_is_not_used() {
         let (_dir, path) = file();
-        write(&path, &sample(), Some(1)).expect("written");
+        write(&path, &sample(), Some(1), Duration::ZERO).expect("written");
         assert!(matches!(read(&path, Some(2)), Err(Useless::OtherCluster)));
         assert!(read(&path, Some(1)).is_ok());
     }
@@ -260,7 +323,7 @@ mod tests {
     #[test]
     fn a_file_cut_anywhere_is_not_used() {
         let (_dir, path) = file();
-        write(&path, &sample(), Some(1)).expect("written");
+        write(&path, &sample(), Some(1), Duration::ZERO).expect("written");
         let whole = fs::read(&path).expect("there");
         for length in 0..whole.len() - 2 {
             fs::write(&path, &whole[..length]).expect("written");
@@ -271,12 +334,23 @@ mod tests {
     #[test]
     fn a_catalog_older_than_a_day_is_not_used() {
         let (_dir, path) = file();
-        write(&path, &sample(), Some(1)).expect("written");
+        write(&path, &sample(), Some(1), Duration::ZERO).expect("written");
         let file = File::options().write(true).open(&path).expect("there");
         file.set_modified(SystemTime::now() - OLDEST - Duration::from_secs(60)).expect("set");
         assert!(matches!(read(&path, None), Err(Useless::Old(_))));
         renewed(&path);
         assert!(read(&path, None).is_ok());
+    }
+
+    fn age(path: &Path) -> Duration {
+        let modified = fs::metadata(path).and_then(|file| file.modified()).expect("there");
+        modified.elapsed().unwrap_or_default()
+    }
+
+    async fn ended(keep: &mut Keep) {
+        let writing = keep.writing.as_mut().expect("being written");
+        assert!(writing.await.expect("no panic"), "not written");
+        keep.writing = None;
     }
 
     #[tokio::test]
@@ -285,13 +359,50 @@ mod tests {
         let mut keep = Keep::new(path.clone());
         let at = |secs| Duration::from_secs(secs);
         keep.changed(1);
-        keep.write_if_due(&sample(), None, true, at(1));
-        keep.writing.take().expect("written").await.expect("no panic");
+        keep.write_if_due(&sample(), None, Duration::ZERO, at(1));
+        ended(&mut keep).await;
         assert!(path.exists());
         keep.changed(2);
-        keep.write_if_due(&sample(), None, true, at(10));
+        keep.write_if_due(&sample(), None, Duration::ZERO, at(10));
         assert!(keep.writing.is_none());
-        keep.write_if_due(&sample(), None, true, at(11));
+        keep.write_if_due(&sample(), None, Duration::ZERO, at(11));
         assert!(keep.writing.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_while_the_store_is_away_is_as_old_as_it_is() {
+        let (_dir, path) = file();
+        let hour = Duration::from_secs(3_600);
+        let mut keep = Keep::new(path.clone());
+        keep.changed(1);
+        keep.write_if_due(&sample(), None, hour, Duration::ZERO);
+        ended(&mut keep).await;
+        assert!(age(&path) >= hour && age(&path) < 2 * hour);
+        // Nothing new, and not in step: the file's time stays.
+        keep.write_if_due(&sample(), None, hour, EVERY);
+        assert!(keep.writing.is_none());
+        keep.write_if_due(&sample(), None, Duration::ZERO, 2 * EVERY);
+        ended(&mut keep).await;
+        assert!(age(&path) < hour, "in step again");
+        keep.write_now(&sample(), None, 2 * OLDEST).await;
+        assert!(matches!(read(&path, None), Err(Useless::Old(_))));
+        keep.write_now(&sample(), None, hour).await;
+        assert!(read(&path, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_is_written_next_time() {
+        let (dir, _) = file();
+        let folder = dir.path().join("not yet");
+        let mut keep = Keep::new(folder.join("catalog"));
+        keep.changed(1);
+        keep.write_if_due(&sample(), None, Duration::ZERO, Duration::ZERO);
+        while !keep.writing.as_ref().expect("tried").is_finished() {
+            tokio::task::yield_now().await;
+        }
+        fs::create_dir(&folder).expect("created");
+        keep.write_if_due(&sample(), None, Duration::ZERO, EVERY);
+        ended(&mut keep).await;
+        assert!(read(&folder.join("catalog"), None).expect("whole").is_some());
     }
 }

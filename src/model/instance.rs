@@ -216,6 +216,17 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// An attribute that never leaves the host, because its key speaks of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Withheld {
+    /// The container's name, or the table's.
+    pub container: Text,
+    /// The port that it was given for: `6379/tcp`.
+    pub port: String,
+    /// Its key; the value is nowhere.
+    pub attr: String,
+}
+
 /// What this host means to offer at one moment, whole.
 #[derive(Clone, Debug, Default)]
 pub struct Offer {
@@ -223,6 +234,8 @@ pub struct Offer {
     pub instances: imbl::OrdMap<InstanceKey, Arc<Instance>>,
     /// Every port not offered.
     pub skipped: imbl::OrdMap<Text, Arc<[Skipped]>>,
+    /// Every attribute withheld.
+    pub withheld: imbl::OrdMap<Text, Arc<[Withheld]>>,
     /// Docker has been listed since the agent started: what is not here is not there.
     pub listed: bool,
     /// Docker answers now.

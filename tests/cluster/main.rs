@@ -5,7 +5,9 @@
 mod lab;
 
 mod adoption;
+mod builds;
 mod faults;
 mod lab_itself;
 mod migration;
+mod outage;
 mod thread;

@@ -26,7 +26,7 @@ server_tests() { # all but those that want the machine for themselves, which com
   tests 1200 "${tests[@]}"
 }
 
-lab_tests() { # TARGET [FILTER]
+lab_tests() { # TARGET ARGUMENTS...
   local rc=0
   tests 1200 --test "$@" || rc=$?
   tests/lab/sweep.sh # the lab clears up behind itself: this waits until it has
@@ -47,6 +47,9 @@ if [ "${1:-test}" = test ]; then
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
   step 'lab tests' lab_tests cluster
+  # One machine after the other; `make drill` runs the rest of them.
+  step 'machines under systemd' lab_tests systemd -- --test-threads=1 everyday::
+  step 'drills' lab_tests drill
 fi
 echo '==> all passed'
 printf '%s\n' "${took[@]}"

@@ -4,9 +4,13 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod butane;
+mod load;
 mod machine;
 
-mod boot;
+mod everyday;
+
+mod provision;
 mod resolve;
 mod restart;
 mod shutdown;

@@ -27,11 +27,12 @@ use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use super::view::{CatalogView, Outlet, Progress};
-use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
-use crate::model::record::Text;
+use crate::model::plan::hashed_key;
+use crate::model::record::{Record, Text};
 use crate::store::{LeaseInfo, Reach, Store, StoreError};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
@@ -327,7 +328,8 @@ impl Mirror {
             && let Some(keep) = &mut self.keep
         {
             let cluster = self.store.history().borrow().cluster;
-            keep.write_if_due(self.fold.catalog(), cluster, self.stale_since.is_none(), now);
+            let behind = self.stale_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            keep.write_if_due(self.fold.catalog(), cluster, behind, now);
         }
     }
 
@@ -376,9 +378,20 @@ impl Mirror {
     }
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
+        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
         let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(overlay.out.iter().map(String::as_str));
-        base.overlay(out, overlay.records.iter().map(|(key, record)| (key.as_str(), &**record)))
+        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
+        let out = own.chain(overlay.out.iter().map(String::as_str));
+        let anothers = |key: &str| {
+            let held = base.get(key).is_some_and(|endpoint| endpoint.owner() != Some(&overlay.owner));
+            held && !overlay.out.contains(key)
+        };
+        let place = |(key, record): (&String, &Arc<Record>)| {
+            let aside = anothers(key).then(|| hashed_key(key, record)).flatten();
+            (aside.unwrap_or_else(|| key.clone()), Arc::clone(record))
+        };
+        let records: Vec<(String, Arc<Record>)> = overlay.records.iter().map(place).collect();
+        base.overlay(out, records.iter().map(|(key, record)| (key.as_str(), &**record)))
     }
 
     /// Keeps the catalog for the next run.
@@ -388,7 +401,9 @@ impl Mirror {
         }
         let cluster = self.store.history().borrow().cluster;
         if let Some(keep) = &mut self.keep {
-            keep.write_now(self.fold.catalog(), cluster, self.stale_since.is_none()).await;
+            let now = self.outlet.clock().now();
+            let behind = self.stale_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
 }

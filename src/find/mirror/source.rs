@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::model::key::Prefix;
-use crate::store::{Batch, Item, Reach, Revision, Store, StoreError, Watch};
+use crate::store::{Batch, History, Item, Reach, Revision, Store, StoreError, Watch, watch_since};
 
 /// Between two attempts, unless the store says earlier that it is back.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -84,8 +84,8 @@ impl Source {
     async fn read_on(&self) -> Result<(), Over> {
         let mut rewound = false;
         loop {
-            let revision = self.list(rewound).await?;
-            rewound = match self.follow(revision).await? {
+            let (revision, generation) = self.list(rewound).await?;
+            rewound = match self.follow(revision, generation).await? {
                 End::Relist { rewound } => rewound,
                 End::Broken => false,
             };
@@ -96,14 +96,15 @@ impl Source {
         self.feed.send(feed).await.map_err(|_| Over)
     }
 
-    /// Lists everything, however often it takes.
-    async fn list(&self, mut rewound: bool) -> Result<Revision, Over> {
+    /// Lists everything, however often it takes; tells the revision, and the generation of the history it is of.
+    async fn list(&self, mut rewound: bool) -> Result<(Revision, u64), Over> {
         loop {
+            let generation = self.store.history().borrow().generation;
             self.tell(Feed::Begin { rewound }).await?;
             let error = match self.list_once().await? {
                 Ok(revision) => {
                     self.tell(Feed::Listed(revision)).await?;
-                    return Ok(revision);
+                    return Ok((revision, generation));
                 }
                 Err(error) => error,
             };
@@ -141,10 +142,10 @@ impl Source {
     }
 
     /// Watches every prefix from `revision` on, until one must read afresh.
-    async fn follow(&self, revision: Revision) -> Result<End, Over> {
+    async fn follow(&self, revision: Revision, generation: u64) -> Result<End, Over> {
         let mut reached = vec![revision; self.prefixes.len()];
         loop {
-            match self.watch_all(&mut reached).await? {
+            match self.watch_all(&mut reached, generation).await? {
                 End::Broken => {
                     self.tell(Feed::Away).await?;
                     self.pause().await;
@@ -154,12 +155,11 @@ impl Source {
         }
     }
 
-    async fn watch_all(&self, reached: &mut [Revision]) -> Result<End, Over> {
+    async fn watch_all(&self, reached: &mut [Revision], generation: u64) -> Result<End, Over> {
         let mut history = self.store.history();
-        history.borrow_and_update();
         let mut running = FuturesUnordered::new();
         for (place, prefix) in self.prefixes.iter().enumerate() {
-            match self.store.watch(&prefix.below(), reached[place] + 1).await {
+            match watch_since(&*self.store, generation, &prefix.below(), reached[place] + 1).await {
                 Ok(watch) => running.push(step(place, watch)),
                 Err(error) => return Ok(ended(&error)),
             }
@@ -175,7 +175,7 @@ impl Source {
                     }
                     Err(error) => return Ok(ended(&error)),
                 },
-                Ok(()) = history.changed() => return Ok(End::Relist { rewound: true }),
+                () = replaced(&mut history, generation) => return Ok(End::Relist { rewound: true }),
                 () = self.feed.closed() => return Err(Over),
             }
         }
@@ -190,6 +190,13 @@ impl Source {
             }
         };
         let _ = tokio::time::timeout(PAUSE, back).await;
+    }
+}
+
+/// Returns when the store tells another history.
+async fn replaced(history: &mut watch::Receiver<History>, generation: u64) {
+    if history.wait_for(|history| history.generation != generation).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

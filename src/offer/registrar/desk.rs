@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::model::adopted::{Adopted, serving};
 use crate::model::instance::{Instance, InstanceKey, Offer};
 use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
-use crate::model::plan::{Assignment, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
+use crate::model::plan::{Assignment, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
 use crate::model::record::Record;
 use crate::model::standing::Standings;
 use crate::model::view::{Seen, View};
@@ -40,8 +40,7 @@ pub(super) struct Desk {
     serving: ServingMap,
     made: BTreeMap<InstanceKey, Made>,
     assignment: Assignment,
-    /// Plain keys of all that is wanted.
-    plain: BTreeSet<String>,
+    interest: Interest,
     pub(super) ops: Vec<Op>,
     /// Keys with an operation outstanding, and since when.
     pending: BTreeMap<String, Instant>,
@@ -85,7 +84,7 @@ impl Desk {
             serving: ServingMap::new(),
             made: BTreeMap::new(),
             assignment: Assignment::new(),
-            plain: BTreeSet::new(),
+            interest: Interest::default(),
             ops: Vec::new(),
             pending: BTreeMap::new(),
             doubted: None,
@@ -100,10 +99,9 @@ impl Desk {
         let drained = self.drain != DrainState::Offering;
         self.make(drained);
         let wanted = || self.made.values().flat_map(|made| &made.wanted);
-        self.plain = wanted().map(|wanted| wanted.plain.clone()).collect();
+        self.interest = Interest::of(wanted());
         self.assignment = assign(wanted(), &self.view, &self.publisher);
-        let (plain, assignment) = (&self.plain, &self.assignment);
-        self.view.retain(|key| interesting(plain, assignment, key));
+        self.view.retain(|key| self.interest.covers(key));
         let retain = !self.offer.listed && !drained;
         self.ops = plan(&self.assignment, &self.view, self.lease, retain);
         let before = std::mem::take(&mut self.pending);
@@ -129,7 +127,7 @@ impl Desk {
 
     /// Every key whose state in the store matters now.
     pub(super) fn interest(&self) -> BTreeSet<String> {
-        self.plain.iter().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
+        self.interest.plain().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
     }
 
     /// Takes in what a watch brought; says whether any of it matters.
@@ -164,9 +162,8 @@ impl Desk {
         if self.publisher.prefix.parts(&item.key).is_none() {
             return false;
         }
-        let (plain, assignment) = (&self.plain, &self.assignment);
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
-        self.view.put(seen, |key| interesting(plain, assignment, key))
+        self.view.put(seen, |key| self.interest.covers(key))
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.
@@ -205,6 +202,7 @@ impl Desk {
             owner: self.publisher.owner.clone(),
             instances: local::instances(facts),
             skipped: self.offer.skipped.values().flat_map(|skipped| skipped.iter().cloned()).collect(),
+            withheld: self.offer.withheld.values().flat_map(|withheld| withheld.iter().cloned()).collect(),
             drained: self.drain.since(),
             listed: self.offer.listed,
             engine: self.offer.engine,
@@ -235,23 +233,21 @@ impl Desk {
     /// What is laid over the catalog at `now`.
     pub(super) fn overlay(&self, now: Instant) -> Overlay {
         let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
-        // Before Docker has been listed what is published says more than what is offered.
-        let known = self.offer.listed || self.drain != DrainState::Offering;
         let settling = self.settled().is_some_and(|settled| settled > now);
-        if !known || !(late || settling || self.reach == Reach::Away) {
+        // Before Docker has been listed what is published of containers says more than what is offered.
+        let partial = !self.offer.listed && self.drain == DrainState::Offering;
+        let nothing = partial && self.assignment.is_empty();
+        if nothing || !(late || settling || self.reach == Reach::Away) {
             return Overlay { owner: self.publisher.owner.clone(), ..Overlay::default() };
         }
+        let goes = |record: &Record| !partial || record.container.is_none();
+        let ours = self.view.ours().filter(|(_, _, record)| goes(record));
         Overlay {
             active: true,
             owner: self.publisher.owner.clone(),
-            out: self.view.ours().map(|(key, ..)| key.clone()).collect(),
+            partial,
+            out: ours.map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
     }
-}
-
-/// Whether it matters who holds a key: one of ours, one that we would like, or one that we might turn to instead.
-fn interesting(plain: &BTreeSet<String>, assignment: &Assignment, key: &str) -> bool {
-    let stem = || key.rsplit_once('-').map(|(stem, _)| stem);
-    plain.contains(key) || assignment.contains_key(key) || stem().is_some_and(|stem| plain.contains(stem))
 }

@@ -9,7 +9,7 @@ SOURCE=https://files.example.net/wharf-0.1.0-x86_64-linux.tar.gz
 SHA256=0000000000000000000000000000000000000000000000000000000000000000
 ETCD=http://10.0.0.11:2379,http://10.0.0.12:2379,http://10.0.0.13:2379
 
-work=$(mktemp -d)
+work=$(mktemp -d) # nothing is run from there: /tmp may be mounted noexec
 curl -fsSL --retry 5 -o "$work/wharf.tar.gz" "$SOURCE"
 echo "$SHA256  $work/wharf.tar.gz" | sha256sum -c -
 tar -xzf "$work/wharf.tar.gz" -C "$work" --strip-components=1
@@ -19,4 +19,4 @@ if ! systemctl cat coreos-metadata.service >/dev/null 2>&1; then
   token=$(curl -fsS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token)
   given=(--advertise "$(curl -fsS -H "X-aws-ec2-metadata-token: $token" http://169.254.169.254/latest/meta-data/local-ipv4)")
 fi
-"$work/install.sh" --etcd "$ETCD" "${given[@]}"
+bash "$work/install.sh" --etcd "$ETCD" "${given[@]}"
