@@ -1,6 +1,6 @@
 #!/bin/bash
 # Every fuzz target in turn, a minute each (DNS packets: ten million of them) unless libFuzzer's own options (-runs=N,
-# -max_total_time=S) say otherwise.
+# -max_total_time=S) say otherwise. What it finds interesting is kept in fuzz/corpus, beside the seeds of fuzz/seeds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for target in $(cargo +nightly fuzz list); do
@@ -10,5 +10,8 @@ for target in $(cargo +nightly fuzz list); do
     options=(-max_total_time=60)
     [ "$target" != packet ] || options=(-runs=10000000)
   fi
-  cargo +nightly fuzz run "$target" -- "${options[@]}"
+  corpora=("fuzz/corpus/$target")
+  mkdir -p "${corpora[@]}"
+  [ ! -d "fuzz/seeds/$target" ] || corpora+=("fuzz/seeds/$target")
+  cargo +nightly fuzz run "$target" "${corpora[@]}" -- "${options[@]}"
 done
