@@ -293,7 +293,7 @@ mod tests {
         let mut catalog = sample();
         let other = br#"{"host":"10.0.0.9","port":80,"owner":"two","attrs":{"of":"one"}}"#;
         catalog.put("/services/web/9", other, 0x77, 12).expect("a record");
-        write(&path, &catalog, Some(1)).expect("written");
+        write(&path, &catalog, Some(1), Duration::ZERO).expect("written");
         let hosts = |cluster, owner| {
             let own = own_records(&path, cluster, owner);
             own.iter().map(|record| record.host.to_string()).collect::<Vec<_>>()
