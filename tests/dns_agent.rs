@@ -126,7 +126,8 @@ fn by_udp(server: SocketAddr, number: u16) -> bool {
 /// The next datagram, empty when there is none.
 fn received(client: &UdpSocket) -> Vec<u8> {
     let mut reply = vec![0; 1_500];
-    reply.truncate(client.recv(&mut reply).unwrap_or(0));
+    let length = client.recv(&mut reply).unwrap_or(0);
+    reply.truncate(length);
     reply
 }
 
