@@ -54,7 +54,7 @@ async fn load(store: &dyn Store, suite: &Suite) -> Vec<String> {
         writes.push(Write::Put { key: service.path, value: service.value.into(), lease });
     }
     for chunk in writes.chunks(100) {
-        store.commit(&[], chunk).await.unwrap();
+        desk::commit(store, chunk).await;
     }
     writes.into_iter().map(|write| if let Write::Put { key, .. } = write { key } else { String::new() }).collect()
 }

@@ -23,7 +23,7 @@ use wharf::find::view::CatalogView;
 use wharf::model::key::Prefix;
 use wharf::model::local::Overlay;
 use wharf::model::zone::Zones;
-use wharf::store::{Store, Write};
+use wharf::store::{Store, StoreError, Write};
 
 /// How long anything may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -161,13 +161,21 @@ pub async fn put_on(store: &dyn Store, lease: i64, values: &[(&str, &str)]) {
             lease,
         };
         let writes: Vec<_> = chunk.iter().map(write).collect();
-        store.commit(&[], &writes).await.unwrap();
+        commit(store, &writes).await;
+    }
+}
+
+/// Commits; a machine that is busy with other things may let a deadline pass, then once more.
+pub async fn commit(store: &dyn Store, writes: &[Write]) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = store.commit(&[], writes).await {
+        assert!(matches!(error, StoreError::Away { .. }) && tokio::time::Instant::now() < deadline, "{error}");
     }
 }
 
 pub async fn delete(store: &dyn Store, keys: &[&str]) {
     let writes: Vec<_> = keys.iter().map(|key| Write::Delete((*key).to_owned())).collect();
-    store.commit(&[], &writes).await.unwrap();
+    commit(store, &writes).await;
 }
 
 pub fn query(name: &str, qtype: RecordType) -> Message {

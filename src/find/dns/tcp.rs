@@ -34,6 +34,8 @@ pub(super) const OF_ONE: usize = 128;
 const SILENT: Duration = Duration::from_secs(6);
 /// Answers of one stream that wait to be taken: its next question is read when they are.
 const UNTAKEN: usize = 1;
+/// From one question's seed to the next: far, so that few questions see all of a set that no message holds whole.
+const STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What is left open when the server stops gets so long.
 const DRAIN: Duration = Duration::from_secs(1);
 /// After a failed accept, such as for want of file descriptors.
@@ -165,11 +167,11 @@ async fn converse(
     stream.set_nodelay(true)?;
     let (messages, mut replies) = Messages::from_stream_with_buffer_size(Closing::new(stream, stop), client, UNTAKEN);
     let mut messages = TimeoutStream::new(messages, SILENT);
-    let mut seed = taken.number;
+    let mut seed = taken.number.wrapping_mul(STRIDE);
     while let Some(message) = messages.next().await {
         let (question, _) = message?.into_parts();
         taken.moved();
-        seed = seed.wrapping_add(1);
+        seed = seed.wrapping_add(STRIDE);
         let handled = packet::handle(serving.clone(), question, client, Protocol::Tcp, seed).await;
         let Some(reply) = handled.reply else { return Ok(()) };
         replies.send(SerialMessage::new(reply, client))?;

@@ -215,3 +215,40 @@ fn fetch(wanted: Wanted, servers: Vec<Server>) -> Fetch {
         Ended { wanted, fetched, answered, silent }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(client: [u8; 4], number: usize) -> (Job, oneshot::Receiver<Option<Fetched>>) {
+        let (reply, answer) = oneshot::channel();
+        let name = Name::from_ascii(format!("n{number}.example.org.")).expect("a name");
+        let (qtype, qclass) = (RecordType::A, DNSClass::IN);
+        let wanted = Wanted { name, qtype, qclass, dnssec: false, unchecked: false, stream: false };
+        (Job { client: client.into(), wanted, reply }, answer)
+    }
+
+    #[tokio::test]
+    async fn one_client_has_its_share_and_leaves_the_others_theirs() {
+        let upstream = SocketAddr::from(([192, 0, 2, 53], 53));
+        let mut forwarder = Forwarder::new(vec![Upstream::Server(upstream)], Vec::new());
+        let (mut asked, mut refused, mut open) = (0, 0, Vec::new());
+        for number in 0..2 * SHARE {
+            let (job, mut answer) = job([10, 0, 0, 1], number);
+            asked += usize::from(forwarder.begin(job).is_some());
+            refused += usize::from(matches!(answer.try_recv(), Ok(None)));
+            open.push(answer);
+        }
+        assert_eq!((asked, refused), (SHARE, SHARE), "what is beyond the share is answered at once");
+        let (other, _answer) = job([10, 0, 0, 2], 7_777);
+        assert!(forwarder.begin(other).is_some());
+        // The same question is asked once, for everybody.
+        let (same, mut answer) = job([10, 0, 0, 3], 0);
+        assert!(forwarder.begin(same).is_none() && answer.try_recv().is_err());
+        let (job, _) = job([10, 0, 0, 1], 0);
+        let wanted = job.wanted;
+        forwarder.end(Ended { wanted, fetched: None, answered: None, silent: vec![upstream] });
+        assert!(matches!((open[0].try_recv(), answer.try_recv()), (Ok(None), Ok(None))), "nobody waits in silence");
+        assert_eq!(forwarder.shares[&IpAddr::from([10, 0, 0, 1])], SHARE - 1);
+    }
+}
