@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::process::{run, try_run};
-use super::wait::eventually;
+use super::wait::{COMING_UP, within};
 
 /// A client of one or more members.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Etcd {
 
     /// Waits until it is.
     pub fn wait_healthy(&self) {
-        eventually("every etcd member is healthy", || self.healthy());
+        within(COMING_UP, "every etcd member is healthy", || self.healthy());
     }
 
     /// Watches a prefix from now on; events are kept in a file of `dir`.

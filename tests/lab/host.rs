@@ -12,7 +12,7 @@ use super::etcd::{self, Etcd};
 use super::ground::Ground;
 use super::image::Image;
 use super::process::{Process, run, try_run};
-use super::wait::eventually;
+use super::wait::{COMING_UP, within};
 use super::wharf::WharfSpec;
 
 /// A host, by its number from 1 on.
@@ -195,7 +195,7 @@ impl Host {
     }
 
     pub(crate) fn engine_answers(&self) {
-        eventually(&format!("{}'s dockerd answers", self.name), || self.try_docker(&["version"]));
+        within(COMING_UP, &format!("{}'s dockerd answers", self.name), || self.try_docker(&["version"]));
     }
 
     // --- etcd ---

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// How long `eventually` waits when no other limit is the point of the test.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long three engines, or a cluster of etcd, may take to come up on a machine that builds beside them.
+pub(crate) const COMING_UP: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a question to the lab may come back as: a yes or no, a value when there is one, or why not yet.
