@@ -90,6 +90,7 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
         agent: AgentFacts { version: VERSION.into(), addresses: Vec::new(), started: SystemTime::now() },
         resumed: resumed.clone(),
         kept: Vec::new(),
+        seed: rand::random(),
     }
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub resumed: Resumed,
     /// Own records of before the restart as the kept catalog has them, for when the store is away at start.
     pub kept: Vec<Record>,
+    /// What chance goes by: new sessions after a loss are spread with it, so it differs from host to host.
+    pub seed: u64,
 }
 
 /// What the registrar is told.
@@ -120,6 +124,7 @@ pub struct Registrar {
     reach: watch::Receiver<Reach>,
     history: watch::Receiver<History>,
     metrics: Metrics,
+    random: StdRng,
     desk: Desk,
     link: Link,
     node: NodeDesk,
@@ -208,6 +213,7 @@ impl Registrar {
             reach: store.reach(),
             history: store.history(),
             metrics: Metrics::new(registry),
+            random: StdRng::seed_from_u64(settings.seed),
             desk: Desk::new(publisher, adopted),
             scan: Scan { due: Some(Instant::now()), place: None },
             adopted: adopted_in,
@@ -405,7 +411,7 @@ impl Registrar {
         self.link.adopt = None;
         self.desk.lease = 0;
         self.node.written = None;
-        self.link.rest = Some(Instant::now() + JITTER.mul_f64(rand::random::<f64>()));
+        self.link.rest = Some(Instant::now() + JITTER.mul_f64(self.random.random::<f64>()));
     }
 
     fn on_batch(&mut self, batch: Result<Batch, StoreError>) {
