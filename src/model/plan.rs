@@ -159,13 +159,30 @@ fn first_of<'w>(group: &mut Vec<&'w Wanted>, key: &str, view: &View) -> &'w Want
 /// The keys for when the plain one is occupied: by owner and id; then, where two of one host have the same id, by the
 /// instance too.
 fn hashed_keys<'w>(wanted: &'w Wanted, publisher: &'w Publisher) -> impl Iterator<Item = String> + 'w {
-    let id = wanted.record.id.as_deref().unwrap_or_default();
+    let first = first_hash(&publisher.owner, &wanted.record);
     (0..).map(move |turn| {
         let of = match turn {
-            0 => format!("{}/{id}", publisher.owner),
-            _ => format!("{}/{id}/{}/{turn}", publisher.owner, wanted.instance),
+            0 => first.clone(),
+            _ => format!("{first}/{}/{turn}", wanted.instance),
         };
         publisher.prefix.record_key(&wanted.service, &wanted.label.with_hash(&of))
+    })
+}
+
+fn first_hash(owner: &str, record: &Record) -> String {
+    format!("{owner}/{}", record.id.as_deref().unwrap_or_default())
+}
+
+/// The keys to show a record under when its own, `key`, is another owner's now: first the one that its owner will turn
+/// to, then some that nobody would take. None for a record without an owner: nobody will move it.
+pub fn asides<'r>(key: &'r str, record: &'r Record) -> impl Iterator<Item = String> + 'r {
+    let place = record.owner.as_deref().zip(key.rsplit_once('/'));
+    place.into_iter().flat_map(|(owner, (parent, last))| {
+        let (label, first) = (Label::slug(last), first_hash(owner, record));
+        (0..8).filter_map(move |turn| {
+            let of = if turn == 0 { first.clone() } else { format!("{first}/{turn}") };
+            Some(format!("{parent}/{}", label.as_ref()?.with_hash(&of)))
+        })
     })
 }
 

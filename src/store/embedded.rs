@@ -225,7 +225,7 @@ impl State {
         self.detach(key);
         let was = self.items.remove(key).is_some();
         if was {
-            self.log.push_back((revision, Event::Delete(key.to_owned())));
+            self.log.push_back((revision, Event::Delete { key: key.to_owned(), revision }));
         }
         was
     }
@@ -253,7 +253,7 @@ impl State {
             match before {
                 Some((_, Event::Put(item))) => drop(items.insert(key.to_owned(), item.clone())),
                 None if self.forgotten > 1 => return Err(StoreError::Compacted(self.forgotten + 1)),
-                Some((_, Event::Delete(_))) | None => drop(items.remove(key)),
+                Some((_, Event::Delete { .. })) | None => drop(items.remove(key)),
             }
         }
         Ok(items)

@@ -10,6 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ use crate::model::catalog::{Catalog, LeaseId};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
-use crate::model::record::Text;
+use crate::model::plan;
+use crate::model::record::{Record, Text};
 use crate::store::{LeaseInfo, Reach, Store, StoreError};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
@@ -132,11 +134,9 @@ impl Mirror {
                 asking = Some(ask(self.store.clone(), lease)).into();
             }
             tokio::select! {
+                // In a fixed order, what is rare and what has waited first: no stream of changes can starve the rest.
+                biased;
                 () = stop.cancelled() => break,
-                feed = fed.recv() => {
-                    let feed = feed.ok_or(MirrorError::Source)?;
-                    self.take_all(feed, &mut fed);
-                }
                 Ok(()) = self.overlay.changed() => self.publish(),
                 Ok(()) = reach.changed() => {
                     let reach = *reach.borrow_and_update();
@@ -146,15 +146,19 @@ impl Mirror {
                     let cluster = history.borrow_and_update().cluster;
                     self.seen_cluster(cluster);
                 }
-                Some(lease) = self.served.recv() => {
-                    let now = self.outlet.clock().now();
-                    self.desk.served(lease, now);
-                }
                 Some(answer) = &mut asking => {
                     asking = None.into();
                     self.lease_answered(answer);
                 }
                 () = tokio::time::sleep(wake) => self.tick(),
+                feed = fed.recv() => {
+                    let feed = feed.ok_or(MirrorError::Source)?;
+                    self.take_all(feed, &mut fed);
+                }
+                Some(lease) = self.served.recv() => {
+                    let now = self.outlet.clock().now();
+                    self.desk.served(lease, now);
+                }
             }
         }
         self.put_away().await;
@@ -364,7 +368,19 @@ impl Mirror {
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
         let own = base.owned_by(&self.settings.node, &overlay.owner);
         let out = own.iter().map(|endpoint| &**endpoint.key()).chain(overlay.out.iter().map(String::as_str));
-        base.overlay(out, overlay.records.iter().map(|(key, record)| (key.as_str(), &**record)))
+        let records = overlay.records.iter().map(|(key, record)| (self.place(base, key, record), &**record));
+        let records: Vec<_> = records.collect();
+        base.overlay(out, records.iter().map(|(key, record)| (&**key, *record)))
+    }
+
+    /// Where to show a record of this host: beside what another owner has under its key, never in its place.
+    fn place<'k>(&self, base: &Catalog, key: &'k str, record: &Record) -> Cow<'k, str> {
+        let others = |key: &str| {
+            let there = base.get(key);
+            there.is_some_and(|there| there.owner().is_some_and(|owner| *owner != self.settings.owner))
+        };
+        let aside = if others(key) { plan::asides(key, record).find(|key| !others(key)) } else { None };
+        aside.map_or(Cow::Borrowed(key), Cow::Owned)
     }
 
     /// Keeps the catalog for the next run.

@@ -137,7 +137,7 @@ impl Desk {
         for event in &batch.events {
             changed |= match event {
                 Event::Put(item) => self.item(item, None),
-                Event::Delete(key) => self.view.deleted(key, batch.revision),
+                Event::Delete { key, revision } => self.view.deleted(key, *revision),
             };
         }
         self.view.reached(batch.revision);
