@@ -183,6 +183,8 @@ async fn without_a_store_and_a_kept_catalog_only_our_own_is_known() {
     world.cluster.members[0].kill();
     let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
     let overlay = Overlay {
+        knows: true,
+        written: 0,
         active: true,
         owner: "own".into(),
         out: BTreeSet::new(),
@@ -216,7 +218,7 @@ async fn our_own_unconfirmed_records_are_laid_over() {
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
     let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
     let records = BTreeMap::from([("/services/web/other".to_owned(), Arc::new(own))]);
-    desk.overlay.send_replace(Arc::new(Overlay { active: true, owner: "own".into(), out: BTreeSet::new(), records }));
+    desk.overlay.send_replace(Arc::new(Overlay { active: true, owner: "own".into(), records, ..Overlay::default() }));
     answered(&desk, &["10.0.0.2", "10.0.0.5"]).await;
     desk.overlay.send_replace(Arc::default());
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;

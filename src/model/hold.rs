@@ -91,15 +91,16 @@ pub enum Verdict {
     HeldUnlessLeaseLives,
 }
 
-/// Judges what one relist or one revision took away. `own` is this agent's owner: its records are told by the overlay.
-pub fn judge(vanished: &[Vanished], how: How, own: &str) -> Vec<Verdict> {
+/// Judges what one relist or one revision took away. `own` is this agent's owner, once it knows what it offers: then its
+/// records are told by the overlay.
+pub fn judge(vanished: &[Vanished], how: How, own: Option<&str>) -> Vec<Verdict> {
     let owners: HashSet<&str> = vanished.iter().filter_map(Vanished::owner).collect();
     let several = owners.len() > 1;
     vanished.iter().map(|record| judge_one(record, how, several, own)).collect()
 }
 
-fn judge_one(record: &Vanished, how: How, several: bool, own: &str) -> Verdict {
-    if record.owner() == Some(own) {
+fn judge_one(record: &Vanished, how: How, several: bool, own: Option<&str>) -> Verdict {
+    if record.owner().is_some_and(|owner| Some(owner) == own) {
         return Verdict::Gone;
     }
     let recent = |returned: Option<Duration>| returned.is_some_and(|since| since <= RETURN);
@@ -219,6 +220,15 @@ impl Holds {
         Some(until)
     }
 
+    /// An owner's records are told otherwise from now on: the keys held for it, which are held no more.
+    pub fn release(&mut self, owner: &Text) -> Vec<Text> {
+        let keys: Vec<Text> = self.owners.get(owner).into_iter().flatten().cloned().collect();
+        for key in &keys {
+            self.remove(key);
+        }
+        keys
+    }
+
     /// The leases whose life decides about records held, each once.
     pub fn doubtful(&self) -> Vec<Lease> {
         let mut leases: Vec<_> = self.held.values().filter(|hold| hold.unless_lives).map(|hold| hold.lease).collect();
@@ -299,8 +309,10 @@ mod tests {
         ];
         for (name, how, records, verdicts) in cases {
             let records: Vec<_> = records.iter().map(|record| vanished(record)).collect();
-            assert_eq!(judge(&records, *how, OWN), *verdicts, "{name}");
+            assert_eq!(judge(&records, *how, Some(OWN)), *verdicts, "{name}");
         }
+        let own = [vanished("a me 1")];
+        assert_eq!(judge(&own, relist(true, None), None), [Held], "before this host knows what it offers");
     }
 
     fn three() -> Holds {

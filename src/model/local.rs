@@ -187,6 +187,11 @@ fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: Dra
 /// confirm: every record of this owner out, these in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
+    /// Whether this host knows what it offers: Docker has been listed, or it is drained. Until then its own records are
+    /// as precious to it as anybody's.
+    pub knows: bool,
+    /// The revision of this host's newest write: what is laid over stays so until the catalog has got there.
+    pub written: i64,
     /// Whether it is to be laid over. When not, the rest says nothing.
     pub active: bool,
     /// Whose records go out.

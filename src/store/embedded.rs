@@ -72,18 +72,46 @@ impl Default for Embedded {
 impl Embedded {
     /// An empty store at revision 1, as etcd's first is.
     pub fn new() -> Self {
-        let state = State {
+        Self::of(State {
             items: BTreeMap::new(),
             revision: 1,
             log: VecDeque::new(),
             forgotten: 1,
             leases: BTreeMap::new(),
             next_lease: 1,
+        })
+    }
+}
+
+impl Embedded {
+    /// Another store that begins as this one stands, as one restored from a backup does: its leases have no session,
+    /// and all of their time before them.
+    pub fn copy(&self) -> Self {
+        let state = self.shared.state();
+        let ends = |granted: Duration| Some(Instant::now() + granted);
+        let lease = |lease: &Lease| Lease {
+            granted: lease.granted,
+            keepers: 0,
+            ends: ends(lease.granted),
+            keys: lease.keys.clone(),
+            lost: watch::Sender::new(false),
         };
+        Self::of(State {
+            items: state.items.clone(),
+            revision: state.revision,
+            log: state.log.clone(),
+            forgotten: state.forgotten,
+            leases: state.leases.iter().map(|(id, known)| (*id, lease(known))).collect(),
+            next_lease: state.next_lease,
+        })
+    }
+
+    fn of(state: State) -> Self {
+        let newest = watch::Sender::new(state.revision);
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
-                newest: watch::Sender::new(1),
+                newest,
                 reach: watch::Sender::new(Reach::There),
                 history: watch::Sender::new(History::default()),
             }),

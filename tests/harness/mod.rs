@@ -187,6 +187,11 @@ impl Host {
         });
     }
 
+    /// Whether the registrar has ended.
+    pub fn ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Stops as SIGTERM does, and frees the state directory.
     pub async fn stop(self) {
         self.stop.cancel();

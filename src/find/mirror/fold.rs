@@ -19,6 +19,8 @@ use crate::store::{Batch, Event, Item, Revision};
 pub(super) struct Fold {
     prefixes: Vec<Prefix>,
     owner: Text,
+    /// Whether the overlay tells of this owner's records.
+    own_known: bool,
     lease_ttl: Duration,
     catalog: Catalog,
     holds: Holds,
@@ -56,7 +58,7 @@ struct Put {
 impl Fold {
     pub(super) fn new(prefixes: Vec<Prefix>, owner: Text, lease_ttl: Duration) -> Self {
         let (catalog, holds) = Default::default();
-        Self { prefixes, owner, lease_ttl, catalog, holds, list: None, told: 0 }
+        Self { prefixes, owner, own_known: false, lease_ttl, catalog, holds, list: None, told: 0 }
     }
 
     pub(super) fn catalog(&self) -> &Catalog {
@@ -153,7 +155,7 @@ impl Fold {
     /// Takes away what vanished, or holds it.
     fn let_go(&mut self, gone: Vec<Gone>, how: How, now: Duration) {
         let vanished: Vec<Vanished> = gone.iter().map(Gone::vanished).collect();
-        let verdicts = hold::judge(&vanished, how, &self.owner);
+        let verdicts = hold::judge(&vanished, how, self.own_known.then_some(&*self.owner));
         for ((gone, vanished), verdict) in gone.into_iter().zip(vanished).zip(verdicts) {
             let time = self.catalog.lease(vanished.lease).map_or(self.lease_ttl, |lease| lease.granted);
             match gone.endpoint.filter(|_| verdict != Verdict::Gone) {
@@ -207,6 +209,15 @@ impl Fold {
         }
         for lease in self.holds.doubtful() {
             desk.doubtful(lease);
+        }
+    }
+
+    /// This host knows what it offers: from now on the overlay tells what of its own is to be answered.
+    pub(super) fn own_is_known(&mut self) {
+        if !std::mem::replace(&mut self.own_known, true) {
+            for key in self.holds.release(&self.owner.clone()) {
+                self.both(|catalog| catalog.delete(&key));
+            }
         }
     }
 

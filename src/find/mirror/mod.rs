@@ -11,7 +11,7 @@ mod source;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,8 +80,11 @@ pub struct Mirror {
     returned: Option<Duration>,
     was_away: bool,
     contested: BTreeSet<Text>,
+    /// What is laid over the catalog, while something is.
+    laid: Option<Arc<Overlay>>,
 }
 
+type Records = BTreeMap<String, Arc<Record>>;
 type Asked = (LeaseId, Result<LeaseInfo, StoreError>);
 
 impl Mirror {
@@ -111,6 +114,7 @@ impl Mirror {
             returned: None,
             was_away: false,
             contested: BTreeSet::new(),
+            laid: None,
         };
         (mirror, view)
     }
@@ -335,7 +339,10 @@ impl Mirror {
 
     /// Hands out what the store says, with what is laid over it.
     fn publish(&mut self) {
-        let overlay = self.overlay.borrow_and_update().clone();
+        let overlay = self.overlay();
+        if overlay.knows {
+            self.fold.own_is_known();
+        }
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
         let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
@@ -348,6 +355,18 @@ impl Mirror {
         self.gauges.set(&shown, overlay.active);
         self.tell_contested(&shown);
         self.outlet.publish(shown, self.progress);
+    }
+
+    /// What is to be laid over: what the registrar says, and after that what it said last until the catalog has its write.
+    fn overlay(&mut self) -> Arc<Overlay> {
+        let overlay = self.overlay.borrow_and_update().clone();
+        let behind = self.fold.catalog().revision() < overlay.written;
+        if overlay.active {
+            self.laid = Some(overlay.clone());
+        } else if !behind {
+            self.laid = None;
+        }
+        self.laid.clone().unwrap_or(overlay)
     }
 
     /// Logs which services have come to have several primaries, and which no longer do.
@@ -367,20 +386,27 @@ impl Mirror {
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
         let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(overlay.out.iter().map(String::as_str));
-        let records = overlay.records.iter().map(|(key, record)| (self.place(base, key, record), &**record));
+        let out = overlay.out.iter().map(String::as_str).filter(|key| !self.is_anothers(base, key));
+        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(out);
+        let records =
+            overlay.records.iter().map(|(key, record)| (self.place(base, &overlay.records, key, record), &**record));
         let records: Vec<_> = records.collect();
         base.overlay(out, records.iter().map(|(key, record)| (&**key, *record)))
     }
 
     /// Where to show a record of this host: beside what another owner has under its key, never in its place.
-    fn place<'k>(&self, base: &Catalog, key: &'k str, record: &Record) -> Cow<'k, str> {
-        let others = |key: &str| {
-            let there = base.get(key);
-            there.is_some_and(|there| there.owner().is_some_and(|owner| *owner != self.settings.owner))
-        };
-        let aside = if others(key) { plan::asides(key, record).find(|key| !others(key)) } else { None };
+    fn place<'k>(&self, base: &Catalog, own: &Records, key: &'k str, record: &Record) -> Cow<'k, str> {
+        if !self.is_anothers(base, key) {
+            return Cow::Borrowed(key);
+        }
+        let aside = plan::asides(key, record).find(|key| !self.is_anothers(base, key) && !own.contains_key(key));
         aside.map_or(Cow::Borrowed(key), Cow::Owned)
+    }
+
+    /// Whether another owner's record stands, or is held, under a key.
+    fn is_anothers(&self, base: &Catalog, key: &str) -> bool {
+        let there = base.get(key);
+        there.is_some_and(|there| there.owner().is_some_and(|owner| *owner != self.settings.owner))
     }
 
     /// Keeps the catalog for the next run.

@@ -47,6 +47,10 @@ pub(super) struct Desk {
     pending: BTreeMap<String, Instant>,
     /// When the store came back, or the lease was lost: for a while it may yet lose what it seems to hold.
     pub(super) doubted: Option<Instant>,
+    /// The revision of the newest own commit.
+    pub(super) written: i64,
+    /// Whether this host's own is laid over the catalog.
+    overlaid: bool,
 }
 
 /// The records of one serving instance.
@@ -89,6 +93,8 @@ impl Desk {
             ops: Vec::new(),
             pending: BTreeMap::new(),
             doubted: None,
+            written: 0,
+            overlaid: false,
         }
     }
 
@@ -232,17 +238,23 @@ impl Desk {
     }
 
     /// What is laid over the catalog at `now`.
-    pub(super) fn overlay(&self, now: Instant) -> Overlay {
+    pub(super) fn overlay(&mut self, now: Instant) -> Overlay {
         let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
         // Before Docker has been listed what is published says more than what is offered.
         let known = self.offer.listed || self.drain != DrainState::Offering;
         let settling = self.settled().is_some_and(|settled| settled > now);
-        if !known || !(late || settling || self.reach == Reach::Away) {
-            return Overlay { owner: self.publisher.owner.clone(), ..Overlay::default() };
+        // Once laid over it stays until nothing waits: what this host has shown it does not take back for half a second.
+        let unfinished = self.overlaid && !self.pending.is_empty();
+        self.overlaid = known && (late || settling || unfinished || self.reach == Reach::Away);
+        let (owner, written) = (self.publisher.owner.clone(), self.written);
+        if !self.overlaid {
+            return Overlay { knows: known, written, owner, ..Overlay::default() };
         }
         Overlay {
+            knows: true,
+            written,
+            owner,
             active: true,
-            owner: self.publisher.owner.clone(),
             out: self.view.ours().map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }

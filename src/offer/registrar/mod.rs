@@ -489,6 +489,7 @@ impl Registrar {
             Ok(Commit::Done(revision)) => {
                 self.metrics.writes.inc_by(ops.len() as u64);
                 self.desk.view.committed(ops, lease, revision);
+                self.desk.written = revision;
                 self.link.retry = None;
                 self.link.chunk = MAX_WRITES;
             }
