@@ -330,7 +330,8 @@ impl Store for Embedded {
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
         async move {
             let newest = self.shared.newest.subscribe();
-            let watch = EmbeddedWatch { shared: Arc::clone(&self.shared), prefix: prefix.to_owned(), from, newest };
+            let (shared, idle) = (Arc::clone(&self.shared), Instant::now() + IDLE);
+            let watch = EmbeddedWatch { shared, prefix: prefix.to_owned(), from, newest, idle };
             Ok(Box::new(watch) as Box<dyn Watch>)
         }
         .boxed()
@@ -385,16 +386,19 @@ struct EmbeddedWatch {
     prefix: String,
     from: Revision,
     newest: watch::Receiver<Revision>,
+    /// When it is to say that it is in step, however often it is asked until then.
+    idle: Instant,
 }
 
 impl EmbeddedWatch {
     async fn next_batch(&mut self) -> Result<Batch, StoreError> {
-        let idle = Instant::now() + IDLE;
+        let idle = self.idle;
         loop {
             self.newest.mark_unchanged();
             let batch = self.shared.events(&self.prefix, self.from)?;
             self.from = self.from.max(batch.revision + 1);
             if !batch.events.is_empty() || Instant::now() >= idle {
+                self.idle = Instant::now() + IDLE;
                 return Ok(batch);
             }
             let wake = self.shared.next_end().map_or(idle, |end| end.min(idle));
