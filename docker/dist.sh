@@ -40,22 +40,15 @@ version=$(echo "$said" | cut -d' ' -f2)
 name=wharf-$version-x86_64-linux
 stage=$build/stage/$name
 rm -rf "$build/stage"
-mkdir -p "$stage" "$out"
-install -m 755 "$program" "$stage/wharf"
+mkdir -p "$out"
+docker/stage.sh "$program" "$stage"
 
 echo '==> man pages and completions'
 "$cargo" run --quiet --locked --example pages -- "$stage"
 
 echo '==> tarball'
-install -m 755 systemd/install.sh "$stage/install.sh"
-for piece in README.md CHANGELOG.md ARCHITECTURE.md LICENSE LICENSE-MIT LICENSE-APACHE docs systemd docker/units docker/*.yaml; do
-  [ -e "$piece" ] || continue
-  mkdir -p "$stage/$(dirname "$piece")"
-  cp -r "$piece" "$stage/$(dirname "$piece")/"
-done
 moment=$(git log -1 --format=%ct 2>/dev/null || echo 0)
-find "$stage" -type d -exec chmod 755 {} + 
-find "$stage" -type f -perm -u+x -exec chmod 755 {} + -o -type f -exec chmod 644 {} +
+find "$stage/man" "$stage/completions" -type d -exec chmod 755 {} + -o -type f -exec chmod 644 {} +
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$moment" -C "$build/stage" -c "$name" | gzip -9n >"$out/$name.tar.gz"
 install -m 755 "$program" "$out/wharf"
 (cd "$out" && sha256sum wharf "$name.tar.gz" >SHA256SUMS)

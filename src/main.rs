@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use wharf::app;
 use wharf::cli::Cli;
 
 fn main() -> ExitCode {
-    app::main(Cli::parse())
+    app::main(Cli::of_this_process())
 }

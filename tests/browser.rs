@@ -62,9 +62,9 @@ fn fill(side: &mut Side) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_is_live_honest_safe_and_usable() {
-    let mut side = Side::start().await;
+    let address = side::own_address();
+    let mut side = Side::start_with(Options { listen: Some(address), ..Options::default() }).await;
     fill(&mut side);
-    let address = side.address;
     let mut browser = tokio::task::block_in_place(Browser::start);
     let url = format!("http://{address}/");
 

@@ -1,85 +1,13 @@
 //! The program itself: an agent with the embedded store and no engine, asked as people and Prometheus ask it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod engine;
+mod program;
 mod side;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-/// An agent of our own, on ports that the system chooses.
-struct Agent {
-    child: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Agent {
-    fn start(settings: &str) -> Self {
-        Self::start_beside("unix:///nowhere/docker.sock", settings)
-    }
-
-    fn start_beside(engine: &str, settings: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("wharf.toml");
-        std::fs::write(&file, settings).unwrap();
-        let child = wharf()
-            .arg("agent")
-            .args(["--node", "core-01", "--advertise", "127.0.0.1", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0"])
-            .args(["--docker", engine])
-            .arg("--config")
-            .arg(&file)
-            .arg("--state-dir")
-            .arg(dir.path().join("state"))
-            .arg("--http-socket")
-            .arg(dir.path().join("http.sock"))
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let agent = Self { child, dir };
-        agent.until("it is ready", |agent| {
-            let ready = agent.socket().exists() && agent.wharf("services").status.code() == Some(0);
-            ready && std::fs::read_to_string(agent.dir.path().join("log")).is_ok_and(|log| log.contains("serving"))
-        });
-        agent
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("http.sock")
-    }
-
-    /// Runs a command against this agent.
-    fn wharf(&self, line: &str) -> Output {
-        wharf().args(line.split_whitespace()).arg("--http-socket").arg(self.socket()).output().unwrap()
-    }
-
-    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !holds(self) {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "never: {what}\n{log}");
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The program, knowing nothing of this machine's own agent.
-fn wharf() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WHARF_")) {
-        command.env_remove(name);
-    }
-    command
-}
+use program::{Agent, told, wharf};
 
 /// Every family that the agent declares, in order, and every sample's name.
 async fn metrics(agent: &Agent) -> String {
@@ -138,12 +66,6 @@ fn alert_rules_load() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
-/// What a command printed, and its exit code.
-fn told(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
 #[test]
 fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -160,10 +82,7 @@ fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
     assert!(err.contains("did you mean cache.prod"), "{err}");
 
     // By DNS, too.
-    let log = std::fs::read_to_string(agent.dir.path().join("log")).unwrap();
-    let dns =
-        log.split("dns=[").nth(1).and_then(|rest| rest.split([']', ',']).next()).expect("the log tells where DNS is");
-    let resolved = wharf().args(["resolve", "cache.prod", "--dns", dns]).output().unwrap();
+    let resolved = wharf().args(["resolve", "cache.prod", "--dns", &agent.address("dns")]).output().unwrap();
     let (code, out, err) = told(&resolved);
     assert!(code == Some(0) && out.contains(&format!(" {port} ")), "{out}{err}");
 
@@ -172,6 +91,7 @@ fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
     agent.until("it is down", |agent| told(&agent.wharf("services cache.prod")).0 == Some(1));
     let (code, out, _) = told(&agent.wharf("explain cache.prod"));
     assert!(code == Some(0) && out.contains("down, so not published for") && out.contains("because"), "{out}");
+    assert!(out.contains("[[service]] cache.prod") && !out.contains("docker"), "it is no container: {out}");
     agent.until("the node's record tells it", |agent| told(&agent.wharf("nodes")).1.contains("down"));
 
     // Drained, and back.
@@ -180,6 +100,87 @@ fn someone_who_never_saw_wharf_finds_out_by_its_commands() {
     assert!(out.contains("core-01 is drained for"), "{out}");
     assert_eq!(told(&agent.wharf("undrain")).0, Some(0));
     agent.until("it is drained no longer", |agent| !told(&agent.wharf("explain")).1.contains("is drained"));
+}
+
+#[test]
+fn exit_codes_are_0_1_2_or_3() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let agent = Agent::start(&format!("[[service]]\nname = \"web\"\nport = {port}\ncheck = \"tcp\"\n"));
+    let lines = "
+        0 wait web --timeout 60s
+        0 services
+        0 services web -o wide
+        0 services -o json
+        0 resolve web --dns DNS
+        0 resolve web A --dns DNS -o json
+        0 explain
+        0 explain web
+        0 nodes
+        0 drain --http HTTP
+        0 undrain --http HTTP
+        0 healthcheck
+        0 completions fish
+        0 check-config --node a --advertise 192.0.2.1
+        0 --version
+        0 help wait
+
+        1 services we
+        1 wait web --count 2 --timeout 4s
+        1 wait nothing --timeout 4s
+        1 resolve nothing --dns DNS
+        1 resolve web TXT --dns DNS
+        1 resolve example.com. --dns DNS
+        1 explain nothing
+        1 nodes nothing
+
+        2
+        2 serve
+        2 services a b
+        2 services -o yaml
+        2 services --etcd-endpoints ftp://127.0.0.1
+        2 wait
+        2 wait web --count 0
+        2 wait web --role boss
+        2 wait web --timeout soon
+        2 resolve a..b --dns DNS
+        2 resolve web NOTYPE --dns DNS
+        2 drain --http-token-file /nowhere/token
+        2 completions klingon
+        2 check-config --node a --prefix services
+        2 agent --store zookeeper
+
+        3 services --http NOBODY
+        3 services web --http NOBODY
+        3 services --watch --http NOBODY
+        3 services --http-socket /nowhere/http.sock
+        3 services --etcd-endpoints http://NOBODY
+        3 nodes --etcd-endpoints http://NOBODY
+        3 wait web --timeout 1s --http NOBODY
+        3 resolve web --dns NOBODY
+        3 explain --http NOBODY
+        3 nodes --http NOBODY
+        3 drain --http NOBODY
+        3 undrain --http NOBODY
+        3 healthcheck --http NOBODY
+    ";
+    let lines = lines.replace("DNS", &agent.address("dns")).replace("HTTP", &agent.address("http"));
+    for line in lines.replace("NOBODY", side::NOBODY).lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (code, line) = line.split_once(' ').unwrap_or((line, ""));
+        let asks_agent = ["services", "wait", "explain", "nodes", "drain", "undrain", "healthcheck"]
+            .contains(&line.split(' ').next().unwrap());
+        let placed = ["--http ", "--http-socket ", "--etcd-endpoints "].iter().any(|flag| line.contains(flag));
+        let mut command = wharf();
+        command.args(line.split_whitespace());
+        if asks_agent && !placed {
+            command.arg("--http-socket").arg(agent.socket());
+        }
+        let (exit, out, err) = told(&command.output().unwrap());
+        assert_eq!(exit.map(|exit| exit.to_string()).as_deref(), Some(code), "wharf {line}\n{out}{err}");
+        // Results go to standard output, what failed to standard error; and what failed says what to do.
+        assert_eq!(out.is_empty(), code != "0", "wharf {line}\n{out}{err}");
+        assert!(code == "0" || err.contains("try") || err.contains("--help") || code == "2", "wharf {line}\n{err}");
+    }
 }
 
 #[test]
@@ -199,39 +200,4 @@ fn wrong_use_is_exit_2_and_every_command_has_its_page() {
     assert!(seen >= 10, "{help}");
     let (code, out, _) = told(&wharf().args(["completions", "bash"]).output().unwrap());
     assert!(code == Some(0) && out.contains("_wharf"), "{out}");
-}
-
-/// A call as docs/security.md writes it.
-fn as_documented(request: &str) -> String {
-    let target = request.strip_prefix("GET ").unwrap_or_else(|| panic!("only GET calls are made: {request}"));
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let words = path.split('/').map(|word| match word {
-        id if id.len() == 64 => "{id}",
-        version if version.starts_with("v1.") => "v…",
-        word => word,
-    });
-    let path = words.collect::<Vec<_>>().join("/");
-    if query.starts_with("filters=") { format!("{path}?filters=…") } else { path }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn behind_a_socket_that_refuses_all_but_the_documented_calls_the_agent_offers() {
-    let page = std::fs::read_to_string(format!("{}/docs/security.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let rows = page.lines().filter(|line| line.starts_with("| `/"));
-    let documented: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
-    // The stand-in knows these calls and refuses every other one.
-    let engine = engine::Engine::start().await;
-    engine.add(engine::container(1, "app", 80, 18080));
-    let at = format!("unix://{}", engine.path.display());
-    let agent = tokio::task::block_in_place(|| Agent::start_beside(&at, ""));
-    let count = |agent: &Agent| told(&agent.wharf("services app -o hostport")).1.lines().count();
-    tokio::task::block_in_place(|| agent.until("it is offered", |agent| count(agent) == 1));
-    engine.run(engine::container(2, "app", 80, 18081));
-    tokio::task::block_in_place(|| agent.until("the other is, too", |agent| count(agent) == 2));
-    engine.die(&engine::id(1));
-    tokio::task::block_in_place(|| agent.until("the first is gone", |agent| count(agent) == 1));
-    let made: BTreeSet<String> = engine.requests().iter().map(|request| as_documented(request)).collect();
-    assert!(made.len() >= 3, "{made:?}");
-    let others: Vec<_> = made.iter().filter(|call| !documented.contains(call.as_str())).collect();
-    assert!(others.is_empty(), "not in docs/security.md: {others:?}");
 }

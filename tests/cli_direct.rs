@@ -3,13 +3,17 @@
 
 mod command;
 mod etcd;
+mod program;
+mod side;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use command::{Written, eventually, run, run_into};
 use etcd::Cluster;
+use program::{Agent, Options, told};
 use prometheus_client::registry::Registry;
+use side::NOBODY;
 use tokio_util::sync::CancellationToken;
 use wharf::cli::exit::Exit;
 use wharf::find::dns::{DnsServer, Settings};
@@ -43,14 +47,68 @@ async fn services_wait_and_nodes_ask_etcd_itself() {
     assert_eq!(out.text(), "10.88.0.1:6379\n10.88.0.2:6379\n");
 }
 
+#[test]
+fn the_store_itself_tells_the_same_as_an_agent() {
+    let cluster = Cluster::start(1);
+    for (key, value) in [
+        ("/services/redis/a", r#"{"host":"10.88.0.1","port":6379,"role":"primary","node":"core-02","owner":"o1"}"#),
+        ("/services/redis/b", r#"{"host":"10.88.0.2","port":6379,"role":"primary","tags":["blue","\u001b[2J"]}"#),
+        ("/services/prod/cache/a", "10.88.0.3:11211"),
+        ("/skydns/local/skydns/rails/1", r#"{"host":"10.88.0.4","port":80}"#),
+        ("/older/redis/c", "10.88.0.5:6379"),
+        ("/services/broken/a", "{"),
+        ("/elsewhere/redis/x", "10.88.0.6:6379"),
+        ("/wharf/services/nodes/core-02/o1", r#"{"node":"core-02","version":"0.1.0","states":{"ready":1,"down":2}}"#),
+    ] {
+        cluster.ctl(&["put", key, value]);
+    }
+    let endpoints = cluster.endpoints().join(",");
+    let trees = "--zone skydns.local=/skydns/local/skydns,services.internal=/older".to_owned();
+    let flags = vec!["--etcd-endpoints".to_owned(), endpoints.clone()];
+    let flags = [flags, trees.split(' ').map(str::to_owned).collect()].concat();
+    let agent = Agent::start_with(&Options { flags, ..Options::default() });
+    agent.prints("services rails.skydns.local -o hostport", "that it has read etcd", |text| text == "10.88.0.4:80\n");
+    agent.prints("nodes", "both nodes", |text| text.contains("core-01") && text.contains("core-02"));
+    let direct = |line: &str| {
+        let line = format!("{line} --etcd-endpoints {endpoints} {trees}");
+        told(&program::wharf().args(line.split_whitespace()).output().unwrap())
+    };
+    for line in [
+        "services",
+        "services -o wide",
+        "services -o hostport",
+        "services redis",
+        "services cache.prod -o hostport",
+        "services rails.skydns.local -o wide",
+        "services Redis",
+        "services redi",
+        "services prod",
+        "services broken",
+        "nodes core-02",
+        "nodes nobody",
+        "wait redis --count 3 --timeout 30s -o hostport",
+    ] {
+        let ((code, out, err), by_agent) = (direct(line), told(&agent.wharf(line)));
+        assert_eq!((code, &out), (by_agent.0, &by_agent.1), "wharf {line}: {err} {}", by_agent.2);
+    }
+    let (_, whole, _) = direct("services");
+    assert!(whole.contains("primary (contested)") && whole.contains("rails.skydns.local"), "{whole}");
+    assert_eq!(whole.lines().count(), 6, "a heading and five endpoints: {whole}");
+    assert!(direct("services redi").2.contains("did you mean redis?"));
+}
+
 #[tokio::test]
 async fn an_etcd_that_is_not_there_is_exit_3_and_wrong_flags_are_exit_2() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = run(&format!("services --etcd-endpoints http://{nobody}")).await;
+    let ran = run(&format!("services --etcd-endpoints http://{NOBODY}")).await;
     assert_eq!(ran.exit, Exit::Unreachable);
-    assert!(ran.err.contains(&format!("etcd at http://{nobody}")), "{}", ran.err);
+    assert!(ran.err.contains(&format!("etcd at http://{NOBODY}")), "{}", ran.err);
+    // Without a scheme and a port it is what it is for the agent.
+    let ran = run(&format!("services --etcd-endpoints {NOBODY}")).await;
+    assert!(ran.err.contains(&format!("etcd at http://{NOBODY}")), "{}", ran.err);
     for wrong in [
-        "--etcd-endpoints 10.0.0.1:2379",
+        "--etcd-endpoints ftp://10.0.0.1:2379",
+        "--etcd-endpoints http://x:1 --zone nowhere",
+        "--etcd-endpoints http://x:1 --domain a..b",
         "--etcd-endpoints http://x:1 --etcd-user u",
         "--etcd-endpoints http://x:1 --prefix x",
     ] {
@@ -111,9 +169,8 @@ async fn resolve_shows_what_dns_answers() {
 
 #[tokio::test]
 async fn a_dns_that_is_not_there_is_exit_3() {
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ran = run(&format!("resolve redis --dns {nobody}")).await;
+    let ran = run(&format!("resolve redis --dns {NOBODY}")).await;
     assert_eq!(ran.exit, Exit::Unreachable);
-    assert!(ran.err.contains(&nobody.to_string()), "{}", ran.err);
-    assert_eq!(run(&format!("resolve {} --dns {nobody}", "x".repeat(64))).await.exit, Exit::Usage);
+    assert!(ran.err.contains(NOBODY), "{}", ran.err);
+    assert_eq!(run(&format!("resolve {} --dns {NOBODY}", "x".repeat(64))).await.exit, Exit::Usage);
 }

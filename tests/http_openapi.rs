@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use side::Side;
 use wharf::find::http::Readiness;
 use wharf::model::api::Nodes;
-use wharf::model::instance::{Check, DockerStanding, Instance, InstanceKey, Skipped, Source};
+use wharf::model::instance::{Check, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
 use wharf::model::local::{Local, LocalInstance};
 use wharf::model::name::{Label, ServiceName};
 use wharf::model::node::{NodeRecord, Waiting};
@@ -117,6 +117,7 @@ fn full_instance() -> LocalInstance {
             ..Check::default()
         },
         docker: DockerStanding::Running,
+        started: "".into(),
     };
     LocalInstance {
         instance: Arc::new(instance),
@@ -144,6 +145,7 @@ async fn full_side() -> Side {
         node: "core-01".into(),
         instances: vec![full_instance()],
         skipped: vec![skipped],
+        withheld: vec![Withheld { container: "redis".into(), port: "6379/tcp".into(), attr: "db_password".into() }],
         drained: Some(std::time::SystemTime::UNIX_EPOCH),
         lease: 0x1234,
         ..Local::default()
@@ -228,6 +230,7 @@ async fn every_answer_is_as_described() {
         ("Endpoint", "/v1/services.services[].endpoints[]"),
         ("LocalInstance", "/v1/local.instances[]"),
         ("Skipped", "/v1/local.skipped[]"),
+        ("Withheld", "/v1/local.withheld[]"),
         ("Node", "/v1/nodes.nodes[]"),
         ("Waiting", "/v1/nodes.nodes[].waiting[]"),
     ] {
@@ -242,16 +245,15 @@ async fn every_answer_is_as_described() {
 async fn events_are_as_described() {
     let mut side = full_side().await;
     let api = side.get("/openapi.json").await.json();
-    let mut events = side.events("/v1/watch?with=local,nodes", None).await;
+    let mut events = side.events("/v1/watch?changes=endpoints&with=local,nodes", None).await;
     let mut seen = BTreeSet::new();
     let mut kinds = BTreeSet::new();
-    while kinds.len() < 4 {
+    while kinds.len() < 4 || !seen.contains("Change.changed[].gone") {
         let event = events.next().await.unwrap();
         let name = match event.kind.as_str() {
             "snapshot" => {
                 side.delete("/services/redis/a");
                 side.delete("/services/contested/a");
-                side.delete("/services/contested/b");
                 "Services"
             }
             "change" => "Change",

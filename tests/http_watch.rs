@@ -88,6 +88,44 @@ async fn one_service_is_followed_alone_and_resumed() {
 }
 
 #[tokio::test]
+async fn changes_by_endpoint_tell_what_changed_and_what_is_gone() {
+    let mut side = Side::start().await;
+    side.put("/services/redis/a", "10.0.0.1:6379");
+    side.put("/services/redis/b", "10.0.0.2:6379");
+    let mut all = side.events("/v1/watch?changes=endpoints", None).await;
+    let mut one = side.events("/v1/watch?changes=endpoints&service=redis", None).await;
+    let mut ids = Vec::new();
+    for events in [&mut all, &mut one] {
+        let first = events.next().await.unwrap();
+        assert_eq!(what(&first), ("snapshot", vec!["redis"], vec![]));
+        ids.push(first.id.unwrap());
+    }
+    side.put("/services/redis/c", "10.0.0.3:6379");
+    for events in [&mut all, &mut one] {
+        let grown = events.next().await.unwrap().data;
+        let endpoint = json!({"host": "10.0.0.3", "port": 6379, "key": "/services/redis/c"});
+        assert_eq!(grown["changed"], json!([{"name": "redis", "endpoints": [endpoint]}]));
+    }
+    side.delete("/services/redis/a");
+    for events in [&mut all, &mut one] {
+        let shrunk = events.next().await.unwrap().data;
+        assert_eq!(shrunk["changed"], json!([{"name": "redis", "gone": ["/services/redis/a"], "endpoints": []}]));
+    }
+    // One that comes back gets the steps that it missed; of one service alone, all there is.
+    let mut again = side.events("/v1/watch?changes=endpoints", Some(&ids[0])).await;
+    assert_eq!(again.next().await.unwrap().data["changed"][0]["endpoints"][0]["key"], "/services/redis/c");
+    assert_eq!(again.next().await.unwrap().data["changed"][0]["gone"][0], "/services/redis/a");
+    let mut again = side.events("/v1/watch?changes=endpoints&service=redis", Some(&ids[1])).await;
+    let whole = again.next().await.unwrap();
+    assert_eq!(
+        (whole.kind.as_str(), whole.data["services"][0]["endpoints"].as_array().unwrap().len()),
+        ("snapshot", 2)
+    );
+    assert_eq!(side.get("/v1/watch?changes=all").await.status, 400);
+    side.stop().await;
+}
+
+#[tokio::test]
 async fn local_and_nodes_come_along_when_asked_for() {
     let side = Side::start().await;
     let mut events = side.events("/v1/watch?with=local,nodes", None).await;

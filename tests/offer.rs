@@ -152,6 +152,20 @@ async fn event_stream_eof() {
 }
 
 #[tokio::test]
+async fn a_container_restarted_between_two_looks_is_another_life() {
+    let engine = Engine::start().await;
+    engine.add(container(0, "redis", 6379, 10_000));
+    let mut host = Watched::start(engine.endpoint());
+    let started = |offer: &wharf::model::instance::Offer| offer.instances.values().map(|it| it.started.clone()).next();
+    let first = host.in_step().await;
+    assert_eq!(started(&first).as_deref(), Some("2026-01-01T00:00:00Z"));
+    // The same port again, and no event of it is ever heard.
+    engine.change(&id(0), |inspect| inspect["State"]["StartedAt"] = "2026-01-01T00:07:00Z".into());
+    engine.drop_streams();
+    host.until("the new life", |offer| started(offer).as_deref() == Some("2026-01-01T00:07:00Z")).await;
+}
+
+#[tokio::test]
 async fn docker_down_at_start() {
     let mut engine = Engine::start().await;
     engine.add(container(1, "redis", 6379, 10_001));

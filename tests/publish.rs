@@ -1,12 +1,14 @@
 //! The registrar against the embedded store: what serves is published, and only that.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod faulty;
 mod harness;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::{Host, Setup, eventually, instance, items, named, records, role, standing};
+use faulty::Faulty;
+use harness::{Host, Setup, eventually, instance, items, named, records, role, standing, table};
 use wharf::model::node::NodeRecord;
 use wharf::model::record::{Record, Role};
 use wharf::model::standing::{Standing, State};
@@ -75,6 +77,36 @@ async fn another_owners_key_is_left_alone_and_taken_over_when_free() {
 }
 
 #[tokio::test]
+async fn a_key_whose_label_is_cut_for_its_hash_is_left_alone_and_taken_over_too() {
+    let (store, directory) = setup();
+    let long = "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-abcdefghi";
+    let other = String::from_utf8(Record { owner: Some("other".into()), ..Record::default() }.encode()).unwrap();
+    let plain = format!("/services/redis/{long}");
+    put(&*store, &plain, &other).await;
+    let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
+    host.ready([named("redis", 1, long)]);
+    eventually("a hashed key is published", || async { host.own_keys().await.len() == 1 }).await;
+    let first = host.own_keys().await.remove(0);
+    assert!(first.starts_with("/services/redis/abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-"), "{first}");
+
+    // Another owner has that one as well, put over ours or there before we look.
+    put(&*store, &first, &other).await;
+    eventually("another hashed key is published", || async { host.own_keys().await.len() == 1 }).await;
+    let second = host.own_keys().await.remove(0);
+    host.kill().await;
+    let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
+    host.ready([named("redis", 1, long)]);
+    eventually("it is taken over", || async { host.outputs.local.borrow().instances.iter().any(|it| it.published) })
+        .await;
+    host.publishes(&[&second]).await;
+    store.commit(&[], &[Write::Delete(second.clone())]).await.unwrap();
+    host.publishes(&[&second]).await;
+
+    store.commit(&[], &[Write::Delete(plain.clone())]).await.unwrap();
+    host.publishes(&[&plain]).await;
+}
+
+#[tokio::test]
 async fn three_containers_with_one_id_are_all_published() {
     let (store, directory) = setup();
     let host = Host::start(store, directory.path(), Setup::default());
@@ -99,6 +131,28 @@ async fn nothing_is_deleted_before_docker_has_been_listed() {
     host.publishes(&[FIRST, SECOND]).await;
     host.offer([instance("redis", 2)]);
     host.publishes(&[SECOND]).await;
+}
+
+#[tokio::test]
+async fn tables_of_the_file_are_shown_without_docker_while_the_store_is_away() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    store.set_away(true);
+    let host = Host::start(store.clone(), directory.path(), Setup::default());
+    let (one, two) = (table("redis", 1), table("redis", 2));
+    host.stands(&one, standing(State::Ready));
+    host.sees([one.clone(), two.clone()]);
+    let shown = async |count: usize, partial: bool| {
+        eventually(&format!("{count} are shown"), || async {
+            let overlay = host.outputs.overlay.borrow().clone();
+            overlay.active && overlay.partial == partial && overlay.records.len() == count
+        })
+        .await;
+    };
+    shown(1, true).await;
+    host.stands(&two, standing(State::Ready));
+    shown(2, true).await;
+    host.offer([two]);
+    shown(1, false).await;
 }
 
 #[tokio::test]
@@ -353,5 +407,105 @@ async fn the_node_record_follows_the_advertised_address() {
 
 async fn node_record(host: &Host) -> NodeRecord {
     let items = items(&*host.store, "/wharf/services/nodes/core-01").await;
-    items.first().map(|item| NodeRecord::decode(&item.value).unwrap()).unwrap_or_default()
+    items.first().and_then(|item| NodeRecord::decode(&item.value).ok()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_record_deleted_or_spoiled_by_hand_is_back_within_a_second() {
+    let (store, directory) = setup();
+    let host = Host::start(Arc::clone(&store), directory.path(), Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    let tells = async || node_record(&host).await.states.get("ready").copied() == Some(1);
+    eventually("the node record stands", tells).await;
+    let key = items(&*store, "/wharf/services/nodes/core-01").await.remove(0).key;
+    let bad = || NodeRecord { node: "core-01".into(), ..NodeRecord::default() }.encode().into();
+    let spoils = [
+        Write::Delete(key.clone()),
+        Write::Put { key: key.clone(), value: "garbage".into(), lease: 0 },
+        Write::Put { key: key.clone(), value: bad(), lease: 0 },
+    ];
+    for spoil in spoils {
+        // Also right after it was written, when a change of ours would have to wait.
+        for pause in [Duration::ZERO, Duration::from_secs(60)] {
+            tokio::time::sleep(pause).await;
+            store.commit(&[], std::slice::from_ref(&spoil)).await.unwrap();
+            assert!(!tells().await);
+            let spoiled = tokio::time::Instant::now();
+            eventually("it is whole again", tells).await;
+            assert!(spoiled.elapsed() < Duration::from_secs(1), "{:?} after {spoil:?}", spoiled.elapsed());
+        }
+    }
+    let revision = store.get(&[]).await.unwrap().revision;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(store.get(&[]).await.unwrap().revision, revision, "and then nothing is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leftover_that_no_watch_tells_is_gone_within_the_hour_and_others_are_not_touched() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = Host::start(store.clone(), directory.path(), Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // Watches opened from now on leave these out: a stand-in for whatever a watch may miss.
+    store.hide("/services/old/");
+    store.set_away(true);
+    eventually("the store is seen to be away", || async { host.outputs.overlay.borrow().active }).await;
+    store.set_away(false);
+    eventually("the store is seen to be back", || async { !host.outputs.overlay.borrow().active }).await;
+    let ours = Record { host: "10.0.0.1".into(), owner: Some((*host.owner).into()), ..Record::default() };
+    let text = |record: &Record| String::from_utf8(record.encode()).unwrap();
+    put(&store.inner(), "/services/old/ours", &text(&ours)).await;
+    put(&store.inner(), "/services/old/theirs", &text(&Record { owner: Some("other".into()), ..ours.clone() })).await;
+    put(&store.inner(), "/services/old/plain", "10.0.0.1:80").await;
+    let old = async || -> Vec<String> {
+        items(&store.inner(), "/services/old").await.into_iter().map(|item| item.key).collect()
+    };
+    tokio::time::sleep(Duration::from_secs(50 * 60)).await;
+    assert_eq!(old().await.len(), 3);
+    tokio::time::sleep(Duration::from_secs(11 * 60)).await;
+    assert_eq!(old().await, ["/services/old/plain", "/services/old/theirs"]);
+    host.publishes(&[FIRST]).await;
+}
+
+/// A host that was stopped while its instance served, started again with etcd away and what the kept catalog has of it.
+async fn started_away(store: &Arc<Faulty>, directory: &std::path::Path) -> Host {
+    let host = Host::start(store.clone(), directory, Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    let kept = host.records().await.into_values().collect();
+    host.stop().await;
+    store.set_away(true);
+    let host = Host::start(store.clone(), directory, Setup { kept, ..Setup::default() });
+    let one = instance("redis", 1);
+    host.stands(&one, standing(State::Starting));
+    host.offer([one]);
+    host
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kept_catalog_has_of_us_counts_as_ready_while_etcd_is_away_at_start() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = started_away(&store, directory.path()).await;
+    let shown = async || host.outputs.overlay.borrow().records.contains_key(FIRST);
+    eventually("it is answered before its probe has spoken", shown).await;
+    store.set_away(false);
+    host.publishes(&[FIRST]).await;
+    host.stands(&instance("redis", 1), standing(State::Down));
+    host.publishes(&[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kept_catalog_has_of_us_is_over_once_the_store_says_that_its_lease_is_gone() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = started_away(&store, directory.path()).await;
+    eventually("it is answered", || async { host.outputs.overlay.borrow().records.contains_key(FIRST) }).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    store.set_away(false);
+    eventually("the store has been read", || async { host.outputs.local.borrow().lease != 0 }).await;
+    eventually("nothing is adopted", || async { host.outputs.adopted.borrow().is_empty() }).await;
+    assert_eq!(host.own_keys().await, Vec::<String>::new());
+    host.stands(&instance("redis", 1), standing(State::Ready));
+    host.publishes(&[FIRST]).await;
 }

@@ -1,5 +1,5 @@
 //! The registrar against real etcd, and what happens to etcd: hung, dead, wiped, restored, without a quorum.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod etcd;
 mod harness;
@@ -12,12 +12,14 @@ use etcd::Cluster;
 use harness::{Host, Setup, eventually, instance, items};
 use tokio::time::Instant;
 use wharf::model::instance::Instance;
+use wharf::model::node::NodeRecord;
+use wharf::model::record::Record;
 use wharf::offer::registrar::OnStop;
-use wharf::store::{Event, Store, StoreError, Write};
+use wharf::store::{Event, Item, Store, StoreError, Write};
 
 const TTL: Duration = Duration::from_secs(3);
-/// Within so long of etcd's return everything is published; the rest is for a machine shared with other tests.
-const RETURN: Duration = Duration::from_millis(2_000 + 1_000);
+/// Within so long of etcd's return everything is published.
+const RETURN: Duration = Duration::from_secs(2);
 const FIRST: &str = "/services/redis/core-01-redis-1-6379";
 
 fn offered(count: u16) -> Vec<Instance> {
@@ -32,20 +34,42 @@ async fn publishes(host: &Host, count: usize) {
     eventually(&format!("{count} records stand"), || async { host.own_keys().await.len() == count }).await;
 }
 
-/// Waits until a store of the test's own sees `count` records of `host`, and says how long that took.
-async fn back(cluster: &Cluster, host: &Host, count: usize) -> Duration {
+/// Waits until a store of the test's own sees `count` records of `host`, none on the lease `old`, and says how long that
+/// took.
+async fn back(cluster: &Cluster, host: &Host, count: usize, old: i64) -> Duration {
     let begin = Instant::now();
     let store = cluster.store(TTL);
+    let ours = |item: &Item| {
+        let record = Record::decode(&item.value).ok();
+        item.lease != old && record.is_some_and(|record| record.owner.as_deref() == Some(&*host.owner))
+    };
     eventually(&format!("{count} records are back\n{}", cluster.logs()), || async {
-        harness::records(&store, "/services")
-            .await
-            .values()
-            .filter(|it| it.owner.as_deref() == Some(&*host.owner))
-            .count()
-            == count
+        items(&store, "/services").await.iter().filter(|item| ours(item)).count() == count
     })
     .await;
     begin.elapsed()
+}
+
+/// Has etcd return from `fault` and wants everything published in time, under a new lease where `new_lease` says so. A
+/// machine shared with other tests may be late: then once or twice more.
+async fn returns_in_time(
+    cluster: &mut Cluster,
+    host: &Host,
+    count: usize,
+    new_lease: bool,
+    mut fault: impl AsyncFnMut(&mut Cluster),
+) {
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let old = if new_lease { host.outputs.local.borrow().lease } else { -1 };
+        fault(cluster).await;
+        took.push(back(cluster, host, count, old).await);
+        if took.last().is_some_and(|took| *took < RETURN) {
+            println!("published again after {took:?}");
+            return;
+        }
+    }
+    panic!("never within {RETURN:?}: {took:?}");
 }
 
 /// The host goes on as before: what changes is published.
@@ -110,35 +134,38 @@ async fn a_stopped_agent_keeps_its_records_for_the_rest_of_the_lease_or_withdraw
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_lease_is_replaced() {
-    let (cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
+    let (mut cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
     let host = start(&cluster, directory.path());
     host.ready(offered(20));
     publishes(&host, 20).await;
-    let lease = host.outputs.local.borrow().lease;
-    cluster.ctl(&["lease", "revoke", &format!("{lease:x}")]);
-    let took = back(&cluster, &host, 20).await;
-    assert!(took < RETURN, "{took:?}");
-    assert_ne!(host.outputs.local.borrow().lease, lease);
+    returns_in_time(&mut cluster, &host, 20, true, async |cluster| {
+        let lease = host.outputs.local.borrow().lease;
+        cluster.ctl(&["lease", "revoke", &format!("{lease:x}")]);
+    })
+    .await;
     still_works(&host, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_etcd_that_thaws_finds_everything_published_again() {
-    let (cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
+    let (mut cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
     let host = start(&cluster, directory.path());
     host.ready(offered(20));
     publishes(&host, 20).await;
-    cluster.members[0].freeze();
-    eventually("the overlay says what serves", || async { host.outputs.overlay.borrow().active }).await;
-    // While it hangs, what this host shows follows what it offers at once.
-    let begin = Instant::now();
-    host.ready(offered(19));
-    eventually("the overlay follows", || async { host.outputs.overlay.borrow().records.len() == 19 }).await;
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
-    tokio::time::sleep(TTL * 2).await;
-    cluster.members[0].thaw();
-    let took = back(&cluster, &host, 19).await;
-    assert!(took < RETURN, "{took:?}");
+    let mut shown = 20;
+    returns_in_time(&mut cluster, &host, 19, true, async |cluster| {
+        cluster.members[0].freeze();
+        eventually("the overlay says what serves", || async { host.outputs.overlay.borrow().active }).await;
+        // While it hangs, what this host shows goes on following what it offers.
+        shown = if shown == 19 { 20 } else { 19 };
+        host.ready(offered(shown));
+        let follows = async || host.outputs.overlay.borrow().records.len() == usize::from(shown);
+        eventually("the overlay follows", follows).await;
+        host.ready(offered(19));
+        tokio::time::sleep(TTL * 2).await;
+        cluster.members[0].thaw();
+    })
+    .await;
     // Whatever was in the pipes of the frozen server, nothing blinks from now on.
     eventually("all is confirmed", || async { host.outputs.local.borrow().unconfirmed == 0 }).await;
     eventually("the overlay is lifted", || async { !host.outputs.overlay.borrow().active }).await;
@@ -151,9 +178,7 @@ async fn a_wiped_etcd_gets_everything_again() {
     let host = start(&cluster, directory.path());
     host.ready(offered(20));
     publishes(&host, 20).await;
-    cluster.wipe();
-    let took = back(&cluster, &host, 20).await;
-    assert!(took < RETURN, "{took:?}");
+    returns_in_time(&mut cluster, &host, 20, true, async |cluster| cluster.wipe()).await;
     still_works(&host, 20).await;
 }
 
@@ -165,9 +190,7 @@ async fn restored(same_cluster: bool) {
     let backup = cluster.snapshot();
     host.ready(offered(20).split_off(1));
     publishes(&host, 19).await;
-    cluster.restore(&backup, same_cluster);
-    let took = back(&cluster, &host, 19).await;
-    assert!(took < RETURN, "{took:?}");
+    returns_in_time(&mut cluster, &host, 19, true, async |cluster| cluster.restore(&backup, same_cluster)).await;
     eventually("what the backup brought back is gone", || async {
         !host.own_keys().await.iter().any(|key| key == FIRST)
     })
@@ -239,17 +262,20 @@ async fn a_lost_quorum_that_comes_back_finds_everything_published() {
     let host = start(&cluster, directory.path());
     host.ready(offered(5));
     publishes(&host, 5).await;
-    cluster.members[0].kill();
-    cluster.members[1].kill();
-    host.ready(offered(6));
-    eventually("the overlay says what serves", || async { host.outputs.overlay.borrow().records.len() == 6 }).await;
-    tokio::time::sleep(TTL * 2).await;
-    assert!(host.outputs.overlay.borrow().active);
-    cluster.run(0);
-    cluster.run(1);
-    cluster.wait_healthy();
-    let took = back(&cluster, &host, 6).await;
-    assert!(took < RETURN, "{took:?}");
+    returns_in_time(&mut cluster, &host, 6, false, async |cluster| {
+        host.ready(offered(5));
+        publishes(&host, 5).await;
+        cluster.members[0].kill();
+        cluster.members[1].kill();
+        host.ready(offered(6));
+        eventually("the overlay says what serves", || async { host.outputs.overlay.borrow().records.len() == 6 }).await;
+        tokio::time::sleep(TTL * 2).await;
+        assert!(host.outputs.overlay.borrow().active);
+        cluster.run(0);
+        cluster.run(1);
+        cluster.wait_healthy();
+    })
+    .await;
     still_works(&host, 6).await;
 }
 
@@ -280,21 +306,92 @@ async fn a_compacted_history_is_read_afresh() {
     cluster.wait_healthy();
     cluster.ctl(&["del", FIRST]);
     cluster.ctl(&["compact", &cluster.revision().to_string()]);
-    back(&cluster, &host, 2).await;
+    back(&cluster, &host, 2, -1).await;
     still_works(&host, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_spoiled_key_is_back_within_a_second() {
+async fn a_spoiled_key_or_node_record_is_back_within_a_second() {
     let (cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
     let host = start(&cluster, directory.path());
     host.ready(offered(2));
     publishes(&host, 2).await;
-    for spoil in [Write::Delete(FIRST.into()), Write::Put { key: FIRST.into(), value: "garbage".into(), lease: 0 }] {
-        host.store.commit(&[], &[spoil]).await.unwrap();
-        let took = back(&cluster, &host, 2).await;
-        assert!(took < Duration::from_secs(1), "{took:?}");
+    let node_key = format!("/wharf/services/nodes/core-01/{}", host.owner);
+    // It follows by some seconds.
+    eventually("the node record has come to rest", || async {
+        let page = host.store.get(std::slice::from_ref(&node_key)).await.unwrap();
+        let node = page.items.first().and_then(|item| NodeRecord::decode(&item.value).ok());
+        node.is_some_and(|node| node.states.get("ready").copied() == Some(2) && node.waiting.is_empty())
+    })
+    .await;
+    for key in [FIRST, &node_key] {
+        let spoilt = Write::Put { key: key.into(), value: "garbage".into(), lease: 0 };
+        for spoil in [Write::Delete(key.into()), spoilt] {
+            let mut took = Vec::new();
+            // A machine shared with other tests may be late once.
+            while took.last().is_none_or(|took| *took >= Duration::from_secs(1)) {
+                assert!(took.len() < 3, "{key}: never within a second: {took:?}");
+                let good = host.store.get(&[key.to_owned()]).await.unwrap().items.remove(0).value;
+                host.store.commit(&[], std::slice::from_ref(&spoil)).await.unwrap();
+                let begin = Instant::now();
+                eventually("it is as it was", || async {
+                    host.store.get(&[key.to_owned()]).await.unwrap().items.iter().any(|item| item.value == good)
+                })
+                .await;
+                took.push(begin.elapsed());
+            }
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_endpoint_costs_no_more_than_one_deadline() {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    let cluster = Cluster::start(1);
+    // It accepts (the kernel does) and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = (silent.local_addr().unwrap(), silent);
+    let mut took = Vec::new();
+    // A store begins with either endpoint: here it takes some until one begins with the silent one.
+    for _ in 0..60 {
+        let mut settings = cluster.settings(Duration::from_secs(30));
+        settings.endpoints.insert(0, format!("http://{}", silent.0));
+        let store = wharf::store::etcd::Etcd::new(settings);
+        let begin = Instant::now();
+        store.get(&[]).await.unwrap();
+        let first = begin.elapsed();
+        store.get(&[]).await.unwrap();
+        took.push((first, begin.elapsed().checked_sub(first).unwrap()));
+        let waited = took.iter().filter(|(first, _)| *first >= DEADLINE);
+        if waited.clone().any(|(first, next)| *first < DEADLINE * 2 && *next < DEADLINE) {
+            return;
+        }
+        assert!(waited.count() < 3, "{took:?}");
+    }
+    panic!("no store began with the silent endpoint: {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cloned_images_with_one_state_directory_publish_all_that_they_have() {
+    let (cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
+    let original = start(&cluster, directory.path());
+    original.ready(offered(2));
+    publishes(&original, 2).await;
+    let keys = original.own_keys().await;
+    let setups =
+        [Setup { machine: "m2", ..Setup::default() }, Setup { node: "core-02", machine: "m1", ..Setup::default() }];
+    let mut clones = Vec::new();
+    for setup in setups {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(directory.path().join("state.json"), copy.path().join("state.json")).unwrap();
+        let clone = Host::start(Arc::new(cluster.store(TTL)), copy.path(), setup);
+        assert_ne!(clone.owner, original.owner);
+        clone.ready(offered(2));
+        publishes(&clone, 2).await;
+        clones.push((clone, copy));
+    }
+    assert_eq!(original.own_keys().await, keys, "the original keeps its keys");
+    assert_eq!(items(&*original.store, "/services").await.len(), 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -303,9 +400,11 @@ async fn an_etcd_away_at_start_is_waited_for() {
     cluster.members[0].kill();
     let host = start(&cluster, directory.path());
     host.ready(offered(3));
-    eventually("own instances answer", || async { host.outputs.overlay.borrow().records.len() == 3 }).await;
-    cluster.run(0);
-    cluster.wait_healthy();
-    let took = back(&cluster, &host, 3).await;
-    assert!(took < RETURN, "{took:?}");
+    returns_in_time(&mut cluster, &host, 3, false, async |cluster| {
+        cluster.members[0].kill();
+        eventually("own instances answer", || async { host.outputs.overlay.borrow().records.len() == 3 }).await;
+        cluster.run(0);
+        cluster.wait_healthy();
+    })
+    .await;
 }

@@ -5,155 +5,21 @@
 //! `WHARF_HISTORIES=10000 cargo test --test publish_histories` runs more of them, `WHARF_SEED=n` one again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod faulty;
 mod harness;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use faulty::Faulty;
 use harness::{Host, Setup, instance, items, named, standing};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
 use wharf::model::instance::Instance;
 use wharf::model::record::Record;
 use wharf::model::standing::State;
-use wharf::store::embedded::Embedded;
-use wharf::store::{
-    Batch, Commit, Condition, History, Item, LeaseId, LeaseInfo, Page, Reach, Revision, Session, Store, StoreError,
-    Watch, Write,
-};
-
-/// A store that fails when told to.
-#[derive(Debug)]
-struct Faulty {
-    inner: Mutex<Embedded>,
-    random: Mutex<StdRng>,
-    away: watch::Sender<bool>,
-    reach: watch::Sender<Reach>,
-    history: watch::Sender<History>,
-}
-
-fn lost_call() -> StoreError {
-    StoreError::Away { tried: "a call".into(), source: None }
-}
-
-impl Faulty {
-    fn new(seed: u64) -> Self {
-        Self {
-            inner: Mutex::new(Embedded::new()),
-            random: Mutex::new(StdRng::seed_from_u64(seed)),
-            away: watch::Sender::new(false),
-            reach: watch::Sender::new(Reach::There),
-            history: watch::Sender::new(History { cluster: Some(1), generation: 0 }),
-        }
-    }
-
-    fn inner(&self) -> Embedded {
-        self.inner.lock().unwrap().clone()
-    }
-
-    fn set_away(&self, away: bool) {
-        self.away.send_replace(away);
-        self.reach.send_replace(if away { Reach::Away } else { Reach::There });
-    }
-
-    /// Another store from now on.
-    fn wipe(&self) {
-        *self.inner.lock().unwrap() = Embedded::new();
-        self.history.send_modify(|history| history.generation += 1);
-    }
-
-    /// A call takes its time; while the store is away it fails, before it is made or after.
-    async fn through<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let (before, wait) = {
-            let mut random = self.random.lock().unwrap();
-            (random.random_bool(0.5), Duration::from_millis(random.random_range(0..20)))
-        };
-        tokio::time::sleep(wait).await;
-        if *self.away.borrow() && before {
-            return Err(lost_call());
-        }
-        let result = call.await;
-        tokio::time::sleep(wait / 2).await;
-        if *self.away.borrow() { Err(lost_call()) } else { result }
-    }
-}
-
-impl Store for Faulty {
-    fn read<'a>(
-        &'a self,
-        prefix: &'a str,
-        after: Option<&'a str>,
-        at: Option<Revision>,
-    ) -> BoxFuture<'a, Result<Page, StoreError>> {
-        self.through(async move { self.inner().read(prefix, after, at).await }).boxed()
-    }
-
-    fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>> {
-        self.through(async move { self.inner().get(keys).await }).boxed()
-    }
-
-    fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
-        self.through(async move {
-            let inner = self.inner().watch(prefix, from).await?;
-            let (mut away, mut history) = (self.away.subscribe(), self.history.subscribe());
-            away.mark_unchanged();
-            history.mark_unchanged();
-            Ok(Box::new(FaultyWatch { inner, away, history }) as Box<dyn Watch>)
-        })
-        .boxed()
-    }
-
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
-        self.through(async move { self.inner().session(ttl, adopt).await }).boxed()
-    }
-
-    fn commit<'a>(
-        &'a self,
-        conditions: &'a [Condition],
-        writes: &'a [Write],
-    ) -> BoxFuture<'a, Result<Commit, StoreError>> {
-        self.through(async move { self.inner().commit(conditions, writes).await }).boxed()
-    }
-
-    fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
-        self.through(async move { self.inner().lease(id).await }).boxed()
-    }
-
-    fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.through(async move { self.inner().revoke(id).await }).boxed()
-    }
-
-    fn history(&self) -> watch::Receiver<History> {
-        self.history.subscribe()
-    }
-
-    fn reach(&self) -> watch::Receiver<Reach> {
-        self.reach.subscribe()
-    }
-}
-
-struct FaultyWatch {
-    inner: Box<dyn Watch>,
-    away: watch::Receiver<bool>,
-    history: watch::Receiver<History>,
-}
-
-impl Watch for FaultyWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Batch, StoreError>> {
-        async {
-            tokio::select! {
-                batch = self.inner.next() => batch,
-                _ = self.away.wait_for(|away| *away) => Err(lost_call()),
-                _ = self.history.changed() => Err(StoreError::Rewound),
-            }
-        }
-        .boxed()
-    }
-}
+use wharf::store::{Commit, Condition, Item, Store, Write};
 
 /// What is offered, and how it stands.
 type Offered = BTreeMap<u16, (Instance, State)>;

@@ -165,14 +165,22 @@ async fn a_certificate_rotated_on_disk_is_used_without_a_restart() {
     eventually("published with the new certificate", || async { host.own_keys().await.len() == 2 }).await;
     assert_eq!(host.outputs.local.borrow().lease, lease);
 
-    // A certificate that nobody knows keeps it out, and the right one lets it in again.
+    // A certificate that nobody knows keeps it out, while another client is let in.
     cluster.members[0].kill();
-    let known = [&tls.client.0, &tls.client.1].map(|path| std::fs::read(path).unwrap());
+    let known = (path("known.pem"), path("known-key.pem"));
+    std::fs::copy(&tls.client.0, &known.0).unwrap();
+    std::fs::copy(&tls.client.1, &known.1).unwrap();
     Authority::new().issue(&tls.client);
     cluster.run(0);
-    eventually("it is kept out", || async { *store.reach().borrow() == Reach::Away }).await;
-    std::fs::write(&tls.client.0, &known[0]).unwrap();
-    std::fs::write(&tls.client.1, &known[1]).unwrap();
+    let other = Etcd::new(Settings { identity: Some(known.clone()), ..cluster.settings(TTL) });
+    eventually("the other client is let in", || async { other.get(&[]).await.is_ok() }).await;
+    let refused = store.get(&[]).await;
+    assert!(matches!(refused, Err(StoreError::Away { .. })), "{refused:?}");
+    assert_eq!((*store.reach().borrow(), *other.reach().borrow()), (Reach::Away, Reach::There));
+
+    // And the right one lets it in again.
+    std::fs::copy(&known.0, &tls.client.0).unwrap();
+    std::fs::copy(&known.1, &tls.client.1).unwrap();
     host.ready([instance("redis", 2)]);
     eventually("it is let in again", || async { host.own_keys().await.len() == 1 }).await;
 }

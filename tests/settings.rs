@@ -3,6 +3,8 @@
 
 use std::process::{Command, Output};
 
+use clap::CommandFactory;
+
 fn wharf(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
     command.args(arguments).env_clear();
@@ -52,6 +54,31 @@ fn a_file_that_is_not_there_is_a_problem_of_its_own() {
         &["check-config", "--config", "/nonexistent/wharf.toml", "--node", "a"],
         &["/nonexistent/wharf.toml"],
     );
+}
+
+/// Units and compose files pass variables on whether or not their user has filled them in.
+#[test]
+fn a_variable_that_is_set_to_nothing_counts_as_not_given() {
+    let cli = wharf::cli::Cli::command();
+    let arguments = cli.find_subcommand("agent").unwrap().get_arguments();
+    let variables: Vec<&str> = arguments.filter_map(|argument| argument.get_env()?.to_str()).collect();
+    assert!(variables.len() > 30, "{variables:?}");
+    let check = |command: &str, more: &[&str]| {
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_wharf"));
+        asked.arg(command).args(more).env_clear().envs(variables.iter().map(|name| (*name, "")));
+        asked.output().unwrap()
+    };
+    let agent = check("check-config", &["--node", "core-01"]);
+    let said = String::from_utf8_lossy(&agent.stdout).into_owned();
+    assert!(agent.status.success(), "{agent:?}");
+    assert!(said.contains("node core-01, embedded store"), "{said}");
+    // Not 2, the code of wrong use: it asks an agent that is not there.
+    assert_eq!(check("drain", &["--http", "127.0.0.1:1"]).status.code(), Some(3));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "node = \"core-02\"\n").unwrap();
+    let from_file = check("check-config", &["--config", file.path().to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&from_file.stdout).contains("node core-02"), "{from_file:?}");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
+use super::translate;
 use super::watchdog::{self, Watchdog};
-use super::{adoption, translate};
 use crate::config::Config;
 use crate::docker;
 use crate::find::dns::{self, DnsServer};
@@ -145,9 +145,7 @@ impl Offering {
     ) -> Result<Self, BuildError> {
         let stop = supervisor.stop_of(Half::Offer);
         let (settings, inventory::Outputs { offer, place }) = watch_host(config, supervisor, registry)?;
-        let (adopted_in, adopted) = watch::channel(Arc::default());
-        let (fleet, standings) = Fleet::new(translate::probe(config), offer.clone(), adopted, registry);
-        supervisor.spawn("probes", Half::Offer, fleet.run(stop.clone()));
+        let (standings_in, standings) = watch::channel(Arc::default());
         let drain = Drain::new(Arc::clone(&ground.state));
         let inputs = registrar::Inputs { offer: offer.clone(), standings, drain: drain.watch(), place: place.clone() };
         let (registrar, published) = Registrar::new(
@@ -157,8 +155,10 @@ impl Offering {
             inputs,
             registry,
         );
-        supervisor.spawn("registrar", Half::Offer, registrar.run(stop.clone()));
-        supervisor.spawn("adoption", Half::Offer, adoption::hand_on(published.adopted.clone(), adopted_in, stop));
+        let adopted = published.adopted.clone();
+        let fleet = Fleet::new(translate::probe(config), offer.clone(), adopted, standings_in, registry);
+        supervisor.spawn("probes", Half::Offer, fleet.run(stop.clone()));
+        supervisor.spawn("registrar", Half::Offer, registrar.run(stop));
         Ok(Self { settings, offer, place, published, drain })
     }
 }
@@ -199,7 +199,7 @@ impl Finding {
     ) -> Result<Self, BuildError> {
         let stop = supervisor.stop_of(Half::Find);
         let settings = translate::mirror(config, &ground.zones, &ground.resumed);
-        let keep = ground.state.writable().then(|| config.store.state_dir.join("catalog"));
+        let keep = ground.state.writable().then(|| translate::kept_catalog(config));
         let overlay = offering.published.overlay.clone();
         let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
         let settings = translate::dns(config, ground.zones.clone(), passed);

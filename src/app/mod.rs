@@ -1,6 +1,5 @@
 //! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
 
-mod adoption;
 mod build;
 mod drain;
 mod lifecycle;

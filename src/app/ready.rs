@@ -79,7 +79,9 @@ impl Herald {
         if (offer.listed || waited)
             && let Some(dig) = self.welcome.take()
         {
-            let first = local.instances.iter().find_map(|shown| shown.instance.services.first());
+            // What is published already can be asked for at once.
+            let (there, to_come): (Vec<_>, Vec<_>) = local.instances.iter().partition(|shown| shown.published);
+            let first = there.into_iter().chain(to_come).find_map(|shown| shown.instance.services.first());
             let name = first.map_or_else(|| "memcached".to_owned(), ToString::to_string);
             tracing::info!(instances = found, skipped, docker = offer.engine, "found on this host");
             tracing::info!("try: {}", dig.replace("NAME", &name));

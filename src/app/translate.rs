@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use super::build::BuildError;
 use crate::cli::VERSION;
 use crate::config::{Config, Forward};
 use crate::docker;
+use crate::find::keep::own_records;
 use crate::find::{dns, http, mirror};
 use crate::host::identity;
 use crate::host::sockets::Passed;
@@ -80,8 +82,15 @@ pub(super) fn probe(config: &Config) -> probe::Settings {
     }
 }
 
+/// The file that the catalog is kept in.
+pub(super) fn kept_catalog(config: &Config) -> PathBuf {
+    config.store.state_dir.join("catalog")
+}
+
 pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> registrar::Settings {
     let withdraw = config.store.withdraw_on_stop || !writable;
+    // Without a lease to take over there is nothing of before to go on from.
+    let kept = resumed.lease.map(|_| own_records(&kept_catalog(config), resumed.cluster, &resumed.owner));
     registrar::Settings {
         node: config.node.as_str().into(),
         prefix: config.store.prefix.clone(),
@@ -89,7 +98,7 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
         on_stop: if withdraw { registrar::OnStop::Withdraw } else { registrar::OnStop::Keep },
         agent: AgentFacts { version: VERSION.into(), addresses: Vec::new(), started: SystemTime::now() },
         resumed: resumed.clone(),
-        kept: Vec::new(),
+        kept: kept.unwrap_or_default(),
         seed: rand::random(),
     }
 }

@@ -7,10 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select_all;
+
 use super::client::ClientError;
+use crate::config::parse;
 use crate::model::api;
-use crate::model::catalog::{Catalog, Service};
+use crate::model::catalog::Catalog;
 use crate::model::key::Prefix;
+use crate::model::near::near;
 use crate::model::node::NodeRecord;
 use crate::model::zone::Zones;
 use crate::store::etcd::{Etcd, Settings};
@@ -49,6 +53,20 @@ pub struct StoreArgs {
     /// Root of the tree of records in etcd
     #[arg(long, env = "WHARF_PREFIX", value_name = "KEY", default_value = "/services", help_heading = "Store")]
     pub prefix: String,
+
+    /// DNS name of the prefix
+    #[arg(
+        long,
+        env = "WHARF_DOMAIN",
+        value_name = "NAME",
+        default_value = "services.internal",
+        help_heading = "Store"
+    )]
+    pub domain: String,
+
+    /// Further zone and the prefix it shows
+    #[arg(long, env = "WHARF_ZONE", value_name = "NAME=PREFIX", value_delimiter = ',', help_heading = "Store")]
+    pub zone: Vec<String>,
 }
 
 /// Reads the store itself.
@@ -66,13 +84,14 @@ impl StoreArgs {
         if self.etcd_endpoints.is_empty() {
             return Ok(None);
         }
-        let prefix = Prefix::parse(&self.prefix)
-            .ok_or_else(|| format!("--prefix: {:?} is no key such as /services", self.prefix))?;
-        for endpoint in &self.etcd_endpoints {
-            if !(endpoint.starts_with("http://") || endpoint.starts_with("https://")) {
-                return Err(format!("--etcd-endpoints: {endpoint:?} is no URL such as http://10.0.0.1:2379"));
-            }
-        }
+        let at = |flag: &'static str| move |what: String| format!("{flag}: {what}");
+        let prefix = parse::prefix(&self.prefix).map_err(at("--prefix"))?;
+        let domain = parse::domain(&self.domain).map_err(at("--domain"))?;
+        let others = self.zone.iter().map(|zone| parse::zone(zone)).collect::<Result<Vec<_>, _>>();
+        let zones = Zones::new(&domain, prefix.clone(), others.map_err(at("--zone"))?);
+        let zones = zones.map_err(|error| error.to_string()).map_err(at("--zone"))?;
+        let endpoints = self.etcd_endpoints.iter().map(|endpoint| parse::endpoint(endpoint));
+        let endpoints = endpoints.collect::<Result<Vec<_>, _>>().map_err(at("--etcd-endpoints"))?;
         let both = |one: &Option<_>, other: &Option<_>| one.is_some() == other.is_some();
         if !both(&self.etcd_cert, &self.etcd_key) {
             return Err("--etcd-cert and --etcd-key go together".to_owned());
@@ -80,27 +99,20 @@ impl StoreArgs {
         if self.etcd_user.is_some() != self.etcd_password_file.is_some() {
             return Err("--etcd-user and --etcd-password-file go together".to_owned());
         }
+        let place = format!("etcd at {}", endpoints.join(", "));
         let settings = Settings {
-            endpoints: self.etcd_endpoints.clone(),
+            endpoints,
             ca: self.etcd_ca.clone(),
             identity: self.etcd_cert.clone().zip(self.etcd_key.clone()),
             user: self.etcd_user.clone().zip(self.etcd_password_file.clone()),
             lease_ttl: PATIENCE,
             probe: prefix.below(),
         };
-        let place = format!("etcd at {}", self.etcd_endpoints.join(", "));
-        Ok(Some(Direct::new(Arc::new(Etcd::new(settings)), prefix, place)))
+        Ok(Some(Direct { store: Arc::new(Etcd::new(settings)), prefix, zones: Arc::new(zones), place }))
     }
 }
 
 impl Direct {
-    /// Reads this store below `prefix`.
-    pub fn new(store: Arc<dyn Store>, prefix: Prefix, place: String) -> Self {
-        let zones = Zones::new("services.internal", prefix.clone(), []);
-        let zones = Arc::new(zones.expect("services.internal is a zone name"));
-        Self { store, prefix, zones, place }
-    }
-
     /// What is asked, in words.
     pub fn place(&self) -> &str {
         &self.place
@@ -110,12 +122,13 @@ impl Direct {
     pub async fn services(&self, name: Option<&str>) -> Result<api::Services, ClientError> {
         let tree = self.tree().await?;
         let services = tree.services(name);
-        if let (Some(name), true) = (name, services.services.is_empty()) {
-            let error = format!("no service {name:?}");
-            let hint = "wharf services lists all; names are exact here".to_owned();
-            return Err(ClientError::Refused { status: 404, refusal: api::Refusal { error, hint } });
+        match name {
+            Some(name) if services.services.is_empty() => {
+                let refusal = api::Refusal { error: format!("no service {name:?}"), hint: tree.hint(name) };
+                Err(ClientError::Refused { status: 404, refusal })
+            }
+            _ => Ok(services),
         }
-        Ok(services)
     }
 
     /// What every agent tells of its host.
@@ -127,14 +140,17 @@ impl Direct {
 
     /// The records as they stand, ready to be followed.
     pub async fn tree(&self) -> Result<Tree, ClientError> {
-        let below = self.prefix.below();
-        let (items, revision) = self.read(&below).await?;
-        let watch = self.store.watch(&below, revision + 1).await.map_err(|error| self.trouble(&error))?;
-        let mut tree = Tree { catalog: Catalog::default(), zones: Arc::clone(&self.zones), watch };
-        for item in items {
-            tree.put(&item);
+        let mut tree = Tree { catalog: Catalog::default(), zones: Arc::clone(&self.zones), watches: Vec::new() };
+        for prefix in self.zones.prefixes() {
+            let below = prefix.below();
+            let (items, revision) = self.read(&below).await?;
+            let watch = self.store.watch(&below, revision + 1).await.map_err(|error| self.trouble(&error))?;
+            tree.watches.push(watch);
+            for item in items {
+                tree.put(&item);
+            }
+            tree.catalog.set_revision(revision);
         }
-        tree.catalog.set_revision(revision);
         Ok(tree)
     }
 
@@ -163,7 +179,8 @@ impl Direct {
 pub struct Tree {
     catalog: Catalog,
     zones: Arc<Zones>,
-    watch: Box<dyn Watch>,
+    /// One for each tree.
+    watches: Vec<Box<dyn Watch>>,
 }
 
 impl Tree {
@@ -173,12 +190,18 @@ impl Tree {
             None => self.catalog.services(&self.zones),
             Some(name) => self.catalog.service(&self.zones, name).into_iter().collect(),
         };
-        api::Services { revision: self.catalog.revision(), stale: false, services: found.iter().map(service).collect() }
+        api::Services {
+            revision: self.catalog.revision(),
+            stale: false,
+            services: found.iter().map(api::Service::from).collect(),
+        }
     }
 
     /// Waits for a change and takes it in; also returns when the watch only says that it is in step.
     pub async fn next(&mut self) -> Result<(), StoreError> {
-        let Batch { events, revision, .. } = self.watch.next().await?;
+        // A watch that is not the first to tell loses nothing.
+        let (told, ..) = select_all(self.watches.iter_mut().map(|watch| watch.next())).await;
+        let Batch { events, revision } = told?;
         for event in events {
             match event {
                 Event::Put(item) => self.put(&item),
@@ -189,22 +212,16 @@ impl Tree {
         Ok(())
     }
 
+    /// What may have been meant by a name that is not there.
+    fn hint(&self, name: &str) -> String {
+        match near(&self.catalog, &self.zones, name).as_slice() {
+            [] => "wharf services lists all; names are exact here".to_owned(),
+            names => format!("did you mean {}? names are exact here, unlike in DNS", names.join(" or ")),
+        }
+    }
+
     fn put(&mut self, item: &Item) {
         // A bad value is left out, as every agent does, and is theirs to tell.
         let _ = self.catalog.put(&item.key, &item.value, item.lease, item.revision);
-    }
-}
-
-fn service(found: &Service) -> api::Service {
-    let endpoint = |one: &crate::model::catalog::Endpoint| api::Endpoint {
-        record: one.record(),
-        key: one.key().clone(),
-        held: one.held(),
-    };
-    api::Service {
-        name: found.name.as_str().into(),
-        contested: found.contested,
-        endpoints: found.endpoints.iter().map(endpoint).collect(),
-        ..api::Service::default()
     }
 }

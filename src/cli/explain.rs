@@ -7,7 +7,7 @@ use super::client::ConnectArgs;
 use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::terminal::{Terminal, Tone};
-use crate::model::api::{Local, LocalInstance, LocalSkipped};
+use crate::model::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
 use crate::model::plain::plain;
 
 /// Tell what became of each container port of this host, and why
@@ -37,7 +37,7 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
     };
     if let Some(asked) = &args.container {
         local.instances.retain(|instance| is_meant(instance, asked));
-        local.skipped.retain(|skipped| skipped.container.trim_start_matches('/') == asked.trim_start_matches('/'));
+        local.skipped.retain(|skipped| is_named(&skipped.container, asked));
         if local.instances.is_empty() && local.skipped.is_empty() {
             let todo = if local.docker.reachable {
                 "`docker ps` for whether it runs and publishes a port; a container without ports is nothing to offer"
@@ -58,10 +58,15 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
 
 fn is_meant(instance: &LocalInstance, asked: &str) -> bool {
     let is_id = |id: &str| asked.len() >= 4 && (id.starts_with(asked) || asked.starts_with(id));
-    instance.container_name.trim_start_matches('/') == asked.trim_start_matches('/')
+    is_named(&instance.container_name, asked)
         || instance.container.as_deref().is_some_and(is_id)
         || instance.services.iter().any(|service| **service == *asked)
         || *instance.id == *asked
+}
+
+/// Whether a container has this name; Docker writes it with a slash before it.
+fn is_named(container: &str, asked: &str) -> bool {
+    container.trim_start_matches('/') == asked.trim_start_matches('/')
 }
 
 /// The whole story in words.
@@ -108,16 +113,10 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
 }
 
 fn instance_words(local: &Local, instance: &LocalInstance, terminal: &Terminal, now: SystemTime) -> String {
-    let name = if instance.container_name.is_empty() {
-        "[[service]]"
-    } else {
-        instance.container_name.trim_start_matches('/')
-    };
-    let container = instance.container.as_deref().map(|id| format!(" ({id})")).unwrap_or_default();
-    let title = format!("{}{container} {}/{}", plain(name), instance.exposed, instance.proto);
     let (verdict, tone) = verdict(instance);
     let since = instance.since.as_deref().map(|since| format!(" for {}", age(since, now))).unwrap_or_default();
-    let mut text = format!("{}\n  {}{since}\n", terminal.paint(&title, Tone::Strong), terminal.paint(&verdict, tone));
+    let title = terminal.paint(&title(instance), Tone::Strong);
+    let mut text = format!("{title}\n  {}{since}\n", terminal.paint(&verdict, tone));
     let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<9} {}\n", plain(value)));
     if let Some(error) = &instance.error {
         line("because", error);
@@ -133,10 +132,22 @@ fn instance_words(local: &Local, instance: &LocalInstance, terminal: &Terminal, 
     for key in &instance.keys {
         line("key", key);
     }
+    for attr in withheld(local, instance) {
+        line("withheld", &format!("{attr}: its key speaks of a secret, so it is in no record"));
+    }
     if let Some(todo) = todo(local, instance) {
         line("try", todo);
     }
     text
+}
+
+/// What it is: a container with its id, or a table of the settings with its service, and the port.
+fn title(instance: &LocalInstance) -> String {
+    let name = match &instance.container {
+        Some(id) => format!("{} ({})", plain(instance.container_name.trim_start_matches('/')), plain(id)),
+        None => format!("[[service]] {}", plain(&instance.service)),
+    };
+    format!("{name} {}/{}", instance.exposed, instance.proto)
 }
 
 /// Whether it is found, in one sentence.
@@ -152,6 +163,15 @@ fn verdict(instance: &LocalInstance) -> (String, Tone) {
     }
 }
 
+/// The keys of the attributes that this instance's record lacks.
+fn withheld<'l>(local: &'l Local, instance: &LocalInstance) -> impl Iterator<Item = &'l str> {
+    let port = format!("{}/{}", instance.exposed, instance.proto);
+    let name = if instance.container.is_none() { &instance.service } else { &instance.container_name };
+    let of = move |withheld: &&LocalWithheld| *withheld.port == port && is_named(&withheld.container, name);
+    let all: Vec<&str> = local.withheld.iter().filter(of).map(|withheld| &*withheld.attr).collect();
+    all.into_iter()
+}
+
 fn address(instance: &LocalInstance) -> String {
     let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let other = instance.host6.as_deref().map(|host| format!(" and {}:{}", bracketed(host), instance.port));
@@ -162,7 +182,8 @@ fn address(instance: &LocalInstance) -> String {
 fn check(instance: &LocalInstance) -> String {
     let kind = &instance.check;
     if &**kind == "none" {
-        return "none: Docker's word is enough".to_owned();
+        let who = if instance.container.is_none() { "the table that names it" } else { "Docker's word" };
+        return format!("none: {who} is enough");
     }
     let at = instance.target.as_deref().map(|target| format!(" at {target}")).unwrap_or_default();
     let by = if instance.guessed {
@@ -181,6 +202,9 @@ fn todo(local: &Local, instance: &LocalInstance) -> Option<&'static str> {
         "drained" => Some("wharf undrain"),
         "paused" => Some("docker unpause it"),
         "unhealthy" => Some("docker inspect it for the output of its HEALTHCHECK"),
+        "down" | "starting" if instance.container.is_none() => {
+            Some("see that it runs; the check above asks what a client would")
+        }
         "down" | "starting" => Some("docker logs of it; the check above asks what a client would"),
         "ready" | "saturated" if !instance.published && &*local.store.session != "alive" => {
             Some("see whether etcd answers this host")

@@ -13,7 +13,9 @@ use crate::model::node::NodeRecord;
 
 /// Show every host of the cluster, and what is not ready there
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "EXIT CODES:\n  0  shown\n  1  no such node\n  2  wrong use\n  3  no agent answers")]
+#[command(
+    after_help = "EXIT CODES:\n  0  shown\n  1  no such node\n  2  wrong use\n  3  no agent answers, nor the store"
+)]
 pub struct NodesArgs {
     /// Show this node only
     pub name: Option<String>,

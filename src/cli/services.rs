@@ -15,7 +15,9 @@ const STALE: &str = "stale: the store is away or not read yet; this is what was 
 
 /// Show the services of the cluster and their endpoints
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "EXIT CODES:\n  0  shown\n  1  no such service\n  2  wrong use\n  3  no agent answers")]
+#[command(
+    after_help = "EXIT CODES:\n  0  shown\n  1  no such service\n  2  wrong use\n  3  no agent answers, nor the store"
+)]
 pub struct ServicesArgs {
     /// Show this service only; the name is exact
     pub name: Option<String>,

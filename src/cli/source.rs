@@ -1,6 +1,6 @@
 //! Where a command's facts come from: the local agent, or the store itself. Both are asked and followed alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -67,6 +67,14 @@ impl Source {
         })
     }
 
+    /// Who is asked, in words.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Agent(client) => client.place(),
+            Self::Store(direct) => direct.place().to_owned(),
+        }
+    }
+
     /// What every agent tells of its host.
     pub async fn nodes(&self) -> Result<Nodes, ClientError> {
         match self {
@@ -112,8 +120,8 @@ impl Follow {
         if self.under_way.is_none() {
             match &self.source {
                 Source::Agent(client) => {
-                    let query = self.name.as_deref().map(|name| format!("?service={}", escaped(name)));
-                    let path = format!("/v1/watch{}", query.unwrap_or_default());
+                    let only = self.name.as_deref().map(|name| format!("&service={}", escaped(name)));
+                    let path = format!("/v1/watch?changes=endpoints{}", only.unwrap_or_default());
                     let events = Events::open(client, &path).await?;
                     self.under_way = Some(UnderWay::Agent(Box::new(events), Known::default()));
                 }
@@ -167,14 +175,57 @@ impl Known {
                 for name in &change.removed {
                     self.services.remove(name);
                 }
-                self.services.extend(change.changed.into_iter().map(|service| (service.name.clone(), service)));
+                for service in change.changed {
+                    self.change(service);
+                }
             }
             _ => return Ok(false),
         }
         Ok(true)
     }
 
+    /// Takes in what is new, changed or gone of one service.
+    fn change(&mut self, by: Service) {
+        let known =
+            self.services.entry(by.name.clone()).or_insert_with(|| Service { name: by.name, ..Service::default() });
+        known.contested = by.contested;
+        let fresh = by.endpoints.iter().map(|endpoint| &endpoint.key);
+        let out: HashSet<&Text> = by.gone.iter().chain(fresh).collect();
+        known.endpoints.retain(|endpoint| !out.contains(&endpoint.key));
+        known.endpoints.extend(by.endpoints);
+        known.endpoints.sort_by(|one, other| one.key.cmp(&other.key));
+    }
+
     fn services(&self) -> Services {
         Services { revision: self.revision, stale: self.stale, services: self.services.values().cloned().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_by_endpoint_lead_to_what_the_agent_has() {
+        let mut known = Known::default();
+        for (kind, data) in [
+            ("snapshot", r#"{"services":[{"name":"redis","endpoints":[{"key":"a","port":1},{"key":"c","port":3}]}]}"#),
+            ("local", "{}"),
+            (
+                "change",
+                r#"{"changed":[{"name":"redis","contested":true,"gone":["c"],"endpoints":[{"key":"b","port":2}]}]}"#,
+            ),
+            (
+                "change",
+                r#"{"changed":[{"name":"redis","endpoints":[{"key":"a","port":9}]},{"name":"new","endpoints":[]}]}"#,
+            ),
+            ("change", r#"{"removed":["new"]}"#),
+        ] {
+            let event = Event { kind: kind.into(), data: data.into() };
+            assert_eq!(known.take(&event).expect("it reads"), kind != "local");
+        }
+        let [redis] = &known.services().services[..] else { panic!("{known:?}") };
+        let ports: Vec<u16> = redis.endpoints.iter().map(|endpoint| endpoint.record.port).collect();
+        assert_eq!((ports, redis.contested), (vec![9, 2], false));
     }
 }

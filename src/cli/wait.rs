@@ -131,11 +131,12 @@ struct Waiting {
 
 async fn wait(source: Source, args: &WaitArgs, terminal: &mut Terminal) -> Exit {
     let goal = Goal { name: args.name.clone(), count: args.count as usize, role: args.role };
-    let deadline = args.timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = args.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let place = source.place();
     let mut follow = source.follow(Some(args.name.clone()));
     let mut waiting = Waiting { look: None, since: None, same: BTreeSet::new(), noted: String::new() };
     loop {
-        let settled = waiting.since.map(|since| since + args.stable);
+        let settled = waiting.since.and_then(|since| since.checked_add(args.stable));
         if settled.is_some_and(|settled| settled <= Instant::now()) {
             return finish(&waiting, args, terminal);
         }
@@ -143,7 +144,7 @@ async fn wait(source: Source, args: &WaitArgs, terminal: &mut Terminal) -> Exit 
             biased;
             told = follow.next() => waiting.take(told.map(|known| goal.look(&known))),
             () = at(settled) => continue,
-            () = at(deadline) => return give_up(&goal, &waiting, args, terminal),
+            () = at(deadline) => return give_up(&goal, &waiting, &place, args, terminal),
         }
         waiting.note(&goal, args.quiet, terminal);
     }
@@ -187,7 +188,7 @@ fn finish(waiting: &Waiting, args: &WaitArgs, terminal: &mut Terminal) -> Exit {
     Exit::Done
 }
 
-fn give_up(goal: &Goal, waiting: &Waiting, args: &WaitArgs, terminal: &mut Terminal) -> Exit {
+fn give_up(goal: &Goal, waiting: &Waiting, place: &str, args: &WaitArgs, terminal: &mut Terminal) -> Exit {
     let waited = humantime::format_duration(args.timeout.unwrap_or_default());
     match &waiting.look {
         Some(Ok(look)) if !look.stale => {
@@ -206,7 +207,10 @@ fn give_up(goal: &Goal, waiting: &Waiting, args: &WaitArgs, terminal: &mut Termi
             Exit::Unreachable
         }
         None => {
-            terminal.fail(&format!("nobody answered within {waited}"), "start an agent, or name one by --http ADDR");
+            terminal.fail(
+                &format!("no answer from {place} within {waited}"),
+                "start it with `wharf agent`, or name another one by --http ADDR",
+            );
             Exit::Unreachable
         }
     }

@@ -4,7 +4,7 @@
 //! its place, before anything is opened or written.
 
 mod file;
-mod parse;
+pub(crate) mod parse;
 pub mod raw;
 mod service;
 mod validate;

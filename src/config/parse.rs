@@ -10,7 +10,7 @@ use crate::model::advertise::Advertise;
 use crate::model::key::Prefix;
 use crate::model::name::{MAX_LABEL, MAX_NAME};
 
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 pub(super) fn truth(text: &str) -> Parsed<bool> {
     match text {
@@ -34,7 +34,7 @@ pub(super) fn number(text: &str, least: u32, most: u32) -> Parsed<u32> {
     number.ok_or_else(|| format!("{text:?} is no whole number between {least} and {most}"))
 }
 
-pub(super) fn prefix(text: &str) -> Parsed<Prefix> {
+pub(crate) fn prefix(text: &str) -> Parsed<Prefix> {
     Prefix::parse(text).ok_or_else(|| format!("{text:?} is no key such as /services"))
 }
 
@@ -61,7 +61,7 @@ pub(super) fn forward(text: &str) -> Parsed<Forward> {
 }
 
 /// A domain name, lower case and without its final dot.
-pub(super) fn domain(text: &str) -> Parsed<String> {
+pub(crate) fn domain(text: &str) -> Parsed<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let label_fits = |label: &str| {
         let bytes = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
@@ -73,13 +73,13 @@ pub(super) fn domain(text: &str) -> Parsed<String> {
     Err(format!("{text:?} is no domain name such as services.internal"))
 }
 
-pub(super) fn zone(text: &str) -> Parsed<(String, Prefix)> {
+pub(crate) fn zone(text: &str) -> Parsed<(String, Prefix)> {
     let (name, key) = text.split_once('=').ok_or_else(|| format!("{text:?} is not NAME=PREFIX"))?;
     Ok((domain(name.trim())?, prefix(key.trim())?))
 }
 
 /// An etcd endpoint: scheme, host and port, nothing else.
-pub(super) fn endpoint(text: &str) -> Parsed<String> {
+pub(crate) fn endpoint(text: &str) -> Parsed<String> {
     let bad = || format!("{text:?} is no URL such as http://10.0.0.1:2379");
     let text_without_slash = text.strip_suffix('/').unwrap_or(text);
     let (scheme, rest) = match text_without_slash.split_once("://") {

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
 
 use crate::model::catalog::{Catalog, LeaseId};
-use crate::model::record::MAX_RECORD;
+use crate::model::record::{MAX_RECORD, Record};
 
 /// The file is written, or its time renewed, at most this often.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
@@ -160,6 +160,33 @@ fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>) -> io::Result<()>
 type Kept = (Catalog, Option<u64>);
 
 fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
+    let mut catalog = Catalog::default();
+    let Some((of, revision)) = read_lines(path, cluster, |line| record(&mut catalog, line))? else { return Ok(None) };
+    catalog.set_revision(revision);
+    Ok(Some((catalog, of)))
+}
+
+/// What `owner` had published by the catalog kept at `path`, if that is worth anything: for the agent that starts again
+/// while the store is away. Only its own lines are read as records, so that it is quick among a hundred thousand.
+pub fn own_records(path: &Path, cluster: Option<u64>, owner: &str) -> Vec<Record> {
+    let mut own = Vec::new();
+    let read = read_lines(path, cluster, |line| {
+        if line.contains(owner) {
+            let value = line.splitn(4, '\t').nth(3)?;
+            own.extend(Record::decode(value.as_bytes()).ok().filter(|record| record.owner.as_deref() == Some(owner)));
+        }
+        Some(())
+    });
+    // Why it is worth nothing the mirror says, which reads it too.
+    if read.is_ok() { own } else { Vec::new() }
+}
+
+/// Hands `take` each line of a record; returns the cluster and the revision of the whole.
+fn read_lines(
+    path: &Path,
+    cluster: Option<u64>,
+    mut take: impl FnMut(&str) -> Option<()>,
+) -> Result<Option<(Option<u64>, i64)>, Useless> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -178,16 +205,14 @@ fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
     if matches!((of, cluster), (Some(of), Some(cluster)) if of != cluster) {
         return Err(Useless::OtherCluster);
     }
-    let mut catalog = Catalog::default();
     let mut records = 0_usize;
     loop {
         let (number, line) = next()?;
         if let Some(count) = line.strip_prefix("end ") {
             let whole = count.parse() == Ok(records);
-            catalog.set_revision(revision);
-            return if whole { Ok(Some((catalog, of))) } else { Err(Useless::Broken(number)) };
+            return if whole { Ok(Some((of, revision))) } else { Err(Useless::Broken(number)) };
         }
-        record(&mut catalog, &line).ok_or(Useless::Broken(number))?;
+        take(&line).ok_or(Useless::Broken(number))?;
         records += 1;
     }
 }
@@ -241,6 +266,25 @@ mod tests {
         write(&path, &sample(), Some(0xabc)).expect("written");
         let (catalog, of) = read(&path, None).expect("whole").expect("there");
         assert_eq!((shown(&catalog), catalog.revision(), of), (shown(&sample()), 12, Some(0xabc)));
+    }
+
+    #[test]
+    fn an_owners_records_are_found_among_the_others() {
+        let (_dir, path) = file();
+        let mut catalog = sample();
+        let other = br#"{"host":"10.0.0.9","port":80,"owner":"two","attrs":{"of":"one"}}"#;
+        catalog.put("/services/web/9", other, 0x77, 12).expect("a record");
+        write(&path, &catalog, Some(1)).expect("written");
+        let hosts = |cluster, owner| {
+            let own = own_records(&path, cluster, owner);
+            own.iter().map(|record| record.host.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(Some(1), "one"), ["10.0.0.0", "10.0.0.1", "10.0.0.2"]);
+        assert_eq!(hosts(None, "two"), ["10.0.0.9"]);
+        assert_eq!(hosts(Some(2), "one"), [] as [&str; 0]);
+        fs::write(&path, &fs::read(&path).expect("there")[..100]).expect("written");
+        assert_eq!(hosts(Some(1), "one"), [] as [&str; 0], "a file cut short");
+        assert_eq!(own_records(Path::new("/nonexistent/catalog"), None, "one"), []);
     }
 
     #[test]

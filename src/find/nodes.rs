@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::model::api;
 use crate::model::key::Prefix;
 use crate::model::node::NodeRecord;
-use crate::store::{Event, Revision, Store, StoreError};
+use crate::store::{Event, Revision, Store, StoreError, watch_since};
 
 /// Pause before the store is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -60,11 +60,12 @@ impl Nodes {
 
     /// Reads all, then takes in changes until the watch breaks.
     async fn once(&mut self) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        let generation = store.history().borrow().generation;
         let revision = self.read().await?;
         self.show(false);
-        let store = Arc::clone(&self.store);
         let prefix = self.prefix.clone();
-        let mut watch = store.watch(&prefix, revision + 1).await?;
+        let mut watch = watch_since(&*store, generation, &prefix, revision + 1).await?;
         loop {
             let batch = timeout(SILENCE, watch.next()).await;
             let silent = |_| StoreError::Away { tried: "watching node records".into(), source: None };

@@ -1,9 +1,11 @@
 //! Adoption: what an agent finds published by itself, from before its restart, counts as ready until it is told better.
 //!
 //! An adoptee is told by what its record says of it, since the agent that published it is gone: container, id, protocol
-//! and port. It stops being one as soon as a probe (or Docker) has spoken, or Docker's list lacks its container.
+//! and port. It stops being one as soon as a probe (or Docker) has spoken, or Docker's list lacks its container. A record
+//! that is older than the life that its container leads now speaks of an earlier one, and is not believed.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use super::instance::{DockerStanding, Instance, InstanceKey, Offer};
 use super::plan::{Serving, ServingMap, container_of};
@@ -32,7 +34,14 @@ impl Adopted {
     /// How the instance served before the restart, if it did. A probe starts from here: ready, until it has failed
     /// `fall` times.
     pub fn get(&self, instance: &Instance) -> Option<&Serving> {
-        self.0.get(&key_of(instance))
+        self.0.get(&key_of(instance)).filter(|serving| !is_before(serving.since, instance))
+    }
+
+    /// The same, to be used once.
+    pub fn take(&mut self, instance: &Instance) -> Option<Serving> {
+        let serving = self.get(instance).copied()?;
+        self.0.remove(&key_of(instance));
+        Some(serving)
     }
 
     /// Takes up more; what is known already stays.
@@ -40,11 +49,6 @@ impl Adopted {
         for (key, serving) in more.0 {
             self.0.entry(key).or_insert(serving);
         }
-    }
-
-    /// Every adoptee: the id in its record, its container, and how it served.
-    pub fn iter(&self) -> impl Iterator<Item = (&Text, &Text, &Serving)> {
-        self.0.iter().map(|(key, serving)| (&key.id, &key.container, serving))
     }
 
     /// Whether nothing is left of it.
@@ -88,7 +92,13 @@ fn adoptee(record: &Record) -> Option<(AdopteeKey, Serving)> {
         proto: record.proto.unwrap_or_default(),
         port: record.port,
     };
-    Some((key, Serving { since, role: record.role }))
+    Some((key, Serving { since, role: record.role, told: None }))
+}
+
+/// Whether `since`, as a record tells it in whole seconds, was over before the instance's container was started.
+fn is_before(since: SystemTime, instance: &Instance) -> bool {
+    let started = humantime::parse_rfc3339(&instance.started);
+    started.is_ok_and(|started| since + Duration::from_secs(1) <= started)
 }
 
 fn key_of(instance: &Instance) -> AdopteeKey {
@@ -114,12 +124,121 @@ pub fn serving(offer: &Offer, standings: &Standings, adopted: &Adopted, before: 
         let standing = standings.get(key);
         let taken = adopted.get(instance);
         let now = match standing {
-            Some(standing) if standing.state.serves() => Serving { since: standing.since, role: standing.role },
+            Some(standing) if standing.state.serves() => {
+                Serving { since: standing.since, role: standing.role, told: Some(standing.since) }
+            }
             Some(standing) if standing.state != State::Starting => return None,
             _ => *taken?,
         };
-        let since = before.get(key).or(taken).map_or(now.since, |earlier| earlier.since);
+        // A standing that serves since another time than it said before is back from a break that was not seen here.
+        let without_break = |earlier: &&Serving| earlier.told.is_none_or(|told| now.told == Some(told));
+        let since = taken.or(before.get(key)).filter(without_break).map_or(now.since, |earlier| earlier.since);
         Some((key.clone(), Serving { since, ..now }))
     };
     offer.instances.iter().filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::advertise::{Advertised, Place};
+    use super::super::container::{Binding, Container, RunState, Sighting};
+    use super::super::inventory::Inventory;
+    use super::super::naming::Settings;
+    use super::super::standing::Standing;
+    use super::*;
+
+    /// The offer of one host with one container in the life that began at `started`.
+    fn offer(started: &str) -> Offer {
+        let v4 = Advertised { address: [10, 0, 0, 1].into(), explicit: true };
+        let place = Place { v4: Some(v4), ..Place::default() };
+        let mut inventory = Inventory::new(Settings { place, ..Settings::new("core-01") }, Vec::new());
+        let bindings = vec![Binding { host_ip: "".into(), host_port: "11211".into() }];
+        inventory.apply(Sighting::Seen(Arc::new(Container {
+            id: "ab".repeat(32).into(),
+            name: "cache".into(),
+            image: "memcached".into(),
+            exposed: ["11211/tcp".into()].into(),
+            ports: [("11211/tcp".into(), bindings)].into(),
+            state: RunState::Running,
+            started_at: started.into(),
+            ..Container::default()
+        })));
+        inventory.offer().clone()
+    }
+
+    fn only(offer: &Offer) -> &Arc<Instance> {
+        offer.instances.values().next().expect("one instance")
+    }
+
+    fn at(second: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    fn record_of(instance: &Instance, since: u64) -> Record {
+        Record {
+            id: Some(instance.id.clone()),
+            container: container_of(&instance.key).map(Into::into),
+            port: instance.port,
+            proto: Some(instance.key.proto),
+            since: Some(humantime::format_rfc3339_seconds(at(since)).to_string().into()),
+            ..Record::default()
+        }
+    }
+
+    fn standing(offer: &Offer, state: State, since: u64) -> Standings {
+        let standing = Standing { state, role: None, since: at(since), error: None };
+        [(only(offer).key.clone(), Arc::new(standing))].into_iter().collect()
+    }
+
+    fn since(serving: &ServingMap) -> Option<SystemTime> {
+        serving.values().next().map(|serving| serving.since)
+    }
+
+    #[test]
+    fn a_record_older_than_the_life_of_its_container_is_not_believed() {
+        for (started, believed) in [
+            ("", true),
+            ("not a time", true),
+            ("1970-01-01T00:16:39.9Z", true),
+            // The record says 1,000 and may mean 1,000.9.
+            ("1970-01-01T00:16:40.9Z", true),
+            ("1970-01-01T00:16:41Z", false),
+            ("2026-11-21T11:42:33.123456789Z", false),
+        ] {
+            let offer = offer(started);
+            let mut adopted = Adopted::of_records([&record_of(only(&offer), 1_000)].into_iter());
+            assert_eq!(adopted.get(only(&offer)).is_some(), believed, "{started}");
+            assert_eq!(adopted.take(only(&offer)).is_some(), believed, "{started}");
+            assert_eq!(adopted.take(only(&offer)), None, "once");
+        }
+    }
+
+    #[test]
+    fn a_record_found_late_tells_since_when_what_serves_has_been_serving() {
+        let offer = offer("");
+        let serves = standing(&offer, State::Ready, 2_000);
+        let none = Adopted::default();
+        let first = serving(&offer, &serves, &none, &ServingMap::new());
+        assert_eq!(since(&first), Some(at(2_000)));
+        let mut adopted = Adopted::of_records([&record_of(only(&offer), 1_000)].into_iter());
+        let second = serving(&offer, &serves, &adopted, &first);
+        assert_eq!(since(&second), Some(at(1_000)));
+        adopted.settle(&offer, &serves);
+        assert!(adopted.is_empty());
+        assert_eq!(since(&serving(&offer, &serves, &adopted, &second)), Some(at(1_000)), "and goes on to");
+    }
+
+    #[test]
+    fn a_standing_that_began_again_is_a_new_time() {
+        let offer = offer("");
+        let adopted = Adopted::of_records([&record_of(only(&offer), 1_000)].into_iter());
+        let waiting = serving(&offer, &standing(&offer, State::Starting, 1_900), &adopted, &ServingMap::new());
+        let none = Adopted::default();
+        let told = serving(&offer, &standing(&offer, State::Ready, 2_000), &none, &waiting);
+        assert_eq!(since(&told), Some(at(1_000)), "the first word after a restart is no break");
+        let again = serving(&offer, &standing(&offer, State::Ready, 3_000), &none, &told);
+        assert_eq!(since(&again), Some(at(3_000)), "another one is: what was between was not seen");
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::catalog;
 use super::node::NodeRecord;
 use super::record::{Proto, Record, Role, Text};
 
@@ -36,6 +37,9 @@ pub struct Service {
     /// Whether the catalog is stale; only where a service is asked for alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale: Option<bool>,
+    /// Keys of endpoints that are gone; only in changes that are told by endpoint.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Text>,
     /// Its endpoints in the order of their keys.
     pub endpoints: Vec<Endpoint>,
 }
@@ -54,7 +58,7 @@ pub struct Endpoint {
     pub held: bool,
 }
 
-/// One event of `GET /v1/watch`: services that changed, whole, and those that went.
+/// One event of `GET /v1/watch`: services that changed, whole or by their endpoints that did, and those that went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Change {
@@ -62,10 +66,10 @@ pub struct Change {
     pub revision: i64,
     /// The store is away.
     pub stale: bool,
-    /// Services that are new or changed, each with all its endpoints.
-    pub changed: Vec<Service>,
     /// Names of services that have no endpoint any more.
     pub removed: Vec<Text>,
+    /// Services that are new or changed, each with all its endpoints; by endpoint: with those that are new or changed.
+    pub changed: Vec<Service>,
 }
 
 /// `GET /v1/local`: what this host shows of itself.
@@ -88,6 +92,8 @@ pub struct Local {
     pub instances: Vec<LocalInstance>,
     /// Every port that is not offered, with its reason.
     pub skipped: Vec<LocalSkipped>,
+    /// Attributes that never leave this host because their keys speak of secrets; their values are nowhere.
+    pub withheld: Vec<LocalWithheld>,
 }
 
 /// How this host's Docker engine is reached.
@@ -187,6 +193,18 @@ pub struct LocalSkipped {
     pub reason: Text,
 }
 
+/// An attribute that is in no record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LocalWithheld {
+    /// The container's name, or the table's.
+    pub container: Text,
+    /// The port that it was given for: `6379/tcp`.
+    pub port: Text,
+    /// Its key.
+    pub attr: Text,
+}
+
 /// `GET /v1/nodes`: what every agent of the cluster tells of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -215,7 +233,24 @@ pub struct Refusal {
     pub hint: String,
 }
 
+impl From<&catalog::Endpoint> for Endpoint {
+    fn from(found: &catalog::Endpoint) -> Self {
+        Self { record: found.record(), key: found.key().clone(), held: found.held() }
+    }
+}
+
+impl From<&catalog::Service> for Service {
+    fn from(found: &catalog::Service) -> Self {
+        Self { endpoints: found.endpoints.iter().map(Endpoint::from).collect(), ..Self::head(found) }
+    }
+}
+
 impl Service {
+    /// All of a service but its endpoints.
+    pub fn head(found: &catalog::Service) -> Self {
+        Self { name: found.name.as_str().into(), contested: found.contested, ..Self::default() }
+    }
+
     /// How many endpoints say that they have this role.
     pub fn with_role(&self, role: Role) -> usize {
         self.endpoints.iter().filter(|endpoint| endpoint.record.role == Some(role)).count()

@@ -75,6 +75,9 @@ pub struct Instance {
     pub check: Check,
     /// What Docker says of the container.
     pub docker: DockerStanding,
+    /// When the container was started, as the engine writes it: tells one life of it from the next. Empty for a static
+    /// one.
+    pub started: Text,
 }
 
 /// What Docker says of an instance's container.
@@ -213,6 +216,17 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// An attribute that never leaves the host, because its key speaks of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Withheld {
+    /// The container's name, or the table's.
+    pub container: Text,
+    /// The port that it was given for: `6379/tcp`.
+    pub port: String,
+    /// Its key; the value is nowhere.
+    pub attr: String,
+}
+
 /// What this host means to offer at one moment, whole.
 #[derive(Clone, Debug, Default)]
 pub struct Offer {
@@ -220,6 +234,8 @@ pub struct Offer {
     pub instances: imbl::OrdMap<InstanceKey, Arc<Instance>>,
     /// Every port not offered.
     pub skipped: imbl::OrdMap<Text, Arc<[Skipped]>>,
+    /// Every attribute withheld.
+    pub withheld: imbl::OrdMap<Text, Arc<[Withheld]>>,
     /// Docker has been listed since the agent started: what is not here is not there.
     pub listed: bool,
     /// Docker answers now.

@@ -23,7 +23,6 @@ pub struct Inventory {
     offer: Offer,
     keys: BTreeMap<Text, Vec<InstanceKey>>,
     by_kind: BTreeMap<&'static str, usize>,
-    withheld: BTreeMap<Text, Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -42,7 +41,6 @@ impl Inventory {
             offer: Offer::default(),
             keys: BTreeMap::new(),
             by_kind: BTreeMap::new(),
-            withheld: BTreeMap::new(),
         };
         inventory.set_services(services);
         inventory
@@ -60,7 +58,7 @@ impl Inventory {
 
     /// How many attributes are withheld because their keys speak of secrets.
     pub fn withheld(&self) -> usize {
-        self.withheld.values().map(Vec::len).sum()
+        self.offer.withheld.values().map(|withheld| withheld.len()).sum()
     }
 
     /// The facts of a container.
@@ -204,10 +202,12 @@ impl Inventory {
             self.keys.insert(id.clone(), keys);
         }
         self.put_skipped(id, skipped);
-        if withheld.is_empty() {
-            self.withheld.remove(id);
-        } else {
-            self.withheld.insert(id.clone(), withheld);
+        if self.offer.withheld.get(id).map_or(&[][..], |old| old) != withheld {
+            if withheld.is_empty() {
+                self.offer.withheld.remove(id);
+            } else {
+                self.offer.withheld.insert(id.clone(), withheld.into());
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped};
+use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped, Withheld};
 use super::plan::{Assignment, ServingMap};
 use super::record::{Record, Role, Text};
 use super::standing::{Standings, State};
@@ -90,6 +90,8 @@ pub struct Local {
     pub instances: Vec<LocalInstance>,
     /// Every port not offered, with its reason.
     pub skipped: Vec<Skipped>,
+    /// Every attribute that is kept from leaving it.
+    pub withheld: Vec<Withheld>,
     /// Since when the node has been drained.
     pub drained: Option<SystemTime>,
     /// Docker has been listed.
@@ -184,18 +186,18 @@ fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: Dra
 }
 
 /// What answers from this host's own knowledge, laid over the catalog while the store cannot be asked or is slow to
-/// confirm: every record of this owner out, these in.
+/// confirm: every record of this owner out, these in. Where another owner holds the key of one, that one is answered
+/// under its hashed key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
-    /// Whether this host knows what it offers: Docker has been listed, or it is drained. Until then its own records are
-    /// as precious to it as anybody's.
-    pub knows: bool,
     /// The revision of this host's newest write: what is laid over stays so until the catalog has got there.
     pub written: i64,
     /// Whether it is to be laid over. When not, the rest says nothing.
     pub active: bool,
     /// Whose records go out.
     pub owner: Text,
+    /// Docker has not been listed yet: records of containers stay as the catalog has them.
+    pub partial: bool,
     /// Keys of this owner as the store held them last: they go out too where the catalog names no owner.
     pub out: BTreeSet<String>,
     /// What this host would have published, by key.

@@ -16,6 +16,7 @@ pub mod local;
 pub mod memory;
 pub mod name;
 pub mod naming;
+pub mod near;
 pub mod node;
 pub mod plain;
 pub mod plan;

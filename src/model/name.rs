@@ -44,18 +44,34 @@ impl Label {
         Self::hashed(&self.0, of).unwrap_or_else(|| self.clone())
     }
 
+    /// What [`Self::with_hash`] keeps of this label, before the `-` and the hash.
+    pub fn stem(&self) -> &str {
+        cut(&self.0)
+    }
+
     /// The label's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     fn hashed(stem: &str, of: &str) -> Option<Self> {
-        let room = MAX_LABEL - HASH_HEX - 1;
-        let stem = stem[..stem.len().min(room)].trim_end_matches('-');
+        let stem = cut(stem);
         let hash = short_hash(of);
         let text = if stem.is_empty() { hash } else { format!("{stem}-{hash}") };
         Self::parse(&text)
     }
+}
+
+/// A label's text with room left for `-` and a hash.
+fn cut(label: &str) -> &str {
+    let room = MAX_LABEL - HASH_HEX - 1;
+    label[..label.len().min(room)].trim_end_matches('-')
+}
+
+/// What a text that may end with `-` and a hash is without them.
+pub fn without_hash(text: &str) -> Option<&str> {
+    let (stem, hash) = text.rsplit_once('-')?;
+    (hash.len() == HASH_HEX && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(stem)
 }
 
 /// The first 8 hex digits of the text's SHA-256.
@@ -182,6 +198,16 @@ mod tests {
         let two = Label::slug(&format!("{}2", "a".repeat(80))).expect("not empty");
         assert_eq!(one.as_str().len(), MAX_LABEL);
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_hash_is_put_behind_the_stem_and_found_there_again() {
+        for text in ["a".to_owned(), "a-b".to_owned(), "a".repeat(63), format!("{}-{}", "a".repeat(53), "b".repeat(9))]
+        {
+            let label = Label::parse(&text).expect("a label");
+            assert_eq!(without_hash(label.with_hash("of").as_str()), Some(label.stem()), "{text}");
+        }
+        assert_eq!((without_hash("core-01"), without_hash("deadbeef")), (None, None));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use super::instance::{Instance, InstanceKey, Source};
 use super::key::Prefix;
-use super::name::{Label, ServiceName};
+use super::name::{Label, ServiceName, without_hash};
 use super::record::{MAX_RECORD, Proto, Record, Role, Text};
 use super::view::{Holder, View};
 
@@ -23,6 +23,8 @@ pub struct Serving {
     pub since: SystemTime,
     /// What it is among its kind, when its protocol tells.
     pub role: Option<Role>,
+    /// Since when its standing says that it serves; none as long as only its record from before a restart does.
+    pub told: Option<SystemTime>,
 }
 
 /// Every serving instance.
@@ -119,8 +121,45 @@ pub struct Assigned {
 /// Every key that is to be published, with its record.
 pub type Assignment = BTreeMap<String, Assigned>;
 
-/// Gives every wanted record a key of its own. Who has a plain key already keeps it; else the first instance in order
-/// gets it; the others, and those whose plain key another owner holds, get hashed ones.
+/// The keys whose holders matter to [`assign`]: those that are wanted, and those that it may turn to instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    plain: BTreeSet<String>,
+    /// What hashed keys begin with where that is not the plain key: long labels are cut.
+    stems: BTreeSet<String>,
+}
+
+impl Interest {
+    /// What matters to these.
+    pub fn of<'w>(wanted: impl IntoIterator<Item = &'w Wanted>) -> Self {
+        let mut interest = Self::default();
+        for wanted in wanted {
+            let (label, stem) = (wanted.label.as_str(), wanted.label.stem());
+            if stem.len() < label.len() {
+                interest.stems.insert(wanted.plain[..wanted.plain.len() - label.len() + stem.len()].to_owned());
+            }
+            interest.plain.insert(wanted.plain.clone());
+        }
+        interest
+    }
+
+    /// Whether it matters who holds this key.
+    pub fn covers(&self, key: &str) -> bool {
+        let stem = |stem| self.plain.contains(stem) || self.stems.contains(stem);
+        self.plain.contains(key) || without_hash(key).is_some_and(stem)
+    }
+
+    /// The keys that are wanted when nobody stands in the way.
+    pub fn plain(&self) -> impl Iterator<Item = &String> {
+        self.plain.iter()
+    }
+}
+
+/// How many hashed keys of an instance are looked through for the one that it has.
+const LOOKED_THROUGH: usize = 8;
+
+/// Gives every wanted record a key of its own, whatever is taken. Who has a key keeps it; else the plain one goes to the
+/// first instance in order; the others, and those whose plain key another owner holds, get hashed ones.
 pub fn assign<'w>(wanted: impl IntoIterator<Item = &'w Wanted>, view: &View, publisher: &Publisher) -> Assignment {
     let mut contenders: BTreeMap<&str, Vec<&Wanted>> = BTreeMap::new();
     for wanted in wanted {
@@ -135,13 +174,17 @@ pub fn assign<'w>(wanted: impl IntoIterator<Item = &'w Wanted>, view: &View, pub
         }
         displaced.extend(group);
     }
+    let free = |key: &String, given: &Assignment| !given.contains_key(key) && !view.occupied(key);
+    displaced.retain(|wanted| {
+        let has = |key: &String| view.holds_instance(key, &wanted.record) && free(key, &assignment);
+        let Some(key) = hashed_keys(wanted, publisher).take(LOOKED_THROUGH).find(has) else { return true };
+        assignment.insert(key, Assigned::of(wanted));
+        false
+    });
     for wanted in displaced {
-        let free = |key: &String| !assignment.contains_key(key) && !view.occupied(key);
-        let candidates: Vec<String> = hashed_keys(wanted, publisher).take(8).filter(free).collect();
-        let kept = candidates.iter().find(|key| view.holds_instance(key, &wanted.record));
-        if let Some(key) = kept.or_else(|| candidates.first()) {
-            assignment.insert(key.clone(), Assigned::of(wanted));
-        }
+        let key = hashed_keys(wanted, publisher).find(|key| free(key, &assignment));
+        let key = key.expect("keys without end, of which few are taken");
+        assignment.insert(key, Assigned::of(wanted));
     }
     assignment
 }
@@ -159,31 +202,29 @@ fn first_of<'w>(group: &mut Vec<&'w Wanted>, key: &str, view: &View) -> &'w Want
 /// The keys for when the plain one is occupied: by owner and id; then, where two of one host have the same id, by the
 /// instance too.
 fn hashed_keys<'w>(wanted: &'w Wanted, publisher: &'w Publisher) -> impl Iterator<Item = String> + 'w {
-    let first = first_hash(&publisher.owner, &wanted.record);
-    (0..).map(move |turn| {
-        let of = match turn {
-            0 => first.clone(),
-            _ => format!("{first}/{}/{turn}", wanted.instance),
-        };
+    let of = owner_and_id(&wanted.record);
+    (0_u64..).map(move |turn| {
+        let of = if turn == 0 { of.clone() } else { format!("{of}/{}/{turn}", wanted.instance) };
         publisher.prefix.record_key(&wanted.service, &wanted.label.with_hash(&of))
     })
-}
-
-fn first_hash(owner: &str, record: &Record) -> String {
-    format!("{owner}/{}", record.id.as_deref().unwrap_or_default())
 }
 
 /// The keys to show a record under when its own, `key`, is another owner's now: first the one that its owner will turn
 /// to, then some that nobody would take. None for a record without an owner: nobody will move it.
 pub fn asides<'r>(key: &'r str, record: &'r Record) -> impl Iterator<Item = String> + 'r {
-    let place = record.owner.as_deref().zip(key.rsplit_once('/'));
-    place.into_iter().flat_map(|(owner, (parent, last))| {
-        let (label, first) = (Label::slug(last), first_hash(owner, record));
+    let place = key.rsplit_once('/').filter(|_| record.owner.is_some());
+    place.into_iter().flat_map(|(above, last)| {
+        let (label, of) = (Label::slug(last), owner_and_id(record));
         (0..8).filter_map(move |turn| {
-            let of = if turn == 0 { first.clone() } else { format!("{first}/{turn}") };
-            Some(format!("{parent}/{}", label.as_ref()?.with_hash(&of)))
+            let of = if turn == 0 { of.clone() } else { format!("{of}/{turn}") };
+            Some(format!("{above}/{}", label.as_ref()?.with_hash(&of)))
         })
     })
+}
+
+fn owner_and_id(record: &Record) -> String {
+    let text = |text: &Option<Text>| text.clone().unwrap_or_default();
+    format!("{}/{}", text(&record.owner), text(&record.id))
 }
 
 impl Assigned {

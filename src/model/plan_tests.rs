@@ -40,11 +40,12 @@ enum Was {
     Garbage,
 }
 
-const LABELS: [&str; 3] = ["a", "b", "c"];
+/// The last is cut where a hash is put behind it.
+const LABELS: [&str; 3] = ["a", "b", "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-abcdefghi"];
 
 fn view_of(was: &BTreeMap<String, Was>, wanted: &[Wanted]) -> View {
     let mut view = View::new(OWNER.into());
-    let plain: BTreeSet<String> = wanted.iter().map(|wanted| wanted.plain.clone()).collect();
+    let interest = Interest::of(wanted);
     for (place, (key, was)) in was.iter().enumerate() {
         let other = Record { host: "h".into(), owner: Some("other".into()), ..Record::default() };
         let (value, lease) = match was {
@@ -53,7 +54,7 @@ fn view_of(was: &BTreeMap<String, Was>, wanted: &[Wanted]) -> View {
             Was::Garbage => (b"garbage".to_vec(), 0),
         };
         let revision = 10 + i64::try_from(place).expect("few");
-        view.put(Seen { key, value: &value, lease, revision, read_at: None }, |key| plain.contains(key));
+        view.put(Seen { key, value: &value, lease, revision, read_at: None }, |key| interest.covers(key));
     }
     view
 }
@@ -84,9 +85,9 @@ prop_compose! {
 fn any_was() -> impl Strategy<Value = BTreeMap<String, Was>> {
     let key = prop_oneof![
         prop::sample::select(&LABELS[..]).prop_map(|label| format!("/services/redis/{label}")),
-        (0..3_usize, 0..8_u8).prop_map(|(label, number)| {
+        (0..3_usize, 0..8_u8, 0..3_usize).prop_map(|(label, number, turn)| {
             let wanted = want(number, LABELS[label], "old");
-            hashed_keys(&wanted, &publisher()).nth(usize::from(number) % 3).expect("endless")
+            hashed_keys(&wanted, &publisher()).nth(turn).expect("endless")
         }),
     ];
     let was = prop_oneof![
@@ -146,6 +147,46 @@ proptest! {
     }
 
     #[test]
+    fn every_instance_has_a_key_however_many_are_taken(wanted in any_wanted(), taken in 1..20_usize, label in 0..3_usize) {
+        let publisher = publisher();
+        let all = wanted.iter().flat_map(|wanted| hashed_keys(wanted, &publisher).take(taken));
+        let all = all.chain([format!("/services/redis/{}", LABELS[label])]);
+        let was: BTreeMap<String, Was> = all.map(|key| (key, Was::Other)).collect();
+        let view = view_of(&was, &wanted);
+        let assignment = assign(&wanted, &view, &publisher);
+        prop_assert_eq!(assignment.len(), wanted.len());
+        prop_assert!(assignment.keys().all(|key| !was.contains_key(key)), "{assignment:?}");
+    }
+
+    #[test]
+    fn what_is_remembered_is_all_that_an_assignment_rests_on(wanted in any_wanted(), was in any_was()) {
+        let mut everything = View::new(OWNER.into());
+        let other = Record { host: "h".into(), owner: Some("other".into()), ..Record::default() }.encode();
+        for key in was.keys() {
+            everything.put(Seen { key, value: &other, lease: 0, revision: 5, read_at: None }, |_| true);
+        }
+        let mut remembered = everything.clone();
+        let interest = Interest::of(&wanted);
+        remembered.retain(|key| interest.covers(key));
+        let assigned = |view: &View| assign(&wanted, view, &publisher());
+        prop_assert_eq!(assigned(&remembered), assigned(&everything));
+    }
+
+    #[test]
+    fn a_newcomer_takes_nobodys_key(wanted in any_wanted(), was in any_was(), label in 0..3_usize) {
+        // It is first in order, so that only holding keeps the others where they are.
+        let newcomer = want(0, LABELS[label], "new");
+        let wanted: Vec<Wanted> = wanted.into_iter().filter(|it| it.instance != newcomer.instance).collect();
+        let others = was.into_iter().filter(|(_, was)| matches!(was, Was::Other)).collect();
+        let mut view = view_of(&others, &wanted);
+        let before = assign(&wanted, &view, &publisher());
+        view.committed(&plan(&before, &view, 1, false), 1, 1_000);
+        let mut after = assign(wanted.iter().chain([&newcomer]), &view, &publisher());
+        after.retain(|_, it| it.instance != newcomer.instance);
+        prop_assert_eq!(after, before);
+    }
+
+    #[test]
     fn who_has_a_key_keeps_it(wanted in any_wanted()) {
         let first = view_of(&BTreeMap::new(), &wanted);
         let assignment = assign(&wanted, &first, &publisher());
@@ -162,6 +203,7 @@ fn an_occupied_plain_key_gives_a_hash_of_owner_and_id() {
     let keys: Vec<String> = assign(&wanted, &view, &publisher()).into_keys().collect();
     let hash = crate::model::name::short_hash(&format!("{OWNER}/a"));
     assert_eq!(keys, [format!("/services/redis/a-{hash}")]);
+    assert_eq!(asides("/services/redis/a", &wanted[0].record).next(), Some(format!("/services/redis/a-{hash}")));
 }
 
 #[test]

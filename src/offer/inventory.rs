@@ -220,7 +220,9 @@ impl Inventory {
         self.metrics.show(&self.inventory);
         let now = self.inventory.offer();
         self.offer.send_if_modified(|told| {
-            let same = told.instances.ptr_eq(&now.instances) && told.skipped.ptr_eq(&now.skipped);
+            let same = told.instances.ptr_eq(&now.instances)
+                && told.skipped.ptr_eq(&now.skipped)
+                && told.withheld.ptr_eq(&now.withheld);
             let changed = !same || (told.listed, told.engine) != (now.listed, now.engine);
             if changed {
                 *told = Arc::new(now.clone());

@@ -215,6 +215,19 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn reach(&self) -> watch::Receiver<Reach>;
 }
 
+/// Watches from `from` on, a revision read when the store's history was at `generation`. Another history counts from
+/// elsewhere: a watch of it would leave out what came before `from`, or stay silent until it gets there.
+pub async fn watch_since(
+    store: &dyn Store,
+    generation: u64,
+    prefix: &str,
+    from: Revision,
+) -> Result<Box<dyn Watch>, StoreError> {
+    let watch = store.watch(prefix, from).await?;
+    // Asked last: what changes from here on the watch itself is told.
+    if store.history().borrow().generation == generation { Ok(watch) } else { Err(StoreError::Rewound) }
+}
+
 /// Writes that fit one commit together with their conditions.
 pub const MAX_WRITES: usize = 100;
 

@@ -57,6 +57,14 @@ pub fn parse_text(buffer: &[u8]) -> Parsed<Reply> {
 pub fn parse_binary(buffer: &[u8]) -> Parsed<Reply> {
     const EXPECTED: &str = "memcached's binary version";
     const AUTH_ERROR: u16 = 0x20;
+    // Said on connecting, in text whatever the dialect.
+    if buffer.first() == Some(&b'E') {
+        return match parse_text(buffer) {
+            Ok(None) => Ok(None),
+            Ok(Some((Reply::Full, length))) => Ok(Some((Reply::Full, length))),
+            _ => Err(EXPECTED),
+        };
+    }
     if buffer.iter().zip(&[0x81, 0x0b]).any(|(byte, wanted)| byte != wanted) {
         return Err(EXPECTED);
     }

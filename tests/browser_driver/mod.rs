@@ -114,7 +114,7 @@ impl Browser {
 
     /// Waits until an expression is true in the page.
     pub fn until(&mut self, expression: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while self.value(expression) != json!(true) {
             if Instant::now() > deadline {
                 let text = self.value("document.body.innerText");

@@ -4,7 +4,10 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod adoption;
+mod builds;
 mod faults;
 mod lab_itself;
 mod migration;
+mod outage;
 mod thread;

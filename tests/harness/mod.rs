@@ -56,12 +56,20 @@ pub fn instance(service: &str, number: u16) -> Instance {
         image: "redis:7".into(),
         check: Check::default(),
         docker: DockerStanding::Running,
+        started: "".into(),
     }
 }
 
 /// The same with SERVICE_ID.
 pub fn named(service: &str, number: u16, id: &str) -> Instance {
     Instance { id: id.into(), label: Label::slug(id).unwrap(), ..instance(service, number) }
+}
+
+/// An instance of a `[[service]]` table.
+pub fn table(service: &str, number: u16) -> Instance {
+    let source = Source::Static(format!("{service}#{number}").into());
+    let of_table = instance(service, number);
+    Instance { key: InstanceKey { source, ..of_table.key.clone() }, image: "".into(), ..of_table }
 }
 
 pub fn container(number: u16) -> String {
@@ -170,6 +178,12 @@ impl Host {
     pub fn offer(&self, instances: impl IntoIterator<Item = Instance>) {
         let instances = instances.into_iter().map(|instance| (instance.key.clone(), Arc::new(instance))).collect();
         self.offer.send_replace(Arc::new(Offer { instances, listed: true, engine: true, ..Offer::default() }));
+    }
+
+    /// This runs, as far as is known: Docker has not been listed yet.
+    pub fn sees(&self, instances: impl IntoIterator<Item = Instance>) {
+        let instances = instances.into_iter().map(|instance| (instance.key.clone(), Arc::new(instance))).collect();
+        self.offer.send_replace(Arc::new(Offer { instances, ..Offer::default() }));
     }
 
     /// All of it is ready, and nothing else has a standing.

@@ -100,6 +100,20 @@ impl Ground {
         run(&["ip", "-n", &space, "route", "add", "default", "via", &self.address(253).to_string()]);
     }
 
+    /// A link from the machine straight to a host, for its one address.
+    pub fn open_side_door(&self, host: &str, address: Ipv4Addr) {
+        let (space, door) = (self.namespace(host), format!("wharf{}{host}", self.number));
+        if try_run(&["ip", "link", "show", &door]).is_ok() {
+            return;
+        }
+        let (here, there) = (self.address(254).to_string(), address.to_string());
+        run(&["ip", "link", "add", &door, "type", "veth", "peer", "name", "door", "netns", &space]);
+        run(&["ip", "-n", &space, "link", "set", "door", "up"]);
+        run(&["ip", "link", "set", &door, "up"]);
+        run(&["ip", "route", "add", &there, "dev", &door, "src", &here]);
+        run(&["ip", "-n", &space, "route", "add", &here, "dev", "door"]);
+    }
+
     /// Pulls a host's cable, or puts it back.
     pub fn set_cable(&self, host: &str, state: &str) {
         run(&["ip", "-n", &self.namespace("net"), "link", "set", host, state]);

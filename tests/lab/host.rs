@@ -140,6 +140,12 @@ impl Host {
     /// Starts a container.
     #[track_caller]
     pub fn run(&self, spec: ContainerSpec) -> Container<'_> {
+        let id = self.try_run(&spec).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        Container::new(self, id)
+    }
+
+    /// Starts a container that nobody's handle removes, and returns its id.
+    pub fn try_run(&self, spec: &ContainerSpec) -> Result<String, String> {
         self.bring(spec.image);
         let mut argv = vec!["run", "-d"];
         if let Some(name) = &spec.name {
@@ -148,8 +154,7 @@ impl Host {
         argv.extend(spec.options.iter().map(String::as_str));
         argv.push(spec.image.reference());
         argv.extend(spec.arguments.iter().map(String::as_str));
-        let id = self.docker(&argv).trim().to_owned();
-        Container::new(self, id)
+        self.try_docker(&argv).map(|id| id.trim().to_owned())
     }
 
     /// Sees to it that its engine has an image.
@@ -240,6 +245,12 @@ impl Host {
         WharfSpec::new(self)
     }
 
+    /// Gives this process a way in of its own, which no fault of the hosts' network closes: what serves on a host that is
+    /// cut off, and what its agent answers, can still be asked.
+    pub fn open_side_door(&self) {
+        self.ground.open_side_door(&self.name, self.address);
+    }
+
     // --- faults ---
 
     /// Pulls its network cable.
@@ -286,6 +297,11 @@ impl Host {
     /// Takes back `cut`, `lose` and `throttle`.
     pub fn calm(&self) {
         self.heal();
+        self.calm_links();
+    }
+
+    /// Takes back `lose` and `throttle`.
+    pub fn calm_links(&self) {
         let _ = self.try_exec(&["tc", "qdisc", "del", "dev", "eth0", "root"]);
         let rules = self.try_exec(&["iptables", "-S", "INPUT"]).unwrap_or_default();
         for rule in rules.lines().filter(|rule| rule.contains("--comment lab")) {

@@ -26,6 +26,7 @@ pub struct WharfSpec<'lab> {
     endpoints: Vec<String>,
     dns: Vec<String>,
     flags: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl<'lab> WharfSpec<'lab> {
@@ -38,6 +39,7 @@ impl<'lab> WharfSpec<'lab> {
             endpoints: host.etcd_endpoints(),
             dns: vec![format!("{}:5300", host.address()), "127.0.0.1:5300".into()],
             flags: vec![],
+            env: vec![],
         }
     }
 
@@ -83,6 +85,12 @@ impl<'lab> WharfSpec<'lab> {
         self
     }
 
+    /// With one more variable in its environment.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
@@ -101,7 +109,8 @@ impl<'lab> WharfSpec<'lab> {
         let socket = dir.join("http.sock");
         let argv = self.argv(&dir.display().to_string());
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-        let env = [("RUST_BACKTRACE", "1"), ("NO_COLOR", "1")];
+        let mut env = vec![("RUST_BACKTRACE", "1"), ("NO_COLOR", "1")];
+        env.extend(self.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let process = self.host.spawn(&self.home, &argv, &env);
         Wharf { host: self.host, program: self.program, process, socket }
     }

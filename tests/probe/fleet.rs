@@ -2,18 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use wharf::model::instance::{CheckKind, DockerStanding};
-use wharf::model::record::Role;
+use wharf::model::adopted::Adopted;
+use wharf::model::instance::{CheckKind, DockerStanding, Instance, InstanceKey};
+use wharf::model::plan::container_of;
+use wharf::model::record::{Record, Role};
 use wharf::model::standing::State;
-use wharf::offer::probe::{Adopted, Adoptions, Settings};
+use wharf::offer::probe::Settings;
 
+use crate::dump::{SLOWLY, dump};
 use crate::harness::{Host, PATIENCE, eventually, instance, long_ago, quick, rules};
-use crate::servers::{free_port, memcached};
+use crate::servers::{directory, free_port, memcached, redis, redis_in};
 
-fn adopted(instance: &wharf::model::instance::Instance) -> Adoptions {
-    let wharf::model::instance::Source::Container(id) = &instance.key.source else { unreachable!() };
-    let record = Adopted { container: Some(id[..12].into()), since: long_ago(), role: Some(Role::Replica) };
-    Adoptions::from([(instance.id.clone(), record)])
+/// What an earlier life of the agent left of `instance`: a record, perhaps with another container's id.
+fn adopted(instance: &Instance, container: Option<&str>) -> Adopted {
+    let record = Record {
+        id: Some(instance.id.clone()),
+        container: container.or(container_of(&instance.key)).map(Into::into),
+        port: instance.port,
+        proto: Some(instance.key.proto),
+        role: Some(Role::Replica),
+        since: Some(humantime::format_rfc3339_seconds(long_ago()).to_string().into()),
+        ..Record::default()
+    };
+    Adopted::of_records([&record].into_iter())
 }
 
 #[tokio::test]
@@ -50,7 +61,7 @@ async fn the_label_wins_over_what_the_server_says() {
 #[tokio::test]
 async fn an_adopted_record_stands_until_probes_reach_fall() {
     let asked = instance(CheckKind::Memcached, free_port());
-    let host = Host::with_adoptions(quick(), adopted(&asked));
+    let host = Host::with_adopted(quick(), adopted(&asked, None));
     let began = Instant::now();
     let key = host.put(asked);
     let standing = host.until_state(&key, State::Ready).await;
@@ -67,11 +78,9 @@ async fn records_read_late_are_still_adopted_and_others_are_not() {
     let asked = instance(CheckKind::Memcached, silent.local_addr().unwrap());
     let key = host.put(asked.clone());
     host.until_state(&key, State::Starting).await;
-    let mut foreign = adopted(&asked);
-    foreign.values_mut().for_each(|record| record.container = Some("ffffffffffff".into()));
-    host.adoptions.send_replace(foreign.into());
+    host.adopted.send_replace(adopted(&asked, Some("ffffffffffff")).into());
     host.never_serves(&key, Duration::from_millis(100)).await;
-    host.adoptions.send_replace(adopted(&asked).into());
+    host.adopted.send_replace(adopted(&asked, None).into());
     host.until_state(&key, State::Ready).await;
     // The container ends and another life of it begins: its record is used up.
     host.offer(|offer| offer.listed = true);
@@ -80,6 +89,78 @@ async fn records_read_late_are_still_adopted_and_others_are_not() {
     host.put(asked);
     host.until_state(&key, State::Starting).await;
     host.never_serves(&key, Duration::from_millis(100)).await;
+}
+
+/// Every state of `key` from `change` on until it serves.
+async fn states_until_ready(host: &Host, key: &InstanceKey, change: impl FnOnce()) -> Vec<(State, Option<String>)> {
+    let mut standings = host.standings.clone();
+    standings.mark_unchanged();
+    change();
+    let mut seen = Vec::new();
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            standings.changed().await.unwrap();
+            let standing = standings.borrow_and_update()[key].clone();
+            seen.push((standing.state, standing.error.as_deref().map(str::to_owned)));
+            if standing.state == State::Ready {
+                return;
+            }
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("not ready: {seen:?}"));
+    seen
+}
+
+#[tokio::test]
+async fn a_container_restarted_between_two_looks_goes_through_first_readiness_again() {
+    // No probe of the old life's rhythm falls into this test.
+    let host = Host::new(Settings { interval: PATIENCE * 10, ..Settings::default() });
+    let server = redis(&[]);
+    let mut asked = instance(CheckKind::Redis, server.target);
+    asked.started = "2026-11-21T11:42:33.5Z".into();
+    let key = host.put(asked.clone());
+    let first = host.until_role(&key, Some(Role::Primary)).await;
+    drop(server);
+    let folder = directory();
+    dump(folder.path(), 1_000);
+    let _server = redis_in(folder, asked.check.target.unwrap(), &SLOWLY);
+    asked.started = "2026-11-21T11:50:00.5Z".into();
+    let seen = states_until_ready(&host, &key, || drop(host.put(asked))).await;
+    let (ready, before) = seen.split_last().unwrap();
+    assert_eq!(ready.0, State::Ready);
+    assert!(before.iter().all(|(state, _)| *state == State::Starting), "{seen:?}");
+    assert!(before.iter().any(|(_, error)| error.as_deref() == Some("loading its data")), "{seen:?}");
+    assert!(host.standing(&key).unwrap().since > first.since);
+}
+
+#[tokio::test]
+async fn an_unprobed_container_restarted_between_two_looks_serves_since_then() {
+    let host = Host::new(quick());
+    let mut asked = instance(CheckKind::None, free_port());
+    asked.started = "2026-11-21T11:42:33.5Z".into();
+    let key = host.put(asked.clone());
+    let first = host.until_state(&key, State::Ready).await;
+    asked.started = "2026-11-21T11:50:00.5Z".into();
+    host.put(asked);
+    host.until(&key, |standing| standing.state == State::Ready && standing.since > first.since).await;
+}
+
+#[tokio::test]
+async fn a_record_of_a_containers_earlier_life_is_not_adopted() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut asked = instance(CheckKind::Memcached, silent.local_addr().unwrap());
+    let at = |seconds: u64| humantime::format_rfc3339_nanos(long_ago() + Duration::from_secs(seconds)).to_string();
+    asked.started = at(2).into();
+    let host = Host::with_adopted(quick(), adopted(&asked, None));
+    let key = host.put(asked.clone());
+    host.until_state(&key, State::Starting).await;
+    host.never_serves(&key, Duration::from_millis(300)).await;
+    // Its first second is the record's own: that tells whole seconds only.
+    asked.started = at(0).into();
+    let host = Host::with_adopted(quick(), adopted(&asked, None));
+    let key = host.put(asked);
+    assert_eq!(host.until_state(&key, State::Ready).await.since, long_ago());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use wharf::model::adopted::Adopted;
 use wharf::model::health::Rules;
 use wharf::model::instance::{
     Check, CheckDetail, CheckKind, DockerStanding, Instance, InstanceKey, Offer, Secret, Source,
@@ -15,7 +16,7 @@ use wharf::model::instance::{
 use wharf::model::name::{Label, ServiceName};
 use wharf::model::record::{Proto, Role};
 use wharf::model::standing::{Standing, Standings, State};
-use wharf::offer::probe::{Adoptions, Fleet, FleetError, Settings};
+use wharf::offer::probe::{Fleet, FleetError, Settings};
 
 /// How long a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A host with a fleet of its own.
 pub struct Host {
     offer: watch::Sender<Arc<Offer>>,
-    pub adoptions: watch::Sender<Arc<Adoptions>>,
+    pub adopted: watch::Sender<Arc<Adopted>>,
     pub standings: watch::Receiver<Arc<Standings>>,
     pub registry: Registry,
     worker: JoinHandle<Result<(), FleetError>>,
@@ -37,17 +38,18 @@ pub fn quick() -> Settings {
 
 impl Host {
     pub fn new(settings: Settings) -> Self {
-        Self::with_adoptions(settings, Adoptions::new())
+        Self::with_adopted(settings, Adopted::default())
     }
 
-    pub fn with_adoptions(settings: Settings, adoptions: Adoptions) -> Self {
+    pub fn with_adopted(settings: Settings, adopted: Adopted) -> Self {
         let (offer, offer_receiver) = watch::channel(Arc::default());
-        let (adoptions, adoptions_receiver) = watch::channel(Arc::new(adoptions));
+        let (adopted, adopted_receiver) = watch::channel(Arc::new(adopted));
+        let (standings_in, standings) = watch::channel(Arc::default());
         let mut registry = Registry::default();
-        let (fleet, standings) = Fleet::new(settings, offer_receiver, adoptions_receiver, &mut registry);
+        let fleet = Fleet::new(settings, offer_receiver, adopted_receiver, standings_in, &mut registry);
         let stop = CancellationToken::new();
         let worker = tokio::spawn(fleet.run(stop.clone()));
-        Self { offer, adoptions, standings, registry, worker, _stop: stop.drop_guard() }
+        Self { offer, adopted, standings, registry, worker, _stop: stop.drop_guard() }
     }
 
     /// Changes the offer.
@@ -112,6 +114,19 @@ impl Host {
         tokio::time::timeout(length, watching).await.unwrap_err();
     }
 
+    /// Watches for `length` that `key` stays in `state`.
+    pub async fn stays(&self, key: &InstanceKey, state: State, length: Duration) {
+        let mut standings = self.standings.clone();
+        let watching = async {
+            loop {
+                let standing = standings.borrow_and_update().get(key).cloned();
+                assert_eq!(standing.as_ref().map(|standing| standing.state), Some(state), "{standing:?}");
+                standings.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(length, watching).await.unwrap_err();
+    }
+
     /// Says that nothing will be offered any more.
     pub async fn end_offer(self) -> Result<(), FleetError> {
         let Self { offer, worker, _stop, .. } = self;
@@ -150,6 +165,7 @@ pub fn instance(kind: CheckKind, target: SocketAddr) -> Instance {
         image: "image".into(),
         check: Check { kind, target: Some(target), ..Check::default() },
         docker: DockerStanding::Running,
+        started: "".into(),
     }
 }
 

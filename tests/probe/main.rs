@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod caches;
+mod dump;
 mod fleet;
 mod harness;
 mod hostile;
+mod mongo;
 mod redis;
 mod servers;
 mod sql;
+mod traces;

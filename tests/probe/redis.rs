@@ -1,6 +1,5 @@
 //! Redis: passwords, loading, replication live, cluster mode, TLS.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use wharf::model::instance::{CheckKind, Secret};
@@ -8,6 +7,7 @@ use wharf::model::record::Role;
 use wharf::model::standing::State;
 use wharf::offer::probe::Settings;
 
+use crate::dump::{SLOWLY, dump};
 use crate::harness::{Host, eventually, instance, quick, with_login};
 use crate::servers::{certificate, directory, free_port, redis, redis_cli, redis_in};
 
@@ -60,35 +60,11 @@ async fn a_password_file_is_read_from_its_directory_only() {
     assert_eq!(standing.error.as_deref(), Some("password files are refused without --check-secrets"));
 }
 
-/// Writes a dump that takes a while to read: `key-load-delay` makes each key cost that many microseconds.
-fn dump(directory: &std::path::Path, keys: u32) {
-    let mut bytes = b"REDIS0009\xfe\x00".to_vec();
-    for key in 0..keys {
-        let name = format!("{key:08}");
-        bytes.extend_from_slice(&[0, 8]);
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(b"\x01x");
-    }
-    // The end, and a checksum that is not checked.
-    bytes.push(0xff);
-    bytes.extend_from_slice(&[0; 8]);
-    let mut file = std::fs::File::create(directory.join("dump.rdb")).unwrap();
-    file.write_all(&bytes).unwrap();
-}
-
 #[tokio::test]
 async fn a_loading_redis_is_starting() {
     let (folder, host) = (directory(), Host::new(quick()));
     dump(folder.path(), 2_000);
-    let delay = [
-        "--enable-debug-command",
-        "yes",
-        "--key-load-delay",
-        "1000",
-        "--loading-process-events-interval-bytes",
-        "1024",
-    ];
-    let server = redis_in(folder, free_port(), &delay);
+    let server = redis_in(folder, free_port(), &SLOWLY);
     let key = host.put(instance(CheckKind::Redis, server.target));
     let loading = host.until(&key, |standing| standing.error.as_deref() == Some("loading its data")).await.0;
     assert_eq!((loading.state, loading.role), (State::Starting, None));

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -116,6 +117,38 @@ pub fn redis_cli(server: &Server, words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// A fresh cluster to copy: making one takes seconds, so it is made once and kept beside what is built.
+fn template(auth: &str) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _gate = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-15-{auth}"));
+    if kept.is_dir() {
+        return kept;
+    }
+    let directory = directory();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    let data = directory.path().join("data");
+    let mut initdb = command(Path::new(POSTGRES).join("initdb"));
+    initdb.args(["--no-sync", "-U", "postgres", "-A", auth, "-D"]).arg(&data);
+    initdb.arg(format!("--pwfile={}", password.display()));
+    let output = initdb.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Under its name only when it is whole. Another program may have been faster, with one as good.
+    let half = kept.with_extension(std::process::id().to_string());
+    copy(&data, &half);
+    if std::fs::rename(&half, &kept).is_err() {
+        std::fs::remove_dir_all(&half).unwrap();
+    }
+    kept
+}
+
+/// Copies a folder with its owners and rights.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "{} cannot be copied to {}", from.display(), to.display());
+}
+
 /// A PostgreSQL cluster, not started yet.
 pub struct Cluster {
     pub directory: TempDir,
@@ -126,14 +159,7 @@ impl Cluster {
     /// A new one whose superuser `postgres` has the password `secret`, wanted in the way of `auth` from everyone.
     pub fn new(auth: &str) -> Self {
         let directory = directory();
-        let password = directory.path().join("password");
-        std::fs::write(&password, "secret\n").unwrap();
-        let data = directory.path().join("data");
-        let mut initdb = command(Path::new(POSTGRES).join("initdb"));
-        initdb.args(["--no-sync", "-U", "postgres", "-A", auth, "-D"]).arg(&data);
-        initdb.arg(format!("--pwfile={}", password.display()));
-        let output = initdb.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        copy(&template(auth), &directory.path().join("data"));
         let cluster = Self { directory, target: free_port() };
         cluster.configure("fsync=off\nlog_min_messages=info\nshared_buffers=4MB\nunix_socket_directories=''\n");
         cluster

@@ -1,8 +1,13 @@
 //! PostgreSQL in every state it can be met in, and MariaDB.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use wharf::model::instance::CheckKind;
 use wharf::model::record::Role;
 use wharf::model::standing::State;
@@ -16,7 +21,7 @@ fn asked(server: &Server) -> wharf::model::instance::Instance {
     asked
 }
 
-fn query(server: &Server, query: &str) -> String {
+pub fn query(server: &Server, query: &str) -> String {
     let output = psql(server, query).wait_with_output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
@@ -76,6 +81,71 @@ async fn a_standby_is_a_replica_until_it_is_promoted() {
     host.until_role(&key, Some(Role::Primary)).await;
 }
 
+/// A relay before `server` that makes it older than version 14: it takes the parameter `in_hot_standby` out of what the
+/// server tells, and nothing else.
+async fn before_14(server: &Server, tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (target, behind) = (listener.local_addr().unwrap(), server.target);
+    tasks.spawn(async move {
+        let mut relays = JoinSet::new();
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            relays.spawn(async move {
+                // Either end may leave at any time.
+                if let Ok(server) = TcpStream::connect(behind).await {
+                    relay(client, server).await.ok();
+                }
+            });
+        }
+    });
+    target
+}
+
+async fn relay(client: TcpStream, server: TcpStream) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let up = async {
+        tokio::io::copy(&mut from_client, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    tokio::try_join!(up, hand_on(&mut from_server, &mut to_client)).map(drop)
+}
+
+/// Every message of a server but the one that older servers lack.
+async fn hand_on(server: &mut OwnedReadHalf, client: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    loop {
+        let (kind, length) = (server.read_u8().await?, server.read_u32().await?);
+        let mut body = vec![0; length as usize - 4];
+        server.read_exact(&mut body).await?;
+        if kind != b'S' || !body.starts_with(b"in_hot_standby\0") {
+            client.write_all(&[&[kind][..], &length.to_be_bytes(), &body].concat()).await?;
+        }
+    }
+}
+
+#[tokio::test]
+async fn before_14_a_server_is_asked_whether_it_recovers() {
+    let (host, mut tasks) = (Host::new(quick()), JoinSet::new());
+    let cluster = Cluster::new("scram-sha-256");
+    cluster.configure("log_statement=all\n");
+    let primary = cluster.start();
+    let standby = {
+        let key = host.put(with_login(asked(&primary), Some("postgres"), "secret"));
+        host.until_role(&key, Some(Role::Primary)).await;
+        host.remove(&key);
+        Cluster::standby_of(&primary).start()
+    };
+    assert!(!primary.log().contains("pg_is_in_recovery"), "from 14 on it tells by itself: {}", primary.log());
+    let old = |target: SocketAddr| with_login(instance(CheckKind::Postgres, target), Some("postgres"), "secret");
+    let first = host.put(old(before_14(&primary, &mut tasks).await));
+    let second = host.put(old(before_14(&standby, &mut tasks).await));
+    host.until_role(&first, Some(Role::Primary)).await;
+    host.until_role(&second, Some(Role::Replica)).await;
+    for server in [&primary, &standby] {
+        assert!(server.log().contains("statement: SELECT pg_is_in_recovery()"), "{}", server.log());
+    }
+}
+
 #[tokio::test]
 async fn a_starting_standby_and_a_stopping_server_are_not_ready() {
     let host = Host::new(quick());
@@ -117,6 +187,7 @@ async fn a_full_postgres_is_saturated() {
     let mut crowd: Vec<_> = (0..8).map(|_| psql(&server, "select pg_sleep(60)")).collect();
     let full = host.until_state(&key, State::Saturated).await;
     assert_eq!(full.error.as_deref(), Some("too many connections"));
+    host.stays(&key, State::Saturated, quick().interval * 10).await;
     for client in &mut crowd {
         client.kill().unwrap();
         client.wait().unwrap();

@@ -21,6 +21,16 @@ use wharf::model::key::Prefix;
 use wharf::model::local::Local;
 use wharf::model::zone::Zones;
 
+/// Where nobody listens, whatever else runs: a port that only root may have, and does not use.
+pub const NOBODY: &str = "127.0.0.1:1";
+
+/// A free port of an address that no other test uses, so that it stays free until it is bound (again).
+pub fn own_address() -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::new(127, 77, high, low), 0));
+    listener.expect("all of 127.0.0.0/8 is this host").local_addr().unwrap()
+}
+
 /// A running HTTP side.
 pub struct Side {
     pub address: SocketAddr,
@@ -126,7 +136,7 @@ impl Side {
 
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("it stops in time").expect("no panic");
+        tokio::time::timeout(Duration::from_secs(30), self.task).await.expect("it stops in time").expect("no panic");
     }
 }
 
@@ -147,7 +157,7 @@ pub async fn send_unix(path: &std::path::Path, request: &str) -> Reply {
 async fn read_reply(mut stream: impl AsyncReadExt + Unpin) -> Reply {
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
-    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it closes the connection");
+    let _ = tokio::time::timeout(Duration::from_secs(60), read).await.expect("it closes the connection");
     Reply::parse(&bytes)
 }
 
@@ -225,7 +235,7 @@ impl Events {
                 return Some(event);
             }
             let mut bytes = vec![0; 16 * 1024];
-            let read = tokio::time::timeout(Duration::from_secs(15), self.stream.read(&mut bytes));
+            let read = tokio::time::timeout(Duration::from_secs(60), self.stream.read(&mut bytes));
             let read = read.await.expect("an event or a heartbeat comes in time").unwrap_or(0);
             if read == 0 {
                 return None;

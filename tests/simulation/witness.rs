@@ -405,9 +405,10 @@ impl Ledger {
             return None;
         }
         // Section 8: "held: still answered, … until their owner publishes or one lease TTL is over", after a return "in
-        // the first relist, together with their lease within 10 s of it". A restored lease has its time anew.
+        // the first relist, together with their lease within 10 s of it, or several owners' in one revision". A restored
+        // lease has its time anew.
         let back = view.out.and_then(|out| out.until);
-        for returned in self.returned.into_iter().chain(back) {
+        for returned in [self.returned, self.purged, back].into_iter().flatten() {
             until = until.max(returned + TTL.max(Duration::from_secs(10)) + TTL + SPREADS);
         }
         Some(until)

@@ -5,22 +5,25 @@
 //! that runs the tests has dummy interfaces), and `docker.service` hands over the engine that the host has already.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use crate::lab::dns::{self, Answer};
 use crate::lab::host::Host;
-use crate::lab::{eventually, within};
+use crate::lab::process::run;
+use crate::lab::wait::Outcome;
+use crate::lab::within;
 
 /// The address that wharf has on every host.
 pub const WHARF: &str = "169.254.53.53";
 const NAME: &str = "machine";
 const IMAGE: &str = "machine:lab";
 /// Changed when `tree.sh` makes something else.
-const TREE: u32 = 2;
+const TREE: u32 = 3;
 /// Where the distribution is unpacked.
-const UNPACKED: &str = "/root/wharf";
+pub const UNPACKED: &str = "/root/wharf";
 /// In the machine: the engine of the host, whether `docker.service` runs or not.
 const ENGINE: &str = "/run/engine/docker.sock";
 
@@ -29,6 +32,15 @@ const DOCKER_SERVICE: &str = "[Service]\n\
     ExecStart=/bin/sh -c 'ln -sfn /run/engine/docker.sock /run/docker.sock; exec sleep infinity'\n\
     ExecStopPost=/bin/rm -f /run/docker.sock\n\
     [Install]\nWantedBy=multi-user.target\n";
+
+/// What a whole machine may take while others boot beside it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until `holds` does.
+#[track_caller]
+pub fn soon<O: Outcome>(what: &str, holds: impl FnMut() -> O) -> O::Value {
+    within(PATIENCE, what, holds)
+}
 
 /// A booted machine; gone with its handle.
 #[derive(Debug)]
@@ -58,18 +70,24 @@ impl<'lab> Machine<'lab> {
         argv.extend(["--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN"]);
         argv.extend(["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]);
         argv.extend(["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"]);
-        argv.extend(["-v", "/sys/fs/cgroup:/sys/fs/cgroup", "-v", &engine, IMAGE, "/sbin/init"]);
+        let distribution = host.dir().join("distribution");
+        let _ = fs::remove_dir_all(&distribution);
+        script("docker/stage.sh", &[env!("CARGO_BIN_EXE_wharf"), &distribution.display().to_string()]);
+        let unpacked = format!("{}:{UNPACKED}", distribution.display());
+        // The units of services run `docker`, as a host's own do.
+        let client = format!("{}:/usr/bin/docker:ro", run(&["sh", "-c", "command -v docker"]).trim());
+        argv.extend(["-v", "/sys/fs/cgroup:/sys/fs/cgroup", "-v", &engine, "-v", &unpacked, "-v", &client]);
+        argv.extend([IMAGE, "/sbin/init"]);
         host.docker(&argv);
         let machine = Self { host };
         machine.put("/etc/systemd/system/docker.service", DOCKER_SERVICE);
-        machine.unpack(Path::new(env!("CARGO_BIN_EXE_wharf")));
         machine
     }
 
     /// Boots a machine that was created, or that has shut down.
     pub fn start(&self) {
         self.host.docker(&["start", NAME]);
-        within(Duration::from_secs(60), "the machine has booted", || {
+        soon("the machine has booted", || {
             // Its exit code is that of a failure for all but `running`.
             let said = self.try_run(&["sh", "-c", "systemctl is-system-running || true"])?;
             if ["running", "degraded"].contains(&said.trim()) { Ok(()) } else { Err(said) }
@@ -82,19 +100,6 @@ impl<'lab> Machine<'lab> {
     /// The host whose network and engine it shares.
     pub fn host(&self) -> &'lab Host {
         self.host
-    }
-
-    /// Puts a distribution with this program where a user would unpack it.
-    pub fn unpack(&self, program: &Path) {
-        let stage = self.host.dir().join("distribution");
-        let _ = fs::remove_dir_all(&stage);
-        fs::create_dir_all(stage.join("wharf")).unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        copy(&root.join("systemd"), &stage.join("wharf"));
-        copy(&root.join("docs"), &stage.join("wharf"));
-        fs::copy(root.join("systemd/install.sh"), stage.join("wharf/install.sh")).unwrap();
-        fs::copy(program, stage.join("wharf/wharf")).unwrap();
-        self.host.docker(&["cp", &stage.join("wharf").display().to_string(), &format!("{NAME}:/root/")]);
     }
 
     /// Installs wharf as the docs say.
@@ -114,11 +119,34 @@ impl<'lab> Machine<'lab> {
 
     /// Writes a file on it, booted or not.
     pub fn put(&self, path: &str, content: &str) {
-        let file = self.host.dir().join("put");
+        self.put_as(path, content.as_bytes(), 0o644);
+    }
+
+    /// The same for a file of any kind, with its mode.
+    pub fn put_as(&self, path: &str, content: &[u8], mode: u32) {
+        // Copied from a tree of its own, so that the folders on the way need not be there.
+        let tree = self.host.dir().join("put");
+        let _ = fs::remove_dir_all(&tree);
+        let file = tree.join(path.trim_start_matches('/'));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, content).unwrap();
-        let folder = Path::new(path).parent().unwrap().display().to_string();
-        let _ = self.try_run(&["mkdir", "-p", &folder]);
-        self.host.docker(&["cp", &file.display().to_string(), &format!("{NAME}:{path}")]);
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        self.host.docker(&["cp", &format!("{}/.", tree.display()), &format!("{NAME}:/")]);
+    }
+
+    /// A file of it, booted or not.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> String {
+        let file = self.host.dir().join("got");
+        let _ = fs::remove_file(&file);
+        self.host.docker(&["cp", &format!("{NAME}:{path}"), &file.display().to_string()]);
+        fs::read_to_string(&file).unwrap()
+    }
+
+    /// Runs a line of shell on it, as its user would type it.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        self.run(&["bash", "-ec", line])
     }
 
     /// Runs a command on it.
@@ -174,7 +202,7 @@ impl<'lab> Machine<'lab> {
     /// Asks it to power off and waits until it is down.
     pub fn shut_down(&self) {
         let _ = self.try_run(&["systemctl", "poweroff"]);
-        within(Duration::from_secs(90), "the machine is down", || self.is_down());
+        soon("the machine is down", || self.is_down());
     }
 
     /// Asks wharf on this host and wants just these targets.
@@ -190,13 +218,15 @@ impl Drop for Machine<'_> {
         }
         let _ = self.host.try_docker(&["rm", "-f", "-v", NAME]);
         let _ = self.host.try_exec(&["ip", "link", "del", "wharf0"]);
-        eventually("the machine is gone", || self.host.try_docker(&["inspect", NAME]).is_err());
+        soon("the machine is gone", || self.host.try_docker(&["inspect", NAME]).is_err());
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-r").args([from, to]).status().unwrap();
-    assert!(status.success(), "copy {}", from.display());
+/// Runs a script of the project.
+#[track_caller]
+pub fn script(path: &str, arguments: &[&str]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string();
+    run(&[path.as_str()].iter().chain(arguments).copied().collect::<Vec<_>>())
 }
 
 /// The machine's files, made now if they are not there yet.

@@ -4,9 +4,11 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod load;
 mod machine;
 
-mod boot;
+mod everyday;
+
 mod resolve;
 mod restart;
 mod shutdown;

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use crate::lab::host::Host;
 use crate::lab::process::try_run;
-use crate::lab::{alone, busybox, eventually, memcached};
-use crate::machine::{Machine, WHARF};
+use crate::lab::{alone, busybox, memcached};
+use crate::machine::{Machine, WHARF, soon};
 
 const SERVICE: &str = "memcached.services.internal";
 const INSTANCE: &str = "core-01-memcached-11211.memcached.services.internal";
@@ -30,10 +30,10 @@ fn the_host_and_its_containers_find_services_at_every_address() {
     machine.put("/etc/wharf.toml", &format!("node = \"core-01\"\nforward = [\"{}:53\"]\n", lab.host(2).address()));
     machine.install(&[]);
     let cache = host.run(memcached().name("memcached").publish(11211));
-    eventually("wharf knows it", || machine.finds(SERVICE, &[host.at(11211)]));
+    soon("wharf knows it", || machine.finds(SERVICE, &[host.at(11211)]));
 
     // The host, by its own resolver: the names of services.internal and no others are asked of wharf.
-    eventually("the host resolves the instance", || {
+    soon("the host resolves the instance", || {
         let found = machine.resolves(INSTANCE)?;
         if found == host.address().to_string() { Ok(()) } else { Err(found) }
     });

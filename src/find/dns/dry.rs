@@ -1,24 +1,26 @@
 //! Packets answered without sockets, over a small catalog: for fuzzing, and for the laws that every packet must keep.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures_util::FutureExt;
+use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::op::Message;
 use hickory_server::proto::rr::Record as Rr;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
 
+use super::message::UDP_MOST;
 use super::metrics::Metrics;
-use super::packet::{Now, Rules, Transport, UDP_MOST, Verdict};
+use super::packet::{Handled, handle};
 use super::ready::Ready;
+use super::rules::Rules;
 use super::serving::Serving;
-use crate::find::view::{CatalogView, Progress};
+use crate::find::view::CatalogView;
 use crate::model::catalog::Catalog;
 use crate::model::key::Prefix;
 use crate::model::zone::Zones;
 
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53_000);
 const RECORDS: [(&str, &str); 9] = [
     ("web/core-01", r#"{"host":"10.0.0.1","port":80,"node":"core-01","owner":"one","tags":["blue"]}"#),
     ("web/core-02", r#"{"host":"10.0.0.2","host6":"2001:db8::2","port":80,"node":"core-02","owner":"two"}"#),
@@ -33,10 +35,9 @@ const RECORDS: [(&str, &str); 9] = [
 
 /// A server without sockets.
 pub struct Dry {
-    serving: Serving,
+    pub(super) serving: Arc<Serving>,
     ready: Ready,
     seed: u64,
-    _jobs: mpsc::Receiver<super::serving::Job>,
 }
 
 impl Default for Dry {
@@ -64,10 +65,9 @@ impl Dry {
         let rules =
             Rules { zones, dns_ttl: 5, negative_ttl: 5, forward: false, forward_allow: Vec::new(), allow: Vec::new() };
         let metrics = Metrics::register(vec!["services.internal.".to_owned()], &mut Registry::default());
-        let (forwarder, jobs) = mpsc::channel(1);
-        let serving = Serving { rules, metrics: Arc::clone(&metrics), view: CatalogView::fixed(catalog), forwarder };
+        let (serving, _nothing_is_forwarded) = Serving::new(rules, metrics, CatalogView::fixed(catalog));
         let ready = Ready::new(&serving);
-        Self { serving, ready, seed: 0, _jobs: jobs }
+        Self { serving, ready, seed: 0 }
     }
 
     /// A question of some kind, by number, with an OPT or without.
@@ -104,8 +104,8 @@ impl Dry {
     /// # Panics
     /// When a reply breaks a law: too large, not a response, another number, or ready-made unlike the handler's.
     pub fn answer(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
-        self.handled(packet, Transport::Tcp, 0);
-        let plain = self.handled(packet, Transport::Udp, 0);
+        self.handled(packet, Protocol::Tcp, 0);
+        let plain = self.handled(packet, Protocol::Udp, 0).reply;
         for _ in 0..2 {
             self.seed += 1;
             let ready = self.ready_made(packet);
@@ -116,52 +116,41 @@ impl Dry {
         plain
     }
 
-    fn handled(&self, packet: &[u8], transport: Transport, seed: u64) -> Option<Vec<u8>> {
-        let catalog = self.serving.view.load();
-        let mut reply = Vec::new();
-        let now = Now { catalog: &catalog, progress: Progress::Read, now: Duration::from_secs(1), seed };
-        let verdict = self.serving.rules.answer(&self.serving.metrics, packet, CLIENT, transport, now, &mut reply);
-        match verdict {
-            Verdict::Reply(_) => check(packet, &reply, transport),
-            Verdict::Drop(why) => {
-                assert!(why != super::metrics::Dropped::Panic, "panicked over {packet:02x?}");
-                return None;
-            }
-            Verdict::Pending(_) => return None,
+    fn handled(&self, packet: &[u8], protocol: Protocol, seed: u64) -> Handled {
+        let panics = self.serving.metrics.panics();
+        let handling = handle(self.serving.clone(), packet.to_vec(), CLIENT, protocol, seed);
+        let handled = handling.now_or_never().expect("nothing is asked elsewhere");
+        assert_eq!(self.serving.metrics.panics(), panics, "panicked over {packet:02x?}");
+        if let Some(reply) = &handled.reply {
+            check(packet, reply, protocol);
         }
-        Some(reply)
+        handled
     }
 
     fn ready_made(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
-        let seed = match self.ready.answer(packet, &self.serving, CLIENT, self.seed, &mut reply) {
+        let seed = match self.ready.answer(packet, &self.serving, CLIENT.ip(), self.seed, &mut reply) {
             Ok(_) => {
-                check(packet, &reply, Transport::Udp);
+                check(packet, &reply, Protocol::Udp);
                 return Some(reply);
             }
             Err(seed) => seed,
         };
-        let catalog = self.ready.catalog();
-        let now = Now { catalog: &catalog, progress: Progress::Read, now: Duration::from_secs(1), seed };
-        let rules = &self.serving.rules;
-        let verdict = rules.answer(&self.serving.metrics, packet, CLIENT, Transport::Udp, now, &mut reply);
-        if let Verdict::Reply(said) = verdict
-            && let Some(rests) = said.rests
-        {
-            self.ready.remember(&reply, rests, said.place);
+        if let Handled { reply: Some(reply), rests: Some((rests, place)) } = self.handled(packet, Protocol::Udp, seed) {
+            self.ready.remember(&reply, rests, place);
         }
         None
     }
 }
 
-fn check(packet: &[u8], reply: &[u8], transport: Transport) {
-    let most = if transport == Transport::Udp { usize::from(UDP_MOST) } else { usize::from(u16::MAX) };
+fn check(packet: &[u8], reply: &[u8], protocol: Protocol) {
+    let most = if protocol == Protocol::Udp { usize::from(UDP_MOST) } else { usize::from(u16::MAX) };
     assert!(reply.len() >= 12 && reply.len() <= most, "{} bytes", reply.len());
     assert!(reply[..2] == packet[..2] && reply[2] & 0x80 != 0, "no reply to this packet");
 }
 
 /// The same message, whatever the order of its records.
-fn same_but_for_order(one: &[u8], two: &[u8]) -> bool {
+pub(super) fn same_but_for_order(one: &[u8], two: &[u8]) -> bool {
     let records = |reply: &[u8]| {
         let message = Message::from_vec(reply).ok()?;
         let text = |records: &[Rr]| {

@@ -116,6 +116,11 @@ impl Metrics {
         self.dropped[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Packets that answering panicked over.
+    pub(super) fn panics(&self) -> u64 {
+        self.dropped[Dropped::Panic as usize].load(Ordering::Relaxed)
+    }
+
     fn encode_queries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut family = encoder.encode_descriptor(
             "wharf_dns_queries",

@@ -1,20 +1,26 @@
 //! Answers by DNS: sockets, and who answers what comes in on them.
 //!
-//! [`packet`] says what is answered; threads ([`udp`]) and tasks ([`tcp`]) bring it there and back; [`ready`] spares the
-//! common question the way. No question waits for the store, Docker or a lock: answers come from the latest snapshot of
-//! the catalog.
+//! [`handler`] is hickory-server's handler of a request, and hickory reads, frames and writes the messages; threads
+//! ([`udp`]) and tasks ([`tcp`]) bring them there and back; [`ready`] spares the common question the way. No question
+//! waits for the store, Docker or a lock: answers come from the latest snapshot of the catalog.
 
+mod closing;
 pub mod dry;
 mod forward;
+mod handler;
+#[cfg(test)]
+mod hickory_tests;
+mod late;
 mod limit;
+mod message;
 mod metrics;
 mod packet;
 mod ready;
+mod rules;
 mod serving;
 mod socket;
 mod tcp;
 mod udp;
-mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,12 +34,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::forward::Forwarder;
 pub use self::forward::Upstream;
+use self::forward::{Forwarder, Job};
+use self::late::{Late, finish};
 use self::limit::RateLimit;
 use self::metrics::Metrics;
-use self::packet::Rules;
-use self::serving::{Job, Serving};
+use self::rules::Rules;
+use self::serving::{ELSEWHERE, Serving};
 use self::socket::Sockets;
 pub use self::socket::{AddressError, BindError};
 use self::tcp::{Places, Streams};
@@ -45,8 +52,6 @@ use crate::model::zone::Zones;
 const THREADS: usize = 4;
 /// Questions stay in the sockets for so long at most, until there is something to answer from.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Questions on their way to the forwarder.
-const UNDER_WAY: usize = 1_024;
 
 /// What the server is told at start.
 #[derive(Debug)]
@@ -115,9 +120,8 @@ impl DnsServer {
             forward_allow: settings.forward_allow,
             allow: settings.allow,
         };
-        let (forwarder, jobs) = mpsc::channel(UNDER_WAY);
-        let serving = Arc::new(Serving { rules, metrics, view, forwarder });
-        let forwarder = Forwarder::new(serving.clone(), settings.forward, own);
+        let (serving, jobs) = Serving::new(rules, metrics, view);
+        let forwarder = Forwarder::new(settings.forward, own);
         Ok(Self { serving, sockets, limit: Arc::new(RateLimit::new(settings.rate_limit)), forwarder, jobs })
     }
 
@@ -135,8 +139,10 @@ impl DnsServer {
             () = stop.cancelled() => return Ok(()),
         }
         let (reader, bell) = io::pipe().map_err(DnsError::Start)?;
-        let mut threads = start_threads(&self.serving, self.sockets.udp, &self.limit, &Arc::new(reader.into()));
+        let (late, waits) = mpsc::channel(ELSEWHERE);
+        let mut threads = start_threads(&self.serving, self.sockets.udp, &self.limit, &late, &Arc::new(reader.into()));
         let mut tasks = JoinSet::new();
+        tasks.spawn(finish(waits, stop.clone()));
         let places = Arc::new(Places::default());
         for listener in self.sockets.tcp {
             let streams = Streams::new(self.serving.clone(), listener, places.clone()).map_err(DnsError::Socket)?;
@@ -163,6 +169,7 @@ fn start_threads(
     serving: &Arc<Serving>,
     sockets: Vec<socket::Udp>,
     limit: &Arc<RateLimit>,
+    late: &mpsc::Sender<Late>,
     stop: &Arc<OwnedFd>,
 ) -> Threads {
     let mut threads = JoinSet::new();
@@ -171,6 +178,7 @@ fn start_threads(
             serving: serving.clone(),
             socket: Arc::new(socket),
             limit: limit.clone(),
+            late: late.clone(),
             stop: stop.clone(),
             seed: number << 32,
         };

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::packet::{Rests, question_end};
+use super::handler::Rests;
+use super::message::UDP_MOST;
+use super::packet::question_end;
 use super::serving::Serving;
 use crate::model::catalog::Catalog;
 
@@ -44,11 +46,6 @@ impl Ready {
     pub(super) fn new(serving: &Serving) -> Self {
         let catalog = serving.view.cache();
         Self { catalog, replies: HashMap::new(), bytes: 0, key: Vec::with_capacity(320), question: 0 }
-    }
-
-    /// The catalog as it is now.
-    pub(super) fn catalog(&mut self) -> Arc<Catalog> {
-        self.catalog.load().clone()
     }
 
     /// Writes the reply to a plain question that was answered before, and gives its counter's place. Otherwise the seed
@@ -158,6 +155,6 @@ fn plain(packet: &[u8], key: &mut Vec<u8>) -> Option<usize> {
 /// The size that fits and the DO bit, of an OPT of version 0 without options.
 fn opt(record: &[u8]) -> Option<[u8; 3]> {
     let plain = record[..3] == OPT_TYPE && record[5..7] == [0, 0] && record[7] & 0x7f == 0 && record[8..] == [0; 3];
-    let size = u16::from_be_bytes([record[3], record[4]]).clamp(512, super::packet::UDP_MOST).to_be_bytes();
+    let size = u16::from_be_bytes([record[3], record[4]]).clamp(512, UDP_MOST).to_be_bytes();
     plain.then_some([size[0], size[1], 1 | (record[7] & 0x80)])
 }

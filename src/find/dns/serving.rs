@@ -1,16 +1,19 @@
 //! What the threads and tasks of the server share: the rules, the view of the catalog, the counters, and the way to the
 //! forwarder.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
+use super::forward::Job;
 use super::metrics::Metrics;
-use super::packet::{Pending, Rules};
-use super::socket::{Peer, Udp};
+use super::rules::Rules;
 use crate::find::view::CatalogView;
+
+/// Questions that may wait for an answer from elsewhere.
+pub(super) const ELSEWHERE: usize = 4_096;
+/// Those on their way to the forwarder.
+const UNDER_WAY: usize = 1_024;
 
 /// Shared by everything that answers.
 #[derive(Debug)]
@@ -18,42 +21,16 @@ pub(super) struct Serving {
     pub(super) rules: Rules,
     pub(super) metrics: Arc<Metrics>,
     pub(super) view: CatalogView,
+    /// Questions for the forwarder. When it is full they are answered with SERVFAIL.
     pub(super) forwarder: mpsc::Sender<Job>,
-}
-
-/// Whom an answer from elsewhere goes to.
-#[derive(Debug)]
-pub(super) enum Asked {
-    /// A datagram's sender.
-    Datagram {
-        /// The socket it came in on.
-        socket: Arc<Udp>,
-        /// Its sender.
-        peer: Peer,
-        /// When it came.
-        begun: Instant,
-    },
-    /// A stream, which waits for it.
-    Stream {
-        /// Where it waits.
-        reply: oneshot::Sender<Vec<u8>>,
-        /// When it came.
-        begun: Instant,
-    },
-}
-
-/// A question for the forwarder.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) client: IpAddr,
-    pub(super) pending: Pending,
-    pub(super) asked: Asked,
+    /// A place for each question that waits for an answer from elsewhere.
+    pub(super) elsewhere: Semaphore,
 }
 
 impl Serving {
-    /// Hands a question to the forwarder, or back when there is no room.
-    pub(super) fn forward(&self, client: IpAddr, pending: Pending, asked: Asked) -> Result<(), Box<Pending>> {
-        let sent = self.forwarder.try_send(Job { client, pending, asked });
-        sent.map_err(|full| Box::new(full.into_inner().pending))
+    /// With the end that the forwarder reads.
+    pub(super) fn new(rules: Rules, metrics: Arc<Metrics>, view: CatalogView) -> (Arc<Self>, mpsc::Receiver<Job>) {
+        let (forwarder, jobs) = mpsc::channel(UNDER_WAY);
+        (Arc::new(Self { rules, metrics, view, forwarder, elsewhere: Semaphore::new(ELSEWHERE) }), jobs)
     }
 }

@@ -1,36 +1,39 @@
 //! Questions that come in streams: bounded in number, in time and in what one client may have of both.
 //!
-//! When every place is taken, the stream that has been silent longest makes room: a crowd of idle connections costs
-//! itself, not those who ask. Questions of one stream are answered one after the other.
+//! hickory frames the messages and times the silence; which streams are open is decided here, as hickory's own server
+//! takes any number of them. When every place is taken, the stream that has been silent longest makes room: a crowd of
+//! idle connections costs itself, not those who ask. Questions of one stream are answered one after the other.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures_util::StreamExt;
+use hickory_server::net::DnsStreamHandle;
+use hickory_server::net::tcp::TcpStream as Messages;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::op::SerialMessage;
+use hickory_server::server::TimeoutStream;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::metrics::Dropped;
-use super::packet::{Now, Transport, Verdict};
-use super::serving::{Asked, Serving};
+use super::closing::Closing;
+use super::packet;
+use super::serving::Serving;
 
 /// Streams open at once.
 const STREAMS: usize = 512;
 /// Those of one client.
-const OF_ONE: usize = 128;
-/// A stream that asks nothing for so long is closed.
-const IDLE: Duration = Duration::from_secs(10);
-/// A question once begun, or an answer, takes no longer.
-const SLOW: Duration = Duration::from_secs(4);
-/// An answer from elsewhere takes no longer.
-const ELSEWHERE: Duration = Duration::from_secs(10);
+pub(super) const OF_ONE: usize = 128;
+/// A stream from which no whole question comes for so long, or that does not take its answer, is closed.
+const SILENT: Duration = Duration::from_secs(6);
+/// Answers of one stream that wait to be taken: its next question is read when they are.
+const UNTAKEN: usize = 1;
 /// What is left open when the server stops gets so long.
 const DRAIN: Duration = Duration::from_secs(1);
 /// After a failed accept, such as for want of file descriptors.
@@ -140,7 +143,7 @@ impl Streams {
             let leave = taken.leave.clone();
             tokio::select! {
                 () = leave.cancelled() => {}
-                ended = converse(&serving, stream, client.ip(), &taken, &stop) => {
+                ended = converse(&serving, stream, client, &taken, stop) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, %client, "stream ended");
                     }
@@ -153,77 +156,23 @@ impl Streams {
 
 /// Answers the questions of one stream until it ends, is silent, or slow.
 async fn converse(
-    serving: &Serving,
-    mut stream: TcpStream,
-    client: IpAddr,
+    serving: &Arc<Serving>,
+    stream: TcpStream,
+    client: SocketAddr,
     taken: &Taken,
-    stop: &CancellationToken,
-) -> io::Result<()> {
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let mut question = Vec::new();
-    let mut reply = Vec::new();
+    let (messages, mut replies) = Messages::from_stream_with_buffer_size(Closing::new(stream, stop), client, UNTAKEN);
+    let mut messages = TimeoutStream::new(messages, SILENT);
     let mut seed = taken.number;
-    loop {
-        let length = tokio::select! {
-            length = timeout(IDLE, stream.read_u16()) => length??,
-            () = stop.cancelled() => return Ok(()),
-        };
-        let begun = Instant::now();
-        question.resize(usize::from(length), 0);
-        timeout(SLOW, stream.read_exact(&mut question)).await??;
+    while let Some(message) = messages.next().await {
+        let (question, _) = message?.into_parts();
         taken.moved();
         seed = seed.wrapping_add(1);
-        if !answer(serving, &question, client, seed, begun, &mut reply).await {
-            return Ok(());
-        }
-        let framed = u16::try_from(reply.len()).map_err(|_| io::ErrorKind::InvalidData)?;
-        let mut whole = Vec::with_capacity(reply.len() + 2);
-        whole.extend_from_slice(&framed.to_be_bytes());
-        whole.extend_from_slice(&reply);
-        timeout(SLOW, stream.write_all(&whole)).await??;
-        question.shrink_to(4_096);
-        reply.shrink_to(4_096);
+        let handled = packet::handle(serving.clone(), question, client, Protocol::Tcp, seed).await;
+        let Some(reply) = handled.reply else { return Ok(()) };
+        replies.send(SerialMessage::new(reply, client))?;
     }
-}
-
-/// Answers one question into `reply`; `false` ends the stream.
-async fn answer(
-    serving: &Serving,
-    question: &[u8],
-    client: IpAddr,
-    seed: u64,
-    begun: Instant,
-    reply: &mut Vec<u8>,
-) -> bool {
-    let verdict = {
-        let catalog = serving.view.load();
-        let now = Now { catalog: &catalog, progress: serving.view.progress(), now: serving.view.now(), seed };
-        serving.rules.answer(&serving.metrics, question, client, Transport::Tcp, now, reply)
-    };
-    match verdict {
-        Verdict::Reply(said) => {
-            serving.metrics.answered(said.place, begun.elapsed());
-            serving.view.serving(&said.leases);
-            true
-        }
-        Verdict::Pending(pending) => {
-            let (sender, answered) = oneshot::channel();
-            if let Err(pending) = serving.forward(client, *pending, Asked::Stream { reply: sender, begun }) {
-                serving.metrics.dropped(Dropped::Overload);
-                pending.give_up(reply);
-                return true;
-            }
-            match timeout(ELSEWHERE, answered).await {
-                Ok(Ok(answer)) => {
-                    *reply = answer;
-                    true
-                }
-                _ => false,
-            }
-        }
-        Verdict::Drop(why) => {
-            serving.metrics.dropped(why);
-            false
-        }
-    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Questions that come as datagrams: one thread for each socket, which answers what it reads before it reads on.
 //!
 //! A thread of its own, because an answer from memory takes less time than a task's way through a runtime. It waits for
-//! its socket or the sign to stop, and for nothing else. What must be asked elsewhere goes to the forwarder, if there
-//! is room; the client asks again if not.
+//! its socket or the sign to stop, and for nothing else. An answer that must wait for another server is finished by a
+//! task ([`super::late`]).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,13 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use hickory_server::net::xfer::Protocol;
 use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::mpsc;
 
+use super::late::Late;
 use super::limit::{RateLimit, Share};
 use super::metrics::{Dropped, TRUNCATED};
-use super::packet::{self, Now, Transport, Verdict};
+use super::packet::{self, Handled};
 use super::ready::Ready;
-use super::serving::{Asked, Serving};
+use super::serving::Serving;
 use super::socket::{Peer, Udp};
 
 /// The largest question that is read whole.
@@ -30,6 +35,8 @@ pub(super) struct Thread {
     pub(super) serving: Arc<Serving>,
     pub(super) socket: Arc<Udp>,
     pub(super) limit: Arc<RateLimit>,
+    /// Takes answers that must wait for another server.
+    pub(super) late: mpsc::Sender<Late>,
     /// Readable when it is time to stop.
     pub(super) stop: Arc<OwnedFd>,
     /// Sets the order of answers apart from other threads'.
@@ -104,26 +111,24 @@ impl Thread {
             }
             Err(seed) => seed,
         };
-        let catalog = ready.catalog();
-        let now = Now { catalog: &catalog, progress: serving.view.progress(), now: serving.view.now(), seed };
-        match serving.rules.answer(&serving.metrics, question, client, Transport::Udp, now, reply) {
-            Verdict::Reply(said) => {
-                let _ = self.socket.send(reply, peer);
-                serving.metrics.answered(said.place, begun.elapsed());
-                serving.view.serving(&said.leases);
-                if let Some(rests) = said.rests {
-                    ready.remember(reply, rests, said.place);
+        let packet = question.to_vec();
+        let handling = packet::handle(self.serving.clone(), packet, peer.from, Protocol::Udp, seed);
+        let mut handling: BoxFuture<'static, Handled> = Box::pin(handling);
+        match (&mut handling).now_or_never() {
+            Some(Handled { reply: Some(reply), rests }) => {
+                let _ = self.socket.send(&reply, peer);
+                if let Some((rests, place)) = rests {
+                    ready.remember(&reply, rests, place);
                 }
             }
-            Verdict::Pending(pending) => {
-                let asked = Asked::Datagram { socket: self.socket.clone(), peer, begun };
-                if let Err(pending) = serving.forward(client, *pending, asked) {
-                    pending.give_up(reply);
-                    let _ = self.socket.send(reply, peer);
+            Some(Handled { reply: None, .. }) => {}
+            // There is room for as many as may wait for an answer from elsewhere.
+            None => {
+                let late = Late { socket: self.socket.clone(), peer, handling };
+                if self.late.try_send(late).is_err() {
                     serving.metrics.dropped(Dropped::Overload);
                 }
             }
-            Verdict::Drop(why) => serving.metrics.dropped(why),
         }
     }
 

@@ -2,9 +2,14 @@
 //!
 //! A client first gets a `snapshot`, then a `change` each; with the Last-Event-ID of an earlier connection it gets what
 //! it missed instead of the snapshot, if that is still known. `?service=NAME` follows one service and costs nothing for
-//! the others; `?with=local,nodes` adds this host's and the nodes' state whenever they change.
+//! the others; `?changes=endpoints` tells of a changed service only the endpoints that changed; `?with=local,nodes` adds
+//! this host's and the nodes' state whenever they change.
+//!
+//! Nothing is made before the client has taken what came before it: one that does not read costs a piece of text.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +23,15 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::difference::{Changed, ChangedService, Difference, mark};
 use super::error::Problem;
-use super::hub::{Cursor, Seat, mark};
+use super::hub::{Cursor, Seat};
 use super::listing::{Listing, Stand};
 use super::router::Context;
 use super::{Counted, json, local, query, shape};
+use crate::find::view::Change;
 use crate::model::api;
-use crate::model::catalog::Catalog;
+use crate::model::catalog::Service;
 use crate::model::local::Local;
 
 /// How often a silent stream says that it lives.
@@ -54,6 +61,7 @@ pub(super) async fn watch(
 #[derive(Debug, Default)]
 struct Asked {
     service: Option<String>,
+    changed: Changed,
     local: bool,
     nodes: bool,
 }
@@ -61,24 +69,30 @@ struct Asked {
 impl Asked {
     fn parse(query: &str) -> Result<Self, Problem> {
         let mut asked = Self::default();
+        let nothing = |part: &str, hint: &str| Problem::bad_request(format!("nothing called {part:?}"), hint);
         for (key, value) in query::pairs(query) {
             match key.as_str() {
                 "service" => asked.service = Some(value),
+                "changes" => {
+                    asked.changed = match value.as_str() {
+                        "services" => Changed::Whole,
+                        "endpoints" => Changed::ByEndpoint,
+                        _ => return Err(nothing(&value, "changes is services or endpoints")),
+                    }
+                }
                 "with" => {
                     for part in value.split(',') {
                         match part {
                             "local" => asked.local = true,
                             "nodes" => asked.nodes = true,
-                            _ => {
-                                return Err(Problem::bad_request(
-                                    format!("nothing called {part:?}"),
-                                    "with is local, nodes",
-                                ));
-                            }
+                            _ => return Err(nothing(part, "with is local, nodes")),
                         }
                     }
                 }
-                _ => return Err(Problem::bad_request(format!("no parameter {key:?}"), "service and with are known")),
+                _ => {
+                    let hint = "service, changes and with are known";
+                    return Err(Problem::bad_request(format!("no parameter {key:?}"), hint));
+                }
             }
         }
         Ok(asked)
@@ -89,9 +103,13 @@ impl Asked {
 struct Follower {
     context: Context,
     services: Services,
+    changed: Changed,
     local: Option<watch::Receiver<Arc<Local>>>,
     nodes: Option<watch::Receiver<Arc<api::Nodes>>>,
+    /// The event that is being sent.
     under_way: Option<Listing>,
+    /// Changes to be sent after it.
+    missed: VecDeque<(Cursor, Arc<Difference>)>,
     greeted: bool,
     stop: CancellationToken,
     _kept: (OwnedSemaphorePermit, Counted),
@@ -100,7 +118,16 @@ struct Follower {
 /// Where a client stands among the services' changes.
 enum Services {
     All { seat: Seat, at: Option<Cursor> },
-    One { name: String, changed: watch::Receiver<crate::find::view::Change>, seen: Option<Seen> },
+    One(One),
+}
+
+/// Where a follower of one service stands.
+struct One {
+    name: String,
+    changed: watch::Receiver<Change>,
+    seen: Option<Seen>,
+    /// The service as it was told last; not known to one that came back.
+    told: Option<Service>,
 }
 
 /// What a follower of one service was told last; as an id it reads `s<mark>-<stale>`.
@@ -116,10 +143,12 @@ impl Seen {
         let mark = if mark.is_empty() { None } else { Some(u64::from_str_radix(mark, 16).ok()?) };
         Some(Self { mark, stale: stale == "1" })
     }
+}
 
-    fn id(self) -> String {
+impl Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = self.mark.map(|mark| format!("{mark:x}")).unwrap_or_default();
-        format!("s{mark}-{}", u8::from(self.stale))
+        write!(f, "s{mark}-{}", u8::from(self.stale))
     }
 }
 
@@ -130,15 +159,17 @@ impl Follower {
             Some(name) => {
                 let mut changed = context.sources.catalog.changed();
                 changed.mark_changed();
-                Services::One { name, changed, seen: last.and_then(Seen::parse) }
+                Services::One(One { name, changed, seen: last.and_then(Seen::parse), told: None })
             }
         };
         let fresh = |wanted: bool| wanted.then_some(());
         Self {
             services,
+            changed: asked.changed,
             local: fresh(asked.local).map(|()| marked(&context.sources.local)),
             nodes: fresh(asked.nodes).map(|()| marked(&context.sources.nodes)),
             under_way: None,
+            missed: VecDeque::new(),
             greeted: false,
             stop: context.stop.clone(),
             _kept: (place, Counted::new(context.sources.metrics.watchers.clone())),
@@ -150,12 +181,15 @@ impl Follower {
         if !std::mem::replace(&mut self.greeted, true) {
             return Some(Bytes::from_static(b"retry: 1000\n\n"));
         }
-        if let Some(piece) = self.under_way.as_mut().and_then(Iterator::next) {
-            return Some(piece);
-        }
-        self.under_way = None;
         loop {
-            if let Some(bytes) = self.services_event().or_else(|| self.local_event()).or_else(|| self.nodes_event()) {
+            if let Some(piece) = self.under_way.as_mut().and_then(Iterator::next) {
+                return Some(piece);
+            }
+            self.under_way = self.services_event();
+            if self.under_way.is_some() {
+                continue;
+            }
+            if let Some(bytes) = self.local_event().or_else(|| self.nodes_event()) {
                 return Some(bytes);
             }
             tokio::select! {
@@ -168,34 +202,24 @@ impl Follower {
         }
     }
 
-    fn services_event(&mut self) -> Option<Bytes> {
-        match &mut self.services {
-            Services::All { seat, at } => {
-                let ring = seat.ring.borrow_and_update().clone()?;
-                if let Some(missed) = at.and_then(|at| ring.after(at)) {
-                    let mut text = Vec::new();
-                    for (cursor, event) in missed {
-                        write_event(&mut text, Some(&cursor.to_string()), "change", event);
-                    }
-                    *at = Some(ring.at);
-                    return (!text.is_empty()).then(|| text.into());
-                }
-                *at = Some(ring.at);
-                let head = format!("id: {}\nevent: snapshot\ndata: ", ring.at);
-                let mut listing = Listing::of_all(&head, &ring.catalog, ring.stale, &self.context.sources.zones, END);
-                let first = listing.next();
-                self.under_way = Some(listing);
-                first
-            }
-            Services::One { name, changed, seen } => {
-                if !changed.has_changed().unwrap_or(false) {
-                    return None;
-                }
-                changed.mark_unchanged();
-                let catalog = self.context.sources.catalog.load();
-                one_event(&self.context, &catalog, name, seen)
-            }
+    /// The next event about services, if there is one.
+    fn services_event(&mut self) -> Option<Listing> {
+        if let Some((cursor, change)) = self.missed.pop_front() {
+            return Some(Listing::of_change(&head(cursor, "change"), &change, self.changed, END));
         }
+        let (seat, at) = match &mut self.services {
+            Services::One(one) => return one.event(&self.context, self.changed),
+            Services::All { seat, at } => (seat, at),
+        };
+        let ring = seat.ring.borrow_and_update().clone()?;
+        let before = at.replace(ring.at);
+        if let Some(missed) = before.and_then(|before| ring.after(before)) {
+            self.missed = missed.map(|(cursor, change)| (cursor, Arc::clone(change))).collect();
+            let (cursor, change) = self.missed.pop_front()?;
+            return Some(Listing::of_change(&head(cursor, "change"), &change, self.changed, END));
+        }
+        let zones = &self.context.sources.zones;
+        Some(Listing::of_all(&head(ring.at, "snapshot"), &ring.catalog, ring.stale, zones, END))
     }
 
     fn local_event(&mut self) -> Option<Bytes> {
@@ -211,47 +235,47 @@ impl Follower {
     }
 }
 
-/// What a follower of one service is told, if anything of it has changed.
-fn one_event(context: &Context, catalog: &Catalog, name: &str, seen: &mut Option<Seen>) -> Option<Bytes> {
-    let found = catalog.service(&context.sources.zones, name);
-    let stale = shape::is_stale(&context.sources.catalog, catalog);
-    let now = Seen { mark: found.as_ref().map(mark), stale };
-    let before = seen.replace(now);
-    if before == Some(now) {
-        return None;
+impl One {
+    /// What is to be told of the service, if anything of it has changed.
+    fn event(&mut self, context: &Context, by: Changed) -> Option<Listing> {
+        if !self.changed.has_changed().unwrap_or(false) {
+            return None;
+        }
+        self.changed.mark_unchanged();
+        let catalog = context.sources.catalog.load();
+        let found = catalog.service(&context.sources.zones, &self.name);
+        let at = Stand { revision: catalog.revision(), stale: shape::is_stale(&context.sources.catalog, &catalog) };
+        let now = Seen { mark: found.as_ref().map(mark), stale: at.stale };
+        let before = self.seen.replace(now);
+        let told = std::mem::replace(&mut self.told, found.clone().filter(|_| by == Changed::ByEndpoint));
+        if before == Some(now) {
+            return None;
+        }
+        // One that came back wants endpoints, and what it knows of them is not known here.
+        let unknown = by == Changed::ByEndpoint && told.is_none() && before.is_some_and(|seen| seen.mark.is_some());
+        if before.is_none() || unknown {
+            return Some(Listing::of_services(&head(now, "snapshot"), at, found.into_iter().collect(), END));
+        }
+        let change = Difference {
+            at,
+            removed: if found.is_none() { vec![self.name.as_str().into()] } else { Vec::new() },
+            changed: found.into_iter().map(|service| ChangedService::new(told.as_ref(), service)).collect(),
+        };
+        Some(Listing::of_change(&head(now, "change"), &change, by, END))
     }
-    let mut text = Vec::new();
-    if before.is_none() {
-        let head = format!("id: {}\nevent: snapshot\ndata: ", now.id());
-        let listing =
-            Listing::new(&head, Stand { revision: catalog.revision(), stale }, found.into_iter().collect(), END);
-        text.extend(listing.flatten());
-        return Some(text.into());
-    }
-    let change = api::Change {
-        revision: catalog.revision(),
-        stale,
-        removed: if found.is_none() { vec![name.into()] } else { Vec::new() },
-        changed: found.iter().map(shape::service).collect(),
-    };
-    write_event(&mut text, Some(&now.id()), "change", &json::bytes(&change));
-    Some(text.into())
 }
 
+/// The lines before an event's data.
+fn head(id: impl Display, kind: &str) -> String {
+    format!("id: {id}\nevent: {kind}\ndata: ")
+}
+
+/// An event without an id; our JSON is a single line.
 fn event(kind: &str, value: &impl Serialize) -> Bytes {
-    let mut text = Vec::new();
-    write_event(&mut text, None, kind, &json::bytes(value));
-    text.into()
-}
-
-/// One event; our JSON is a single line.
-fn write_event(text: &mut Vec<u8>, id: Option<&str>, kind: &str, data: &[u8]) {
-    if let Some(id) = id {
-        text.extend_from_slice(format!("id: {id}\n").as_bytes());
-    }
-    text.extend_from_slice(format!("event: {kind}\ndata: ").as_bytes());
-    text.extend_from_slice(data);
+    let mut text = format!("event: {kind}\ndata: ").into_bytes();
+    json::write(&mut text, value);
     text.extend_from_slice(END.as_bytes());
+    text.into()
 }
 
 /// A reader that has seen nothing yet.
@@ -265,10 +289,10 @@ async fn changed(services: &mut Services) {
     let told = match services {
         Services::All { seat, .. } => seat.ring.changed().await.is_ok(),
         // Only waits: whether it has changed is asked again.
-        Services::One { changed, .. } => {
-            let told = changed.changed().await.is_ok();
+        Services::One(one) => {
+            let told = one.changed.changed().await.is_ok();
             if told {
-                changed.mark_changed();
+                one.changed.mark_changed();
             }
             told
         }

@@ -5,25 +5,24 @@
 //! follows, and takes one twentieth of one core at most: under a flood of changes several become one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{json, shape};
+use super::difference::{ChangedService, Difference, mark};
+use super::listing::Stand;
+use super::shape;
 use crate::find::view::CatalogView;
-use crate::model::api;
 use crate::model::catalog::{Catalog, Service};
 use crate::model::record::Text;
 use crate::model::zone::Zones;
 
 /// Changes kept for clients that come back.
 const KEPT: usize = 256;
-/// The most text kept for them.
-const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// The most endpoints kept for them: what was replaced stays in memory as long as a change tells of it.
+const KEPT_ENDPOINTS: usize = 50_000;
 /// The share of one core that comparing may take is one in so many.
 const SHARE: u32 = 20;
 /// How long the memory outlives its last reader.
@@ -56,18 +55,28 @@ pub(super) struct Ring {
     pub(super) at: Cursor,
     pub(super) catalog: Arc<Catalog>,
     pub(super) stale: bool,
-    events: VecDeque<Bytes>,
+    changes: VecDeque<Arc<Difference>>,
 }
 
 impl Ring {
     /// The changes after `cursor`; `None` when it is too old, or of another time.
-    pub(super) fn after(&self, cursor: Cursor) -> Option<impl Iterator<Item = (Cursor, &Bytes)>> {
+    pub(super) fn after(&self, cursor: Cursor) -> Option<impl Iterator<Item = (Cursor, &Arc<Difference>)>> {
         let missed = usize::try_from(self.at.seq.checked_sub(cursor.seq)?).ok()?;
-        let known = cursor.epoch == self.at.epoch && missed <= self.events.len();
+        let known = cursor.epoch == self.at.epoch && missed <= self.changes.len();
         let first = self.at.seq + 1 - missed as u64;
-        let events = self.events.iter().skip(self.events.len().saturating_sub(missed));
+        let changes = self.changes.iter().skip(self.changes.len().saturating_sub(missed));
         let epoch = self.at.epoch;
-        known.then(|| events.zip(first..).map(move |(event, seq)| (Cursor { epoch, seq }, event)))
+        known.then(|| changes.zip(first..).map(move |(change, seq)| (Cursor { epoch, seq }, change)))
+    }
+
+    /// Takes in a change, and lets go of those that are too old or too much.
+    fn push(&mut self, change: Difference) {
+        self.at.seq += 1;
+        self.changes.push_back(Arc::new(change));
+        let mut size: usize = self.changes.iter().map(|change| change.size()).sum();
+        while self.changes.len() > KEPT || (size > KEPT_ENDPOINTS && self.changes.len() > 1) {
+            size -= self.changes.pop_front().map_or(0, |change| change.size());
+        }
     }
 }
 
@@ -176,62 +185,59 @@ impl Hub {
         let old = std::mem::replace(&mut self.marks, marks);
         let Some(ring) = before else {
             let at = Cursor { epoch: self.epoch, seq: 0 };
-            self.shown.send_replace(Some(Arc::new(Ring { at, catalog, stale, events: VecDeque::new() })));
+            self.shown.send_replace(Some(Arc::new(Ring { at, catalog, stale, changes: VecDeque::new() })));
             return;
         };
-        let change = api::Change { stale, ..difference(&old, &self.marks, &services, &catalog) };
+        let at = Stand { revision: catalog.revision(), stale };
+        let change = self.difference(at, &old, services, &ring.catalog);
         let silent = change.changed.is_empty() && change.removed.is_empty() && stale == ring.stale;
         let mut ring = Ring::clone(&ring);
         (ring.catalog, ring.stale) = (catalog, stale);
         if !silent {
-            ring.at.seq += 1;
-            ring.events.push_back(json::bytes(&change).into());
-            let mut size: usize = ring.events.iter().map(Bytes::len).sum();
-            while ring.events.len() > KEPT || (size > KEPT_BYTES && ring.events.len() > 1) {
-                size -= ring.events.pop_front().map_or(0, |event| event.len());
-            }
+            ring.push(change);
         }
         self.shown.send_replace(Some(Arc::new(ring)));
     }
-}
 
-fn difference(old: &Marks, new: &Marks, services: &[Service], catalog: &Catalog) -> api::Change {
-    let differs = |service: &&Service| old.get(&service.name) != new.get(&service.name);
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    api::Change {
-        revision: catalog.revision(),
-        stale: catalog.is_stale(),
-        changed: services.iter().filter(differs).map(shape::service).collect(),
-        removed: gone.map(|name| Text::from(name.as_str())).collect(),
+    /// What is to be told of `services`, whose marks were `old` in the catalog `before`.
+    fn difference(&self, at: Stand, old: &Marks, services: Vec<Service>, before: &Catalog) -> Difference {
+        let gone = old.keys().filter(|name| !self.marks.contains_key(*name));
+        let removed = gone.map(|name| Text::from(name.as_str())).collect();
+        let differs = |service: &Service| old.get(&service.name) != self.marks.get(&service.name);
+        let changed = services.into_iter().filter(differs).map(|service| {
+            let was = old.contains_key(&service.name).then(|| before.service(&self.zones, &service.name)).flatten();
+            ChangedService::new(was.as_ref(), service)
+        });
+        Difference { at, changed: changed.collect(), removed }
     }
-}
-
-/// A number that stands for all that is shown of a service.
-pub(super) fn mark(service: &Service) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    service.contested.hash(&mut hasher);
-    for endpoint in &service.endpoints {
-        (endpoint.key(), endpoint.revision(), endpoint.held()).hash(&mut hasher);
-        if endpoint.revision() == 0 {
-            // Laid over by this host while the store is away: no revision tells its states apart.
-            endpoint.record().encode().hash(&mut hasher);
-        }
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn change(revision: u64) -> Difference {
+        let at = Stand { revision: i64::try_from(revision).expect("small"), stale: false };
+        Difference { at, changed: Vec::new(), removed: Vec::new() }
+    }
+
     fn ring(seq: u64, kept: usize) -> Ring {
-        let events = (0..kept).map(|back| Bytes::from(format!("{}", seq - (kept - 1 - back) as u64))).collect();
-        Ring { at: Cursor { epoch: 7, seq }, catalog: Arc::default(), stale: false, events }
+        let changes = (seq + 1 - kept as u64..=seq).map(|seq| Arc::new(change(seq))).collect();
+        Ring { at: Cursor { epoch: 7, seq }, catalog: Arc::default(), stale: false, changes }
     }
 
     fn after(ring: &Ring, epoch: u32, seq: u64) -> Option<Vec<String>> {
-        let events = ring.after(Cursor { epoch, seq })?;
-        Some(events.map(|(at, event)| format!("{}={}", at.seq, String::from_utf8_lossy(event))).collect())
+        let changes = ring.after(Cursor { epoch, seq })?;
+        Some(changes.map(|(at, change)| format!("{}={}", at.seq, change.at.revision)).collect())
+    }
+
+    #[test]
+    fn only_so_much_is_kept() {
+        let mut ring = ring(10, 3);
+        for seq in 11..=10 + KEPT as u64 {
+            ring.push(change(seq));
+        }
+        assert_eq!((ring.at.seq, ring.changes.len()), (10 + KEPT as u64, KEPT));
     }
 
     #[test]

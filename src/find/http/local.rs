@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::json;
 use super::router::Context;
 use crate::model::api;
-use crate::model::instance::{Skipped, Source};
+use crate::model::instance::{Skipped, Source, Withheld};
 use crate::model::local::{Local, LocalInstance};
 use crate::model::record::Text;
 
@@ -36,6 +36,7 @@ pub(super) fn shape(local: &Local, version: &str) -> api::Local {
         },
         instances: local.instances.iter().map(instance).collect(),
         skipped: local.skipped.iter().map(skipped).collect(),
+        withheld: local.withheld.iter().map(withheld).collect(),
     }
 }
 
@@ -80,6 +81,10 @@ fn skipped(port: &Skipped) -> api::LocalSkipped {
         kind: port.kind.into(),
         reason: port.reason.as_str().into(),
     }
+}
+
+fn withheld(of: &Withheld) -> api::LocalWithheld {
+    api::LocalWithheld { container: of.container.clone(), port: of.port.as_str().into(), attr: of.attr.as_str().into() }
 }
 
 fn time(time: SystemTime) -> Text {

@@ -4,6 +4,7 @@
 //! default. Every connection and every request is bounded; a panic costs its request only.
 
 mod connection;
+mod difference;
 mod discovery;
 mod drain;
 mod error;

@@ -13,13 +13,17 @@ use super::listing::Listing;
 use super::router::Context;
 use super::{json, shape};
 use crate::model::api;
-use crate::model::catalog::Catalog;
+use crate::model::catalog::{Catalog, Endpoint};
+use crate::model::near::near;
 use crate::model::record::Role;
 
 pub(super) async fn all(State(context): State<Context>) -> Response {
     let catalog = context.sources.catalog.load();
     let stale = shape::is_stale(&context.sources.catalog, &catalog);
-    let listing = Listing::of_all("", &catalog, stale, &context.sources.zones, "\n");
+    streamed(Listing::of_all("", &catalog, stale, &context.sources.zones, "\n"))
+}
+
+fn streamed(listing: Listing) -> Response {
     json::raw(StatusCode::OK, Body::from_stream(stream::iter(listing.map(Ok::<_, Infallible>))))
 }
 
@@ -33,11 +37,11 @@ pub(super) async fn one(
     let Some(found) = catalog.service(&context.sources.zones, &name) else {
         return Err(unknown(&context, &catalog, &name));
     };
-    let mut service = shape::service(&found);
-    service.endpoints.retain(|endpoint| wanted.takes(endpoint));
-    service.revision = Some(catalog.revision());
-    service.stale = Some(shape::is_stale(&context.sources.catalog, &catalog));
-    Ok(json::reply(StatusCode::OK, &service))
+    let stale = shape::is_stale(&context.sources.catalog, &catalog);
+    let head = api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..api::Service::head(&found) };
+    let mut endpoints = found.endpoints;
+    endpoints.retain(|endpoint| wanted.takes(endpoint));
+    Ok(streamed(Listing::of_one(&head, endpoints, "\n")))
 }
 
 /// Why there is no such service: it may merely not be known yet.
@@ -48,12 +52,12 @@ pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Probl
             "ask again; GET /readyz tells when it has been read",
         );
     }
-    let near = shape::near(catalog, &context.sources.zones, name);
-    let hint = match near.as_slice() {
+    let names = near(catalog, &context.sources.zones, name);
+    let hint = match names.as_slice() {
         [] => {
             "wharf services (GET /v1/services) lists all; wharf explain tells why a container of this host is not among them".to_owned()
         }
-        near => format!("did you mean {}? names are exact here, unlike in DNS", near.join(" or ")),
+        names => format!("did you mean {}? names are exact here, unlike in DNS", names.join(" or ")),
     };
     Problem::not_found(format!("no service {name:?}"), hint)
 }
@@ -84,10 +88,9 @@ impl Wanted {
         Ok(wanted)
     }
 
-    fn takes(&self, endpoint: &api::Endpoint) -> bool {
-        let record = &endpoint.record;
-        self.role.is_none_or(|role| record.role == Some(role))
-            && self.tag.as_deref().is_none_or(|tag| record.tags.iter().any(|given| shape::alike(given, tag)))
-            && self.node.as_deref().is_none_or(|node| record.node.as_deref().is_some_and(|on| shape::alike(on, node)))
+    fn takes(&self, endpoint: &Endpoint) -> bool {
+        self.role.is_none_or(|role| endpoint.role() == Some(role))
+            && self.tag.as_deref().is_none_or(|tag| endpoint.tags().iter().any(|given| shape::alike(given, tag)))
+            && self.node.as_deref().is_none_or(|node| endpoint.node().is_some_and(|on| shape::alike(on, node)))
     }
 }

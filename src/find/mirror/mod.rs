@@ -11,7 +11,7 @@ mod source;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use super::view::{CatalogView, Outlet, Progress};
-use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
@@ -38,6 +38,10 @@ use crate::store::{LeaseInfo, Reach, Store, StoreError};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
 const TOGETHER: usize = 64;
+
+/// How long the store is given to speak first. The kept catalog lacks what was published in the last seconds before the
+/// agent ended, and to answer from it what the store would have told a moment later is to deny what serves.
+const FIRST_WORD: Duration = Duration::from_millis(300);
 
 /// What the mirror is told at start.
 #[derive(Clone, Debug)]
@@ -73,6 +77,8 @@ pub struct Mirror {
     fold: Fold,
     desk: Desk,
     progress: Progress,
+    /// Until when the kept catalog is not shown yet.
+    holding: Option<Duration>,
     in_step: bool,
     reach: Reach,
     stale_since: Option<Duration>,
@@ -84,7 +90,6 @@ pub struct Mirror {
     laid: Option<Arc<Overlay>>,
 }
 
-type Records = BTreeMap<String, Arc<Record>>;
 type Asked = (LeaseId, Result<LeaseInfo, StoreError>);
 
 impl Mirror {
@@ -108,6 +113,7 @@ impl Mirror {
             keep: keep.map(Keep::new),
             desk: Desk::default(),
             progress: Progress::Nothing,
+            holding: None,
             in_step: false,
             reach: Reach::Unknown,
             stale_since: Some(Duration::ZERO),
@@ -141,7 +147,11 @@ impl Mirror {
                 // In a fixed order, what is rare and what has waited first: no stream of changes can starve the rest.
                 biased;
                 () = stop.cancelled() => break,
-                Ok(()) = self.overlay.changed() => self.publish(),
+                Ok(()) = self.overlay.changed() => {
+                    if self.holding.is_none() || self.overlay.borrow().active {
+                        self.publish();
+                    }
+                }
                 Ok(()) = reach.changed() => {
                     let reach = *reach.borrow_and_update();
                     self.reached(reach);
@@ -169,7 +179,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Answers from the kept file until the store has been read.
+    /// Answers from the kept file until the store has been read, unless that is done in a moment.
     async fn warm_up(&mut self) {
         let own = self.overlay.borrow_and_update().active;
         let cluster = self.store.history().borrow().cluster;
@@ -179,8 +189,9 @@ impl Mirror {
             tracing::info!(records = kept.counts().records, "answering from the kept catalog until the store is read");
             self.fold.start_from(kept);
             self.progress = Progress::Kept;
+            self.holding = Some(self.outlet.clock().now() + FIRST_WORD);
         }
-        if self.progress == Progress::Kept || own {
+        if own {
             self.publish();
         }
     }
@@ -227,7 +238,7 @@ impl Mirror {
             }
             Feed::Away => {
                 self.was_away = true;
-                std::mem::replace(&mut self.in_step, false) | self.mark(now)
+                std::mem::replace(&mut self.in_step, false) | self.mark(now) | self.holding.is_some()
             }
         }
     }
@@ -271,7 +282,8 @@ impl Mirror {
         }
         self.reach = reach;
         let changed = self.mark(now);
-        if changed || (self.progress == Progress::Nothing && reach == Reach::Away) {
+        let waiting = self.progress == Progress::Nothing || self.holding.is_some();
+        if changed || (waiting && reach == Reach::Away) {
             self.publish();
         }
     }
@@ -315,7 +327,7 @@ impl Mirror {
     /// What is due.
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
-        if self.fold.expire(now) {
+        if self.fold.expire(now) || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }
         if self.progress == Progress::Read
@@ -329,7 +341,7 @@ impl Mirror {
     fn wake(&self, now: Duration) -> Duration {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
-        let due = [self.fold.holds().next(), lease, self.keep_due()];
+        let due = [self.fold.holds().next(), lease, self.keep_due(), self.holding];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -339,8 +351,9 @@ impl Mirror {
 
     /// Hands out what the store says, with what is laid over it.
     fn publish(&mut self) {
+        self.holding = None;
         let overlay = self.overlay();
-        if overlay.knows {
+        if !overlay.partial && !overlay.owner.is_empty() {
             self.fold.own_is_known();
         }
         self.fold.set_stale(self.stale_since);
@@ -385,28 +398,13 @@ impl Mirror {
     }
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
+        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
         let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let out = overlay.out.iter().map(String::as_str).filter(|key| !self.is_anothers(base, key));
-        let out = own.iter().map(|endpoint| &**endpoint.key()).chain(out);
-        let records =
-            overlay.records.iter().map(|(key, record)| (self.place(base, &overlay.records, key, record), &**record));
+        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
+        let out = overlay.out.iter().map(String::as_str).filter(|key| !is_anothers(base, overlay, key));
+        let records = overlay.records.iter().map(|(key, record)| (place(base, overlay, key, record), &**record));
         let records: Vec<_> = records.collect();
-        base.overlay(out, records.iter().map(|(key, record)| (&**key, *record)))
-    }
-
-    /// Where to show a record of this host: beside what another owner has under its key, never in its place.
-    fn place<'k>(&self, base: &Catalog, own: &Records, key: &'k str, record: &Record) -> Cow<'k, str> {
-        if !self.is_anothers(base, key) {
-            return Cow::Borrowed(key);
-        }
-        let aside = plan::asides(key, record).find(|key| !self.is_anothers(base, key) && !own.contains_key(key));
-        aside.map_or(Cow::Borrowed(key), Cow::Owned)
-    }
-
-    /// Whether another owner's record stands, or is held, under a key.
-    fn is_anothers(&self, base: &Catalog, key: &str) -> bool {
-        let there = base.get(key);
-        there.is_some_and(|there| there.owner().is_some_and(|owner| *owner != self.settings.owner))
+        base.overlay(own.chain(out), records.iter().map(|(key, record)| (&**key, *record)))
     }
 
     /// Keeps the catalog for the next run.
@@ -419,6 +417,23 @@ impl Mirror {
             keep.write_now(self.fold.catalog(), cluster, self.stale_since.is_none()).await;
         }
     }
+}
+
+/// Where to show a record of this host: beside what another owner has under its key, never in its place.
+fn place<'k>(base: &Catalog, overlay: &Overlay, key: &'k str, record: &Record) -> Cow<'k, str> {
+    if !is_anothers(base, overlay, key) {
+        return Cow::Borrowed(key);
+    }
+    let free = |key: &String| !is_anothers(base, overlay, key) && !overlay.records.contains_key(key);
+    plan::asides(key, record).find(free).map_or(Cow::Borrowed(key), Cow::Owned)
+}
+
+/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for ours.
+fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
+    base.get(key).is_some_and(|endpoint| match endpoint.owner() {
+        Some(owner) => *owner != overlay.owner,
+        None => !overlay.out.contains(key),
+    })
 }
 
 fn ask(store: Arc<dyn Store>, lease: LeaseId) -> BoxFuture<'static, Asked> {

@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::key::Prefix;
-use crate::store::{Batch, History, Item, Reach, Revision, Store, StoreError, Watch};
+use crate::store::{Batch, History, Item, Reach, Revision, Store, StoreError, Watch, watch_since};
 
 /// Between two attempts, unless the store says earlier that it is back.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -165,7 +165,7 @@ impl Source {
         let mut history = self.store.history();
         let mut running = FuturesUnordered::new();
         for (place, prefix) in self.prefixes.iter().enumerate() {
-            match self.store.watch(&prefix.below(), reached[place] + 1).await {
+            match watch_since(&*self.store, generation, &prefix.below(), reached[place] + 1).await {
                 Ok(watch) => running.push(step(place, watch)),
                 Err(error) => return Ok(ended(&error)),
             }

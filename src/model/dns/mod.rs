@@ -16,6 +16,7 @@ pub use hickory_server::proto::op::ResponseCode;
 pub use hickory_server::proto::rr::{DNSClass, Name, RData, Record as Rr, RecordType};
 
 use self::work::Work;
+pub(crate) use self::work::wire_length;
 use super::catalog::{Catalog, Dependency, LeaseId};
 use super::zone::Zones;
 

@@ -298,6 +298,6 @@ pub(super) fn join<'l>(labels: impl Iterator<Item = &'l [u8]>) -> Option<Name> {
 }
 
 /// The bytes that a name takes on the wire, uncompressed.
-pub(super) fn wire_length(name: &Name) -> usize {
+pub(crate) fn wire_length(name: &Name) -> usize {
     name.iter().map(|label| label.len() + 1).sum::<usize>() + 1
 }

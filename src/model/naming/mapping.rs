@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::container::{Container, Health, RunState};
-use super::super::instance::{DockerStanding, Instance, InstanceKey, Skipped, Source};
+use super::super::instance::{DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
 use super::super::name::{Label, MAX_NAME, ServiceName};
 use super::super::record::{MAX_RECORD, Proto, Record, Role, Text};
 use super::address::{self, NoWay, Reach, shorten};
@@ -249,6 +249,7 @@ impl Mapping<'_> {
             container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
             image: container.map(|container| container.image.clone()).unwrap_or_default(),
             docker: container.map_or(DockerStanding::Running, |container| docker(container, none_asked)),
+            started: container.map(|container| container.started_at.clone()).unwrap_or_default(),
             key,
             services: names,
             id,
@@ -273,7 +274,8 @@ impl Mapping<'_> {
         let mut attrs = BTreeMap::new();
         for (name, value) in metadata.iter().filter(|(name, _)| !has_place(name)) {
             if speaks_of_secrets(name) {
-                self.offered.withheld.push(format!("{} {}/{}", shorten(name), key.port, key.proto));
+                let (container, port) = (self.shown.clone(), format!("{}/{}", key.port, key.proto));
+                self.offered.withheld.push(Withheld { container, port, attr: shorten(name).to_owned() });
             } else {
                 attrs.insert(name.into(), value.into());
             }

@@ -20,7 +20,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::advertise::Place;
 use super::container::Container;
-use super::instance::{Instance, Skipped};
+use super::instance::{Instance, Skipped, Withheld};
 use super::record::Text;
 
 pub use check::is_wanted_env;
@@ -201,8 +201,8 @@ pub struct Offered {
     pub instances: Vec<Instance>,
     /// The ports that are not, and why; also names of an offered port beyond what it may have.
     pub skipped: Vec<Skipped>,
-    /// Attributes withheld because their keys speak of secrets: key and port.
-    pub withheld: Vec<String>,
+    /// Attributes withheld because their keys speak of secrets.
+    pub withheld: Vec<Withheld>,
 }
 
 /// A `[[service]]` of the config file: something that runs outside Docker.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use imbl::ordmap::DiffItem;
 use tracing::{error, info, warn};
 
+use super::Settings;
 use super::metrics::{End, Metrics};
 use super::question::{Answer, Memo, Question};
 use super::schedule::{self, Class, Id, Schedule};
 use super::secret::Secrets;
-use super::{Adopted, Adoptions, Settings};
+use crate::model::adopted::Adopted;
 use crate::model::health::{Health, Outcome};
-use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer, Source};
-use crate::model::record::Text;
+use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer};
 use crate::model::standing::{Standing, Standings, State};
 
 /// An error text that differs from the last one shown is shown after that long, unless the state changes before.
@@ -35,7 +35,7 @@ pub(super) struct Berths {
     standings: Standings,
     changed: bool,
     /// Records taken over whose instances have not been seen yet.
-    records: HashMap<Text, Adopted>,
+    records: Adopted,
     /// This host could not probe the last time it tried.
     hindered: bool,
 }
@@ -87,10 +87,10 @@ impl Berths {
             ids: BTreeMap::new(),
             berths: HashMap::new(),
             next_id: 0,
-            schedule: Schedule::new(),
+            schedule: Schedule::new(Instant::now()),
             standings: Standings::new(),
             changed: false,
-            records: HashMap::new(),
+            records: Adopted::default(),
             hindered: false,
         }
     }
@@ -110,7 +110,7 @@ impl Berths {
     }
 
     /// Takes over what an earlier life of this agent published.
-    pub(super) fn take_records(&mut self, records: &Adoptions) {
+    pub(super) fn take_records(&mut self, records: &Adopted) {
         self.records.clone_from(records);
         let ids: Vec<Id> = self.berths.keys().copied().collect();
         for id in ids {
@@ -181,7 +181,7 @@ impl Berths {
         self.next_id += 1;
         let berth = Berth {
             instance: Arc::clone(instance),
-            health: Health::new(instance.check.kind != CheckKind::None, instance.docker, SystemTime::now()),
+            health: new_health(instance),
             born: now,
             memo: Memo::default(),
             generation: 0,
@@ -199,6 +199,11 @@ impl Berths {
         let Some(&id) = self.ids.get(&instance.key) else { return };
         let Some(berth) = self.berths.get_mut(&id) else { return };
         let before = std::mem::replace(&mut berth.instance, Arc::clone(instance));
+        if before.started != instance.started {
+            berth.begin_anew(now);
+            self.ask_soon(id, now);
+            return self.show(id, now);
+        }
         let wanted = berth.health.wants_probes();
         let asked_otherwise = before.check != instance.check;
         if asked_otherwise {
@@ -229,17 +234,14 @@ impl Berths {
     /// Uses the record taken over for this instance, once.
     fn adopt(&mut self, id: Id) {
         let Some(berth) = self.berths.get_mut(&id) else { return };
-        let instance = &berth.instance;
-        let Some(record) = self.records.get(&instance.id).filter(|record| is_of(instance, record)) else { return };
-        berth.health.adopt(record.since, record.role, self.settings.rules, SystemTime::now());
-        let used = Arc::clone(&instance.id);
-        self.records.remove(&used);
+        let Some(served) = self.records.take(&berth.instance) else { return };
+        berth.health.adopt(served.since, served.role, self.settings.rules, SystemTime::now());
     }
 
     /// Once Docker has been listed, a record without an instance is one without a container.
     fn forget_records(&mut self) {
         if self.offer.listed {
-            self.records = HashMap::new();
+            self.records = Adopted::default();
         }
     }
 
@@ -257,7 +259,7 @@ impl Berths {
             self.schedule.plan(id, now, Class::First { born: berth.born });
         } else {
             let interval = berth.instance.check.interval.unwrap_or(self.settings.interval);
-            self.schedule.plan(id, now + schedule::spread(interval, rand::random()) / 2, Class::Steady);
+            self.schedule.plan_steady(id, now + schedule::spread(interval, rand::random()) / 2, interval);
         }
     }
 
@@ -282,15 +284,13 @@ impl Berths {
         let now = Instant::now();
         let interval = berth.instance.check.interval.unwrap_or(self.settings.interval);
         let dice = rand::random();
-        let (gap, class) = if berth.health.is_first() {
-            let age = now.saturating_duration_since(berth.born);
-            (schedule::gap(Some(age), interval, dice), Class::First { born: berth.born })
-        } else if was_first {
-            (schedule::spread(interval, dice), Class::Steady)
-        } else {
-            (schedule::gap(None, interval, dice), Class::Steady)
-        };
-        self.schedule.plan(id, (berth.asked_at + gap).max(now), class);
+        if berth.health.is_first() {
+            let gap = schedule::gap(Some(now.saturating_duration_since(berth.born)), interval, dice);
+            let at = (berth.asked_at + gap).max(now);
+            return self.schedule.plan(id, at, Class::First { born: berth.born });
+        }
+        let gap = if was_first { schedule::spread(interval, dice) } else { schedule::gap(None, interval, dice) };
+        self.schedule.plan_steady(id, (berth.asked_at + gap).max(now), interval);
     }
 
     /// Brings what is shown of an instance up to what is known of it.
@@ -315,6 +315,12 @@ impl Berths {
 }
 
 impl Berth {
+    /// Its container ended and was started again between two looks: what was known is of another life.
+    fn begin_anew(&mut self, now: Instant) {
+        (self.health, self.memo, self.born) = (new_health(&self.instance), Memo::default(), now);
+        self.generation += 1;
+    }
+
     /// Changes count at once; mere changes of wording, which a server in trouble makes at every probe, do not.
     fn is_worth_showing(&self, shown: &Standing, standing: &Standing, now: Instant) -> bool {
         let same = |shown: &Standing| {
@@ -328,11 +334,6 @@ impl Berth {
     }
 }
 
-/// Whether `record` was published for this very container.
-fn is_of(instance: &Instance, record: &Adopted) -> bool {
-    match (&instance.key.source, &record.container) {
-        (Source::Container(id), Some(short)) => !short.is_empty() && id.starts_with(&**short),
-        (Source::Static(_), None) => true,
-        _ => false,
-    }
+fn new_health(instance: &Instance) -> Health {
+    Health::new(instance.check.kind != CheckKind::None, instance.docker, SystemTime::now())
 }

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::berths::{Berths, Landed, Probe};
 use super::metrics::Metrics;
-use super::{Adoptions, Settings, question};
+use super::{Settings, question};
+use crate::model::adopted::Adopted;
 use crate::model::instance::Offer;
 use crate::model::standing::Standings;
 
@@ -33,24 +34,24 @@ pub enum FleetError {
 #[derive(Debug)]
 pub struct Fleet {
     offer: watch::Receiver<Arc<Offer>>,
-    adopted: watch::Receiver<Arc<Adoptions>>,
+    adopted: watch::Receiver<Arc<Adopted>>,
     standings: watch::Sender<Arc<Standings>>,
     berths: Berths,
     asking: FuturesUnordered<BoxFuture<'static, Landed>>,
 }
 
 impl Fleet {
-    /// A fleet that follows `offer`, and where its standings are told. `adopted` may come late, as it is read from the
-    /// store; see [`Adoptions`].
+    /// A fleet that follows `offer` and tells its `standings`. `adopted` may come late, as it is read from the store;
+    /// what is in it is used once, and no more after the first full list of Docker's containers.
     pub fn new(
         settings: Settings,
         offer: watch::Receiver<Arc<Offer>>,
-        adopted: watch::Receiver<Arc<Adoptions>>,
+        adopted: watch::Receiver<Arc<Adopted>>,
+        standings: watch::Sender<Arc<Standings>>,
         registry: &mut Registry,
-    ) -> (Self, watch::Receiver<Arc<Standings>>) {
-        let (standings, receiver) = watch::channel(Arc::default());
+    ) -> Self {
         let berths = Berths::new(settings, Metrics::new(registry));
-        (Self { offer, adopted, standings, berths, asking: FuturesUnordered::new() }, receiver)
+        Self { offer, adopted, standings, berths, asking: FuturesUnordered::new() }
     }
 
     /// Works until `stop`.
@@ -76,9 +77,17 @@ impl Fleet {
                     changed.map_err(|_| FleetError::OfferEnded)?;
                     self.berths.follow(&self.offer.borrow_and_update());
                 }
-                Some(landed) = self.asking.next() => self.berths.hear(landed),
+                Some(landed) = self.asking.next() => self.hear(landed),
                 () = sleep_until(wake), if wake.is_some() => {}
             }
+        }
+    }
+
+    /// Hears `landed`, and all that have landed with it before the loop turns again.
+    fn hear(&mut self, landed: Landed) {
+        self.berths.hear(landed);
+        while let Some(Some(landed)) = self.asking.next().now_or_never() {
+            self.berths.hear(landed);
         }
     }
 

@@ -12,12 +12,10 @@ mod redis;
 mod schedule;
 mod secret;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::model::health::Rules;
-use crate::model::record::{Role, Text};
 
 pub use fleet::{Fleet, FleetError};
 
@@ -43,19 +41,4 @@ impl Default for Settings {
             secrets_dir: None,
         }
     }
-}
-
-/// Records that an earlier life of this agent published and this one took over, by the `id` in them. They count as
-/// ready until probes say otherwise. Each is used once, and none after the first full list of Docker's containers.
-pub type Adoptions = HashMap<Text, Adopted>;
-
-/// One record taken over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Adopted {
-    /// 12 hex digits of the container it was published for; another container with the same id is another instance.
-    pub container: Option<Text>,
-    /// Since when it has been serving.
-    pub since: SystemTime,
-    /// The role it had.
-    pub role: Option<Role>,
 }

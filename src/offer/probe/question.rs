@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::secret::{Keyring, Secrets};
 use super::{postgres, redis};
-use crate::model::health::Outcome;
+use crate::model::health::{Outcome, Verdict};
 use crate::model::instance::{CheckDetail, CheckKind, Instance};
 use crate::model::record::Role;
 use crate::wire::connection::Connection;
@@ -162,7 +162,7 @@ async fn in_dialects(question: &Question, memo: &mut Memo) -> Result<Outcome, Wi
             Ok(outcome)
         }
         (_, Ok(Ok(Heard::Plainly(outcome) | Heard::Perhaps(outcome)))) => {
-            memo.dialect = Some(first);
+            memo.dialect = memo.dialect.or((outcome.verdict != Verdict::Full).then_some(first));
             Ok(outcome)
         }
         (Ok(Heard::Perhaps(outcome)), _) => Ok(outcome),
@@ -172,25 +172,26 @@ async fn in_dialects(question: &Question, memo: &mut Memo) -> Result<Outcome, Wi
 
 async fn in_dialect(question: &Question, memo: &mut Memo, dialect: Dialect) -> Result<Heard, WireError> {
     match question.instance.check.kind {
-        CheckKind::Memcached => ask_memcached(question, dialect).await.map(Heard::Plainly),
+        CheckKind::Memcached => ask_memcached(question, dialect).await,
         CheckKind::Redis => redis::ask(question, memo, dialect).await.map(Heard::Plainly),
         _ => postgres::ask(question, memo, dialect).await,
     }
 }
 
-async fn ask_memcached(question: &Question, dialect: Dialect) -> Result<Outcome, WireError> {
+async fn ask_memcached(question: &Question, dialect: Dialect) -> Result<Heard, WireError> {
     let mut connection = question.connect(question.detail().tls).await?;
     let reply = match dialect {
         Dialect::Usual => memcached::version_by_text(&mut connection).await?,
         Dialect::Other => memcached::version_by_binary(&mut connection).await?,
     };
     connection.leave_at_once();
-    Ok(match reply {
+    Ok(Heard::Plainly(match reply {
         memcached::Reply::Version => Outcome::serves(),
         memcached::Reply::WantsLogin => Outcome::serves().with_words("wants a login"),
-        memcached::Reply::Full => Outcome::full("too many open connections"),
+        // Said before it has heard a word: it tells nothing of the dialect.
+        memcached::Reply::Full => return Ok(Heard::Perhaps(Outcome::full("too many open connections"))),
         memcached::Reply::Refused(words) => Outcome::fails(format!("refused: {words}")),
-    })
+    }))
 }
 
 async fn ask_http(question: &Question) -> Result<Outcome, WireError> {

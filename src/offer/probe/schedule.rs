@@ -3,6 +3,9 @@
 //! An instance that has never served is asked in a burst that thins out; all such probes of the host share one budget,
 //! the youngest instance first, so a crowd that never comes up cannot delay a newcomer. Everything else is asked at
 //! its interval, spread out. Both kinds have a bound of their own on what is in flight at a time.
+//!
+//! What a probe costs is mostly waking up for it, so steady probes keep to a common beat: those that are due within the
+//! same few milliseconds set out together, and their answers come in together.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -32,13 +35,20 @@ const KEPT_FOR_NEWCOMERS: usize = 100;
 /// As long as that an instance is a newcomer.
 const NEW: Duration = Duration::from_secs(2);
 
+/// Steady probes set out on multiples of this since the schedule's beginning.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// Intervals from here on are long enough to be kept to a beat.
+const UNHURRIED: Duration = Duration::from_secs(1);
+
 /// The time from one probe's start to the next, for an instance of that age (in its first readiness) or any other.
 /// `dice` is from 0 to 1.
 pub(super) fn gap(first_readiness: Option<Duration>, interval: Duration, dice: f64) -> Duration {
     let often = match first_readiness {
         Some(age) if age < NEW => Duration::from_millis(25),
         Some(age) if age < Duration::from_secs(30) => Duration::from_millis(100),
-        _ => return interval.mul_f64(0.9 + 0.2 * dice),
+        // 10 % to either side, less what keeping to the beat takes.
+        _ => return interval.mul_f64(0.91 + 0.18 * dice),
     };
     often.min(interval)
 }
@@ -47,6 +57,13 @@ pub(super) fn gap(first_readiness: Option<Duration>, interval: Duration, dice: f
 /// started together is not asked together for ever.
 pub(super) fn spread(interval: Duration, dice: f64) -> Duration {
     interval.mul_f64(0.1 + 0.9 * dice)
+}
+
+/// The beat nearest to `at`, counted from `origin`.
+fn on_beat(at: Instant, origin: Instant) -> Instant {
+    let passed = at.saturating_duration_since(origin) + BEAT / 2;
+    let beats = passed.as_nanos() / BEAT.as_nanos();
+    origin + BEAT * u32::try_from(beats).unwrap_or(u32::MAX)
 }
 
 /// At most 1,000 in any second, and never a long wait for the next one.
@@ -92,6 +109,7 @@ enum Place {
 /// All probes that are to come.
 #[derive(Debug)]
 pub(super) struct Schedule {
+    origin: Instant,
     places: HashMap<Id, Place>,
     steady: BTreeSet<(Instant, Id)>,
     first: BTreeSet<(Instant, Id)>,
@@ -103,8 +121,9 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
+            origin: now,
             places: HashMap::new(),
             steady: BTreeSet::new(),
             first: BTreeSet::new(),
@@ -129,6 +148,12 @@ impl Schedule {
             }
         };
         self.places.insert(id, place);
+    }
+
+    /// Asks `id` at about `at`, together with others whose intervals are as unhurried.
+    pub(super) fn plan_steady(&mut self, id: Id, at: Instant, interval: Duration) {
+        let at = if interval < UNHURRIED { at } else { on_beat(at, self.origin) };
+        self.plan(id, at, Class::Steady);
     }
 
     /// Does not ask `id`.
@@ -213,15 +238,15 @@ mod tests {
         for (age, expected) in [(0, 25), (1_999, 25), (2_000, 100), (29_999, 100), (30_000, 2_000)] {
             assert_eq!(gap(Some(age * MS), INTERVAL, 0.5), expected * MS, "at {age} ms");
         }
-        assert_eq!(gap(None, INTERVAL, 0.0), 1_800 * MS);
-        assert_eq!(gap(None, INTERVAL, 1.0), 2_200 * MS);
+        assert_eq!(gap(None, INTERVAL, 0.0), 1_820 * MS);
+        assert_eq!(gap(None, INTERVAL, 1.0), 2_180 * MS);
         assert_eq!(gap(Some(3_000 * MS), 100 * MS, 0.5), 100 * MS);
     }
 
     /// Plays `count` instances that never come up, for `length`; yields when which of them was asked.
     fn crowd(count: u64, length: Duration, newcomer: Option<(Id, Duration)>) -> Vec<(Duration, Id)> {
         let start = Instant::now();
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(start);
         let mut born: HashMap<Id, Instant> = (0..count).map(|id| (id, start)).collect();
         for id in 0..count {
             schedule.plan(id, start, Class::First { born: start });
@@ -266,7 +291,7 @@ mod tests {
     #[test]
     fn what_hangs_does_not_hold_up_the_rest() {
         let now = Instant::now();
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(now);
         for id in 0..2_000 {
             schedule.plan(id, now, Class::First { born: now });
         }
@@ -278,10 +303,43 @@ mod tests {
         assert_eq!(schedule.next(now + INTERVAL), None, "the first ones are all in flight");
     }
 
+    /// 500 instances, each asked again as it lands, for a minute: how often one has to wake up, and the gaps of each.
+    fn minute_of_500(interval: Duration) -> (usize, Vec<Duration>) {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut last = HashMap::new();
+        let dice = |id: Id, round: usize| ((id * 7_919 + round as u64 * 104_729) % 1_000) as f64 / 1_000.0;
+        for id in 0..500 {
+            schedule.plan_steady(id, start + spread(interval, dice(id, 0)), interval);
+        }
+        let (mut wakes, mut gaps) = (0, Vec::new());
+        while let Some(now) = schedule.wake(start).filter(|at| *at < start + 30 * interval) {
+            wakes += 1;
+            while let Some((id, class)) = schedule.next(now) {
+                schedule.landed(class);
+                gaps.extend(last.insert(id, now).map(|before| now - before));
+                schedule.plan_steady(id, now + gap(None, interval, dice(id, wakes)), interval);
+            }
+        }
+        (wakes, gaps)
+    }
+
+    #[test]
+    fn what_is_due_together_is_asked_at_one_waking_and_still_on_time() {
+        let (wakes, gaps) = minute_of_500(INTERVAL);
+        assert!(wakes <= 60 * 50, "{wakes} wakings a minute for {} probes", gaps.len());
+        assert!(gaps.len() > 13_000, "{}", gaps.len());
+        for interval in [INTERVAL, UNHURRIED, Duration::from_millis(100)] {
+            for gap in minute_of_500(interval).1 {
+                assert!(gap >= interval.mul_f64(0.9) && gap <= interval.mul_f64(1.1), "{gap:?} at {interval:?}");
+            }
+        }
+    }
+
     #[test]
     fn planning_again_replaces() {
         let now = Instant::now();
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(now);
         schedule.plan(1, now, Class::First { born: now });
         schedule.plan(1, now + INTERVAL, Class::Steady);
         assert_eq!(schedule.next(now), None);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::model::adopted::{Adopted, serving};
 use crate::model::instance::{Instance, InstanceKey, Offer};
 use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
-use crate::model::plan::{Assignment, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
+use crate::model::plan::{Assignment, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
 use crate::model::record::Record;
 use crate::model::standing::Standings;
 use crate::model::view::{Seen, View};
@@ -40,8 +40,7 @@ pub(super) struct Desk {
     serving: ServingMap,
     made: BTreeMap<InstanceKey, Made>,
     assignment: Assignment,
-    /// Plain keys of all that is wanted.
-    plain: BTreeSet<String>,
+    interest: Interest,
     pub(super) ops: Vec<Op>,
     /// Keys with an operation outstanding, and since when.
     pending: BTreeMap<String, Instant>,
@@ -49,6 +48,9 @@ pub(super) struct Desk {
     pub(super) doubted: Option<Instant>,
     /// The revision of the newest own commit.
     pub(super) written: i64,
+    /// Whether what is found of this owner before Docker has been listed counts as ready: under whatever lease it stands,
+    /// since the store may have been replaced while the agent was away.
+    adopts: bool,
     /// Whether this host's own is laid over the catalog.
     overlaid: bool,
 }
@@ -74,7 +76,7 @@ impl Made {
 }
 
 impl Desk {
-    pub(super) fn new(publisher: Publisher, adopted: Adopted) -> Self {
+    pub(super) fn new(publisher: Publisher, adopted: Adopted, adopts: bool) -> Self {
         let view = View::new(Arc::clone(&publisher.owner));
         Self {
             publisher,
@@ -89,26 +91,27 @@ impl Desk {
             serving: ServingMap::new(),
             made: BTreeMap::new(),
             assignment: Assignment::new(),
-            plain: BTreeSet::new(),
+            interest: Interest::default(),
             ops: Vec::new(),
             pending: BTreeMap::new(),
             doubted: None,
             written: 0,
+            adopts,
             overlaid: false,
         }
     }
 
     /// Works out what serves, under which keys, and what is to be written for it.
     pub(super) fn refresh(&mut self, now: Instant) {
-        self.adopted.settle(&self.offer, &self.standings);
+        // In this order, so that a record found late still tells since when what serves already has been serving.
         self.serving = serving(&self.offer, &self.standings, &self.adopted, &self.serving);
+        self.adopted.settle(&self.offer, &self.standings);
         let drained = self.drain != DrainState::Offering;
         self.make(drained);
         let wanted = || self.made.values().flat_map(|made| &made.wanted);
-        self.plain = wanted().map(|wanted| wanted.plain.clone()).collect();
+        self.interest = Interest::of(wanted());
         self.assignment = assign(wanted(), &self.view, &self.publisher);
-        let (plain, assignment) = (&self.plain, &self.assignment);
-        self.view.retain(|key| interesting(plain, assignment, key));
+        self.view.retain(|key| self.interest.covers(key));
         let retain = !self.offer.listed && !drained;
         self.ops = plan(&self.assignment, &self.view, self.lease, retain);
         let before = std::mem::take(&mut self.pending);
@@ -134,7 +137,7 @@ impl Desk {
 
     /// Every key whose state in the store matters now.
     pub(super) fn interest(&self) -> BTreeSet<String> {
-        self.plain.iter().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
+        self.interest.plain().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
     }
 
     /// Takes in what a watch brought; says whether any of it matters.
@@ -159,6 +162,9 @@ impl Desk {
 
     /// Takes in the keys that a read found.
     pub(super) fn found(&mut self, page: &Page) {
+        if self.adopts && !self.offer.listed {
+            self.take_up(page.items.iter());
+        }
         for item in &page.items {
             self.item(item, Some(page.revision));
         }
@@ -169,15 +175,17 @@ impl Desk {
         if self.publisher.prefix.parts(&item.key).is_none() {
             return false;
         }
-        let (plain, assignment) = (&self.plain, &self.assignment);
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
-        self.view.put(seen, |key| interesting(plain, assignment, key))
+        self.view.put(seen, |key| self.interest.covers(key))
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.
     pub(super) fn adopt(&mut self, found: &BTreeSet<String>, page: &Page) {
+        self.take_up(page.items.iter().filter(|item| found.contains(&item.key)));
+    }
+
+    fn take_up<'i>(&mut self, items: impl Iterator<Item = &'i Item>) {
         let owner = &self.publisher.owner;
-        let items = page.items.iter().filter(|item| found.contains(&item.key));
         let records: Vec<Record> = items
             .filter_map(|item| Record::decode(&item.value).ok())
             .filter(|record| record.owner.as_ref() == Some(owner))
@@ -210,6 +218,7 @@ impl Desk {
             owner: self.publisher.owner.clone(),
             instances: local::instances(facts),
             skipped: self.offer.skipped.values().flat_map(|skipped| skipped.iter().cloned()).collect(),
+            withheld: self.offer.withheld.values().flat_map(|withheld| withheld.iter().cloned()).collect(),
             drained: self.drain.since(),
             listed: self.offer.listed,
             engine: self.offer.engine,
@@ -240,29 +249,26 @@ impl Desk {
     /// What is laid over the catalog at `now`.
     pub(super) fn overlay(&mut self, now: Instant) -> Overlay {
         let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
-        // Before Docker has been listed what is published says more than what is offered.
-        let known = self.offer.listed || self.drain != DrainState::Offering;
         let settling = self.settled().is_some_and(|settled| settled > now);
+        // Before Docker has been listed what is published of containers says more than what is offered.
+        let partial = !self.offer.listed && self.drain == DrainState::Offering;
+        let nothing = partial && self.assignment.is_empty();
         // Once laid over it stays until nothing waits: what this host has shown it does not take back for half a second.
         let unfinished = self.overlaid && !self.pending.is_empty();
-        self.overlaid = known && (late || settling || unfinished || self.reach == Reach::Away);
+        self.overlaid = !nothing && (late || settling || unfinished || self.reach == Reach::Away);
         let (owner, written) = (self.publisher.owner.clone(), self.written);
         if !self.overlaid {
-            return Overlay { knows: known, written, owner, ..Overlay::default() };
+            return Overlay { owner, partial, written, ..Overlay::default() };
         }
+        let goes = |record: &Record| !partial || record.container.is_none();
+        let ours = self.view.ours().filter(|(_, _, record)| goes(record));
         Overlay {
-            knows: true,
-            written,
-            owner,
             active: true,
-            out: self.view.ours().map(|(key, ..)| key.clone()).collect(),
+            owner,
+            partial,
+            written,
+            out: ours.map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
     }
-}
-
-/// Whether it matters who holds a key: one of ours, one that we would like, or one that we might turn to instead.
-fn interesting(plain: &BTreeSet<String>, assignment: &Assignment, key: &str) -> bool {
-    let stem = || key.rsplit_once('-').map(|(stem, _)| stem);
-    plain.contains(key) || assignment.contains_key(key) || stem().is_some_and(|stem| plain.contains(stem))
 }

@@ -10,14 +10,14 @@ use futures_util::future::BoxFuture;
 use crate::model::key::Prefix;
 use crate::model::plan::{Change, Expect, Op};
 use crate::state::StateDir;
-use crate::store::{Commit, Condition, LeaseId, Page, Revision, Session, Store, StoreError, Watch, Write};
+use crate::store::{Commit, Condition, LeaseId, Page, Revision, Session, Store, StoreError, Watch, Write, watch_since};
 
 /// What came of a job.
 pub(super) enum Outcome {
     /// A session, new or taken over.
     Session(Result<Opened, StoreError>),
     /// The keys asked for, and a watch from there on.
-    Synced { asked: Vec<String>, result: Result<(Page, Box<dyn Watch>), StoreError> },
+    Synced { asked: Vec<String>, result: Result<Synced, StoreError> },
     /// Operations on records.
     Committed { ops: Vec<Op>, lease: LeaseId, result: Result<Commit, StoreError> },
     /// Keys looked at again.
@@ -37,6 +37,14 @@ pub(super) struct Opened {
     pub(super) found: Vec<String>,
     /// A lease of before that was not taken over, to be ended once the new records stand.
     pub(super) retire: Option<LeaseId>,
+}
+
+/// Own keys as they stand, and what is told of them from there on.
+pub(super) struct Synced {
+    pub(super) page: Page,
+    pub(super) watch: Box<dyn Watch>,
+    /// The node record is elsewhere, and watched by itself.
+    pub(super) node_watch: Box<dyn Watch>,
 }
 
 pub(super) type Job = BoxFuture<'static, Outcome>;
@@ -84,18 +92,21 @@ async fn opened(opening: Opening) -> Result<Opened, StoreError> {
     Ok(Opened { session, found: info.map(|info| info.keys).unwrap_or_default(), retire })
 }
 
-pub(super) fn sync(store: Arc<dyn Store>, prefix: String, keys: BTreeSet<String>) -> Job {
-    let asked: Vec<String> = keys.into_iter().collect();
+pub(super) fn sync(store: Arc<dyn Store>, prefix: String, keys: BTreeSet<String>, node: String) -> Job {
+    let asked: Vec<String> = keys.into_iter().chain([node.clone()]).collect();
     Box::pin(async move {
-        let result = synced(&*store, &prefix, &asked).await;
+        let result = synced(&*store, &prefix, &asked, &node).await;
         Outcome::Synced { asked, result }
     })
 }
 
-async fn synced(store: &dyn Store, prefix: &str, asked: &[String]) -> Result<(Page, Box<dyn Watch>), StoreError> {
+async fn synced(store: &dyn Store, prefix: &str, asked: &[String], node: &str) -> Result<Synced, StoreError> {
+    let generation = store.history().borrow().generation;
     let page = store.get(asked).await?;
-    let watch = store.watch(prefix, page.revision + 1).await?;
-    Ok((page, watch))
+    let from = page.revision + 1;
+    let watch = watch_since(store, generation, prefix, from).await?;
+    let node_watch = watch_since(store, generation, node, from).await?;
+    Ok(Synced { page, watch, node_watch })
 }
 
 pub(super) fn commit(store: Arc<dyn Store>, ops: Vec<Op>, lease: LeaseId) -> Job {

@@ -124,10 +124,11 @@ impl Core {
         let end = Instant::now() + self.budget;
         let mut last = StoreError::Away { tried: tried.to_owned(), source: None };
         for _ in 0..=self.pool.size() {
-            if end.saturating_duration_since(Instant::now()) < self.attempt.min(SHORTEST_ATTEMPT) {
+            let left = || end.saturating_duration_since(Instant::now());
+            if left() < SHORTEST_ATTEMPT {
                 break;
             }
-            let link = match timeout(self.attempt, self.pool.link()).await {
+            let link = match timeout(self.attempt.min(left()), self.pool.link()).await {
                 Ok(Ok(link)) => link,
                 Ok(Err(error)) => {
                     last = error;
@@ -138,7 +139,7 @@ impl Core {
                     continue;
                 }
             };
-            match timeout(self.attempt, call(link.client())).await {
+            match timeout(self.attempt.min(left()), call(link.client())).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => match error::judge(&error) {
                     Verdict::Final => return Err(error::into_store(error, tried, &link.name)),

@@ -11,22 +11,18 @@ mod upstream;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::{DNSClass, Name, Record as Rr, RecordType};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::cache::Cache;
 use self::uplinks::Uplinks;
 use self::upstream::{Health, Server, Servers};
-use super::metrics::outcome;
-use super::packet::{Extended, Frame, Pending, Transport};
-use super::serving::{Asked, Job, Serving};
 use crate::model::dns::Answer;
 
 /// Every question is answered by then, if only with SERVFAIL.
@@ -47,19 +43,28 @@ pub enum Upstream {
 
 /// A question as it is put upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Wanted {
+pub(super) struct Wanted {
     /// Lower case.
-    name: Name,
-    qtype: RecordType,
-    qclass: DNSClass,
-    dnssec: bool,
-    unchecked: bool,
-    stream: bool,
+    pub(super) name: Name,
+    pub(super) qtype: RecordType,
+    pub(super) qclass: DNSClass,
+    pub(super) dnssec: bool,
+    pub(super) unchecked: bool,
+    pub(super) stream: bool,
+}
+
+/// A question for the forwarder.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) client: IpAddr,
+    pub(super) wanted: Wanted,
+    /// Where the answer is waited for; `None` when nobody could say.
+    pub(super) reply: oneshot::Sender<Option<Fetched>>,
 }
 
 /// What came of it.
 #[derive(Clone, Debug)]
-struct Fetched {
+pub(super) struct Fetched {
     rcode: ResponseCode,
     answers: Vec<Rr>,
     authority: Vec<Rr>,
@@ -71,15 +76,12 @@ struct Fetched {
 #[derive(Debug)]
 struct Waiting {
     client: IpAddr,
-    frame: Frame,
-    beginning: Option<Answer>,
-    asked: Asked,
+    reply: oneshot::Sender<Option<Fetched>>,
 }
 
 /// The worker that asks upstream.
 #[derive(Debug)]
 pub(super) struct Forwarder {
-    serving: Arc<Serving>,
     uplinks: Uplinks,
     health: Health,
     servers: Servers,
@@ -99,9 +101,8 @@ struct Ended {
 type Fetch = BoxFuture<'static, Ended>;
 
 impl Forwarder {
-    pub(super) fn new(serving: Arc<Serving>, upstreams: Vec<Upstream>, own: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(upstreams: Vec<Upstream>, own: Vec<SocketAddr>) -> Self {
         Self {
-            serving,
             uplinks: Uplinks::new(upstreams, own),
             health: Health::default(),
             servers: Servers::new(),
@@ -133,17 +134,8 @@ impl Forwarder {
 
     /// Takes on a question: answers it from the cache, joins it to the same one under way, or begins to ask.
     fn begin(&mut self, job: Job) -> Option<Fetch> {
-        let Job { client, pending, asked } = job;
-        let Pending { frame, target, beginning } = pending;
-        let wanted = Wanted {
-            name: target.to_lowercase(),
-            qtype: frame.question.qtype,
-            qclass: frame.question.qclass,
-            dnssec: frame.edns == Some(true),
-            unchecked: frame.checking_disabled(),
-            stream: frame.transport == Transport::Tcp,
-        };
-        let waiting = Waiting { client: client.to_canonical(), frame, beginning, asked };
+        let Job { client, wanted, reply } = job;
+        let waiting = Waiting { client, reply };
         if let Some(fetched) = self.cache.get(&wanted, Instant::now()) {
             self.reply(waiting, Some(&fetched));
             return None;
@@ -188,35 +180,16 @@ impl Forwarder {
         if self.shares.get(&waiting.client) == Some(&0) {
             self.shares.remove(&waiting.client);
         }
-        let (answer, extended) = joined(waiting.beginning, fetched);
-        let mut reply = Vec::new();
-        waiting.frame.write(&answer, extended, &mut reply);
-        self.serving.deliver(waiting.asked, &waiting.frame, answer.rcode, reply);
-    }
-}
-
-impl Serving {
-    /// Sends what was found elsewhere, and counts it.
-    fn deliver(&self, asked: Asked, frame: &Frame, rcode: ResponseCode, reply: Vec<u8>) {
-        let place = self.metrics.place(self.metrics.foreign(), Some(frame.question.qtype), outcome(rcode));
-        match asked {
-            Asked::Datagram { socket, peer, begun } => {
-                let _ = socket.send(&reply, peer);
-                self.metrics.answered(place, begun.elapsed());
-            }
-            Asked::Stream { reply: sender, begun } => {
-                let _ = sender.send(reply);
-                self.metrics.answered(place, begun.elapsed());
-            }
-        }
+        // Who no longer waits has ended the stream that the question came in.
+        let _ = waiting.reply.send(fetched.cloned());
     }
 }
 
 /// What was known here and what was found elsewhere, as one answer.
-fn joined(beginning: Option<Answer>, fetched: Option<&Fetched>) -> (Answer, Option<Extended>) {
+pub(super) fn joined(beginning: Option<Answer>, fetched: Option<&Fetched>) -> Answer {
     let Some(fetched) = fetched else {
         let zone = beginning.and_then(|known| known.zone);
-        return (Answer { zone, ..Answer::empty(ResponseCode::ServFail) }, Some(Extended::NETWORK));
+        return Answer { zone, ..Answer::empty(ResponseCode::ServFail) };
     };
     let mut answer = beginning.unwrap_or_else(|| Answer::empty(fetched.rcode));
     answer.rcode = fetched.rcode;
@@ -224,7 +197,7 @@ fn joined(beginning: Option<Answer>, fetched: Option<&Fetched>) -> (Answer, Opti
     answer.authority.extend_from_slice(&fetched.authority);
     answer.additional.extend_from_slice(&fetched.additional);
     answer.cut |= fetched.truncated;
-    (answer, None)
+    answer
 }
 
 /// A question that is under way already and comes from one of those asked has gone in a circle. On loopback anybody may

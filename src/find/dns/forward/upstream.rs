@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::sockets::Sockets;
 use super::{Fetched, TOGETHER, Wanted};
-use crate::find::dns::packet::UDP_MOST;
+use crate::find::dns::message::UDP_MOST;
 
 /// A server that has not answered by then is left for the next one.
 const PATIENCE: Duration = Duration::from_millis(1_200);

@@ -1,0 +1,83 @@
+//! The node record: as it should be, as it stands, and when it is to be written.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::store::{Batch, Event, Item, LeaseId, Page, Revision};
+
+/// It is written at most this often,
+const PAUSE: Duration = Duration::from_secs(5);
+/// but after so long when someone else has deleted or spoiled it. Two agents that cannot be told apart (a clone with
+/// its original's machine id) spoil each other's, and shall not do so as fast as they can.
+const RESTORE: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct NodeDesk {
+    pub(super) key: String,
+    pub(super) wanted: Bytes,
+    stands: Option<Stands>,
+    /// It is not written before this.
+    earliest: Instant,
+}
+
+/// What the store holds.
+struct Stands {
+    value: Bytes,
+    lease: LeaseId,
+    revision: Revision,
+}
+
+impl NodeDesk {
+    pub(super) fn new(key: String) -> Self {
+        Self { key, wanted: Bytes::new(), stands: None, earliest: Instant::now() }
+    }
+
+    /// When the record is to be written, if it differs from what stands.
+    pub(super) fn due(&self, lease: LeaseId) -> Option<Instant> {
+        let right = self.stands.as_ref().is_some_and(|it| it.value == self.wanted && it.lease == lease);
+        (!right && lease != 0).then_some(self.earliest)
+    }
+
+    /// It was written.
+    pub(super) fn written(&mut self, value: Bytes, lease: LeaseId, revision: Revision) {
+        self.earliest = Instant::now() + PAUSE;
+        if self.stands.as_ref().is_none_or(|it| it.revision < revision) {
+            self.stands = Some(Stands { value, lease, revision });
+        }
+    }
+
+    /// Its lease is lost, and it with it.
+    pub(super) fn lost(&mut self) {
+        self.stands = None;
+    }
+
+    /// Takes in what a read of its key among others found.
+    pub(super) fn read(&mut self, page: &Page) {
+        self.stands = page.items.iter().find(|item| item.key == self.key).map(Stands::of);
+    }
+
+    /// Takes in what a watch of its key brought.
+    pub(super) fn batch(&mut self, batch: &Batch) {
+        let newest = self.stands.as_ref().map_or(0, |it| it.revision);
+        for event in batch.events.iter().filter(|event| event.key() == self.key) {
+            match event {
+                Event::Put(item) if item.revision < newest => {}
+                Event::Delete { revision, .. } if *revision < newest => {}
+                Event::Put(item) => self.stands = Some(Stands::of(item)),
+                Event::Delete { .. } => self.stands = None,
+            }
+        }
+        let foreign = self.stands.as_ref().is_none_or(|it| it.value != self.wanted && it.revision > newest);
+        if foreign && !batch.events.is_empty() {
+            self.earliest = self.earliest.min(Instant::now() + RESTORE);
+        }
+    }
+}
+
+impl Stands {
+    fn of(item: &Item) -> Self {
+        Self { value: item.value.clone(), lease: item.lease, revision: item.revision }
+    }
+}

@@ -1,0 +1,119 @@
+//! The program itself: an agent as a process, on ports that the system chooses, and commands that ask it.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // each test file uses its own part
+#![allow(clippy::disallowed_methods)] // waiting for a process blocks; tests that need their runtime use another thread
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running agent.
+pub struct Agent {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+/// How it is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options<'o> {
+    /// Docker's URI; none is an engine that is not there.
+    pub engine: Option<String>,
+    /// The text of its settings file.
+    pub settings: &'o str,
+    /// Further flags.
+    pub flags: Vec<String>,
+}
+
+impl Agent {
+    /// With the embedded store, without an engine.
+    pub fn start(settings: &str) -> Self {
+        Self::start_with(&Options { settings, ..Options::default() })
+    }
+
+    pub fn start_with(options: &Options<'_>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("wharf.toml");
+        std::fs::write(&file, options.settings).unwrap();
+        let child = wharf()
+            .arg("agent")
+            .args(["--node", "core-01", "--advertise", "127.0.0.1", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0"])
+            .args(["--docker", options.engine.as_deref().unwrap_or("unix:///nowhere/docker.sock")])
+            .arg("--config")
+            .arg(&file)
+            .arg("--state-dir")
+            .arg(dir.path().join("state"))
+            .arg("--http-socket")
+            .arg(dir.path().join("http.sock"))
+            .args(&options.flags)
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let agent = Self { child, dir };
+        agent.until("it is ready", |agent| {
+            let ready = agent.socket().exists() && agent.wharf("services").status.code() == Some(0);
+            ready && agent.log().contains("serving")
+        });
+        agent
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("http.sock")
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The first address behind `name=[` in its log: `dns`, `http`.
+    pub fn address(&self, name: &str) -> String {
+        let log = self.log();
+        let listed = log.split(&format!("{name}=[")).nth(1).and_then(|rest| rest.split([']', ',']).next());
+        listed.unwrap_or_else(|| panic!("the log does not tell where {name} is:\n{log}")).to_owned()
+    }
+
+    /// Runs a command against this agent.
+    pub fn wharf(&self, line: &str) -> Output {
+        wharf().args(line.split_whitespace()).arg("--http-socket").arg(self.socket()).output().unwrap()
+    }
+
+    /// Waits until it is so.
+    pub fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "never: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What is printed, once `holds` says that it is as it should be.
+    pub fn prints(&self, line: &str, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        self.until(&format!("`wharf {line}` prints {what}"), |agent| holds(&told(&agent.wharf(line)).1));
+        told(&self.wharf(line)).1
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, knowing nothing of this machine's own agent.
+pub fn wharf() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WHARF_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// What a command exited with, printed, and complained of.
+pub fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
