@@ -187,15 +187,15 @@ impl Holds {
     }
 
     /// Something was put under a key, of this claim if it is a record with an owner. What is held for that claim is held
-    /// no more, and its owner's other records only as long as a burst of puts may take.
-    pub fn put(&mut self, key: &str, claim: Option<&Claim>, now: Duration) -> Put {
+    /// no more; and if its owner has put it just now, its other records only as long as a burst of puts may take.
+    pub fn put(&mut self, key: &str, claim: Option<&Claim>, now: Option<Duration>) -> Put {
         let mut put = Put::default();
         if let Some(claim) = claim {
             let keys: Vec<Text> = self.owners.get(&claim.owner).into_iter().flatten().cloned().collect();
             for other in keys {
                 let Some(hold) = self.held.get_mut(&other) else { continue };
                 if hold.claim.as_ref() != Some(claim) {
-                    hold.until = hold.until.min(now + BURST);
+                    hold.until = now.map_or(hold.until, |now| hold.until.min(now + BURST));
                     continue;
                 }
                 self.remove(&other);
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn the_owners_return_ends_it_once_its_burst_is_over() {
         let mut holds = three();
-        assert_eq!(holds.put("a", Some(&claim("one", "a")), secs(5)), Put::default());
+        assert_eq!(holds.put("a", Some(&claim("one", "a")), Some(secs(5))), Put::default());
         assert!(!holds.contains("a") && holds.contains("b"));
         assert!(holds.expire(secs(5)).is_empty());
         assert_eq!(holds.expire(secs(6)), ["b".into()] as [Text; 1]);
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn who_publishes_under_another_key_is_held_no_more() {
         let mut holds = three();
-        let put = holds.put("a-1f", Some(&claim("one", "a")), secs(5));
+        let put = holds.put("a-1f", Some(&claim("one", "a")), Some(secs(5)));
         assert_eq!(put, Put { over: vec!["a".into()], displaced: false });
         assert!(!holds.contains("a"));
     }
@@ -357,11 +357,11 @@ mod tests {
     #[test]
     fn what_is_held_under_a_key_that_another_takes_is_moved() {
         let mut holds = three();
-        let put = holds.put("a", Some(&claim("three", "a")), secs(5));
+        let put = holds.put("a", Some(&claim("three", "a")), Some(secs(5)));
         assert_eq!(put, Put { over: vec![], displaced: true });
         assert_eq!(holds.moved("a", Some(&"a-1f".into())), Some(secs(30)));
         assert!(holds.contains("a-1f") && !holds.contains("a"));
-        let put = holds.put("a-2e", Some(&claim("one", "a")), secs(6));
+        let put = holds.put("a-2e", Some(&claim("one", "a")), Some(secs(6)));
         assert_eq!(put.over, ["a-1f".into()] as [Text; 1]);
     }
 
@@ -369,7 +369,7 @@ mod tests {
     fn what_has_no_owner_gives_way() {
         let mut holds = three();
         holds.hold(&vanished("d - 0"), Verdict::Held, secs(30));
-        assert_eq!(holds.put("d", Some(&claim("one", "d")), secs(5)), Put::default());
+        assert_eq!(holds.put("d", Some(&claim("one", "d")), Some(secs(5))), Put::default());
         assert!(!holds.contains("d"));
     }
 

@@ -118,8 +118,10 @@ impl Fold {
         self.catalog = list.catalog;
         let fresh = list.gone.into_iter().filter(|gone| gone.replaced || !self.holds.contains(&gone.key));
         self.let_go(fresh.collect(), How::Relist { rewound: list.rewound, returned }, now);
+        // What a store brings that went back was published long ago.
+        let burst = (!list.rewound).then_some(now);
         for put in list.put {
-            self.settle(put, now);
+            self.settle(put, burst);
         }
         self.tell_held(desk);
         self.catalog.set_revision(revision);
@@ -148,7 +150,7 @@ impl Fold {
             let held = self.catalog.get(&item.key).filter(Endpoint::held);
             take(&mut self.catalog, item);
             look_at_lease(&self.catalog, &item.key, desk);
-            self.settle(Put { key: item.key.as_str().into(), held }, now);
+            self.settle(Put { key: item.key.as_str().into(), held }, Some(now));
         }
     }
 
@@ -174,8 +176,9 @@ impl Fold {
         }
     }
 
-    /// A key was put: holds of the same claim are over, and what was held there for another is shown elsewhere.
-    fn settle(&mut self, put: Put, now: Duration) {
+    /// A key was put, now if that is given: holds of the same claim are over, and what was held there for another is shown
+    /// elsewhere.
+    fn settle(&mut self, put: Put, now: Option<Duration>) {
         if self.holds.is_empty() {
             return;
         }

@@ -168,6 +168,14 @@ fn an_owner_who_publishes_in_the_list_ends_the_hold_too() {
 }
 
 #[test]
+fn what_a_restored_store_still_has_of_an_owner_is_no_sign_of_it() {
+    let mut bench = Bench::of(&["a one 1 1", "b one 1 9"]);
+    bench.list(&["a one 1 1 7"], 5, true, BACK);
+    assert_eq!(bench.shown(), ["a", "b*"]);
+    assert!(!bench.fold.expire(bench.now + 2 * crate::model::hold::BURST));
+}
+
+#[test]
 fn a_delete_under_a_living_lease_counts() {
     let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
     bench.batch(deleted(&["a"]), 21, BACK);
