@@ -113,7 +113,7 @@ impl fmt::Debug for Step {
 pub fn history(seed: u64) -> Vec<Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut steps = Vec::new();
-    while steps.len() < 22 {
+    while steps.len() < 18 {
         phrase(&mut random, 0, &mut steps);
     }
     steps
@@ -123,16 +123,16 @@ fn moment(random: &mut StdRng) -> u64 {
     match random.random_range(0..10) {
         0..4 => random.random_range(0..60),
         4..7 => random.random_range(60..600),
-        7..9 => random.random_range(600..5_000),
-        _ => random.random_range(5_000..20_000),
+        7..9 => random.random_range(600..4_000),
+        _ => random.random_range(4_000..12_000),
     }
 }
 
 /// Long enough, more often than not, for a lease to end.
 fn while_away(random: &mut StdRng) -> u64 {
     match random.random_range(0..10) {
-        0..3 => random.random_range(0..6_000),
-        _ => random.random_range(6_000..24_000),
+        0..3 => random.random_range(0..5_000),
+        _ => random.random_range(5_000..15_000),
     }
 }
 

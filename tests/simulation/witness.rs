@@ -17,7 +17,7 @@ use wharf::store::{Commit, Condition, Item, Store, StoreError, Write};
 
 use crate::steps::HOSTS;
 
-pub const TTL: Duration = Duration::from_secs(15);
+pub const TTL: Duration = Duration::from_secs(9);
 /// In this time a change of one host is in the store and answered by all others.
 const SPREADS: Duration = Duration::from_secs(2);
 /// In this time an agent that reaches the store has kept its lease, or adopted it.

@@ -493,7 +493,7 @@ impl World {
         }
         self.pass(u64::try_from(3 * TTL.as_millis()).unwrap()).await;
         let before = crate::cluster::revision(&self.cluster.store()).await;
-        self.pass(30_000).await;
+        self.pass(8_000).await;
         if crate::cluster::revision(&self.cluster.store()).await != before {
             self.witness.breaks(Invariant::SteadyStateIsSilent, "writes with nothing to write".to_owned());
         }

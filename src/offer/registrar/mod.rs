@@ -191,7 +191,7 @@ impl Registrar {
         loop {
             if std::mem::replace(&mut self.dirty, true)
                 || (self.stale && job.is_none())
-                || self.desk.overlay_due(self.refreshed).is_some()
+                || self.desk.overlay_due(self.refreshed).is_some_and(|due| due <= Instant::now())
             {
                 self.refresh();
             }
