@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::{
@@ -35,8 +36,8 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The newest revision, for watches to wake by.
-    newest: watch::Sender<Revision>,
+    /// Wakes watches, in the order that they came: what follows from one write always comes in one order.
+    changed: Notify,
     reach: watch::Sender<Reach>,
     history: watch::Sender<History>,
 }
@@ -107,11 +108,10 @@ impl Embedded {
     }
 
     fn of(state: State) -> Self {
-        let newest = watch::Sender::new(state.revision);
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
-                newest,
+                changed: Notify::new(),
                 reach: watch::Sender::new(Reach::There),
                 history: watch::Sender::new(History::default()),
             }),
@@ -157,7 +157,7 @@ impl Shared {
                 state.forgotten = gone;
             }
         }
-        self.newest.send_replace(revision);
+        self.changed.notify_waiters();
     }
 
     fn commit(&self, conditions: &[Condition], writes: &[Write]) -> Result<Commit, StoreError> {
@@ -329,9 +329,8 @@ impl Store for Embedded {
 
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
         async move {
-            let newest = self.shared.newest.subscribe();
             let (shared, idle) = (Arc::clone(&self.shared), Instant::now() + IDLE);
-            let watch = EmbeddedWatch { shared, prefix: prefix.to_owned(), from, newest, idle };
+            let watch = EmbeddedWatch { shared, prefix: prefix.to_owned(), from, idle };
             Ok(Box::new(watch) as Box<dyn Watch>)
         }
         .boxed()
@@ -385,7 +384,6 @@ struct EmbeddedWatch {
     shared: Arc<Shared>,
     prefix: String,
     from: Revision,
-    newest: watch::Receiver<Revision>,
     /// When it is to say that it is in step, however often it is asked until then.
     idle: Instant,
 }
@@ -394,7 +392,9 @@ impl EmbeddedWatch {
     async fn next_batch(&mut self) -> Result<Batch, StoreError> {
         let idle = self.idle;
         loop {
-            self.newest.mark_unchanged();
+            // Enlisted before it looks, so that nothing falls between.
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
             let batch = self.shared.events(&self.prefix, self.from)?;
             self.from = self.from.max(batch.revision + 1);
             if !batch.events.is_empty() || Instant::now() >= idle {
@@ -403,7 +403,7 @@ impl EmbeddedWatch {
             }
             let wake = self.shared.next_end().map_or(idle, |end| end.min(idle));
             tokio::select! {
-                _ = self.newest.changed() => {}
+                () = changed => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
@@ -452,6 +452,6 @@ impl Drop for EmbeddedSession {
         }
         drop(state);
         // Running watches look again when the lease will end.
-        self.shared.newest.send_modify(|_| {});
+        self.shared.changed.notify_waiters();
     }
 }

@@ -21,27 +21,17 @@ pub enum Mischief {
     Overwrites,
     /// The mirror takes every lease to live, so that it holds nothing whose lease died.
     HoldsNothing,
-    /// The mirror misses what is deleted.
-    MissesDeletes,
-    /// A watch that goes on misses one revision.
-    SkipsARevision,
-    /// The lease outlives its agent.
-    Haunts,
-    /// Docker counts as listed before it has been.
-    ListsNothingAtStart,
-    /// The node's record is written again and again.
-    NeverRests,
 }
 
 impl Mischief {
     /// What the registrar and the mirror are given for their store.
-    pub fn apply(mischief: Option<Self>, link: Link) -> (Arc<dyn Store>, Arc<dyn Store>) {
-        let well = || Arc::new(link.clone()) as Arc<dyn Store>;
-        let ill = |how| Arc::new(Ill { inner: link.clone(), how }) as Arc<dyn Store>;
+    pub fn apply(mischief: Option<Self>, link: &Link) -> (Arc<dyn Store>, Arc<dyn Store>) {
+        let well = || Arc::new(link.beside()) as Arc<dyn Store>;
+        let ill = |how| Arc::new(Ill { inner: link.beside(), how }) as Arc<dyn Store>;
         match mischief {
-            None | Some(Self::ListsNothingAtStart) => (well(), well()),
-            Some(how @ (Self::Overwrites | Self::Haunts | Self::NeverRests)) => (ill(how), well()),
-            Some(how @ (Self::HoldsNothing | Self::MissesDeletes | Self::SkipsARevision)) => (well(), ill(how)),
+            None => (well(), well()),
+            Some(how @ Self::Overwrites) => (ill(how), well()),
+            Some(how @ Self::HoldsNothing) => (well(), ill(how)),
         }
     }
 }
@@ -63,7 +53,6 @@ impl Store for Ill {
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
-        let from = from + i64::from(self.how == Mischief::SkipsARevision);
         async move {
             let inner = self.inner.watch(prefix, from).await?;
             Ok(Box::new(IllWatch { inner, how: self.how }) as Box<dyn Watch>)
@@ -72,16 +61,7 @@ impl Store for Ill {
     }
 
     fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
-        async move {
-            let session = self.inner.session(ttl, adopt).await?;
-            if self.how == Mischief::Haunts
-                && let Ok(second) = self.inner.session(ttl, Some(session.lease())).await
-            {
-                std::mem::forget(second);
-            }
-            Ok(session)
-        }
-        .boxed()
+        self.inner.session(ttl, adopt)
     }
 
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>> {
@@ -101,15 +81,7 @@ impl Store for Ill {
         writes: &'a [Write],
     ) -> BoxFuture<'a, Result<Commit, StoreError>> {
         let conditions = if self.how == Mischief::Overwrites { &[] } else { conditions };
-        async move {
-            let commit = self.inner.commit(conditions, writes).await?;
-            let node = writes.iter().any(|write| matches!(write, Write::Put { key, .. } if key.contains("/nodes/")));
-            if self.how == Mischief::NeverRests && node {
-                return Err(StoreError::Away { tried: "to rest".into(), source: None });
-            }
-            Ok(commit)
-        }
-        .boxed()
+        self.inner.commit(conditions, writes)
     }
 
     fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
@@ -151,10 +123,8 @@ impl Watch for IllWatch {
                 Event::Put(item) => Record::decode(&item.value).is_err(),
                 Event::Delete { .. } => true,
             };
-            match self.how {
-                Mischief::MissesDeletes => batch.events.retain(|event| matches!(event, Event::Put(_))),
-                Mischief::Overwrites => batch.events.retain(others),
-                _ => {}
+            if self.how == Mischief::Overwrites {
+                batch.events.retain(others);
             }
             Ok(batch)
         }

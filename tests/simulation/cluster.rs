@@ -3,12 +3,50 @@
 //! It is the embedded store; a lease that nobody keeps ends by its clock, also while the store hangs: then it goes at
 //! the thaw, before anything else, as in etcd. Numbers of leases are never given twice, as in etcd, whatever is wiped.
 
+use std::pin::pin;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use wharf::store::Store;
 use wharf::store::embedded::Embedded;
+
+use crate::link::Quality;
+use crate::steps::HOSTS;
+
+/// A value that wakes those who wait for it in the order that they came. (tokio's own wakes them in any order.)
+#[derive(Debug)]
+pub struct Bell<T> {
+    value: Mutex<T>,
+    changed: Notify,
+}
+
+impl<T: Clone> Bell<T> {
+    pub fn new(value: T) -> Self {
+        Self { value: Mutex::new(value), changed: Notify::new() }
+    }
+
+    pub fn get(&self) -> T {
+        self.value.lock().unwrap().clone()
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.value.lock().unwrap());
+        self.changed.notify_waiters();
+    }
+
+    pub async fn wait_for(&self, holds: impl Fn(&T) -> bool) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let value = self.get();
+            if holds(&value) {
+                return value;
+            }
+            changed.await;
+        }
+    }
+}
 
 /// The store as it is now.
 #[derive(Clone, Debug)]
@@ -19,11 +57,13 @@ pub struct Now {
     pub hung: bool,
     /// Grows when every connection breaks.
     pub breaks: u64,
+    /// How each host's link carries.
+    pub links: [Quality; HOSTS],
 }
 
 #[derive(Debug)]
 pub struct Cluster {
-    now: watch::Sender<Now>,
+    pub bell: Bell<Now>,
     backup: Mutex<Embedded>,
 }
 
@@ -31,23 +71,20 @@ impl Cluster {
     pub fn new() -> Self {
         let store = Embedded::new();
         let backup = Mutex::new(store.copy());
-        Self { now: watch::Sender::new(Now { store, id: 1, hung: false, breaks: 0 }), backup }
+        let links = [crate::world::WELL; HOSTS];
+        Self { bell: Bell::new(Now { store, id: 1, hung: false, breaks: 0, links }), backup }
     }
 
     pub fn now(&self) -> Now {
-        self.now.borrow().clone()
+        self.bell.get()
     }
 
     pub fn store(&self) -> Embedded {
-        self.now.borrow().store.clone()
-    }
-
-    pub fn follow(&self) -> watch::Receiver<Now> {
-        self.now.subscribe()
+        self.now().store
     }
 
     pub fn hang(&self, hung: bool) {
-        self.now.send_modify(|now| now.hung = hung);
+        self.bell.change(|now| now.hung = hung);
     }
 
     pub fn back_up(&self) {
@@ -75,7 +112,7 @@ impl Cluster {
         let used = newest_lease(&self.store()).await;
         while newest_lease(&store).await <= used {}
         *self.backup.lock().unwrap() = store.copy();
-        self.now.send_modify(|now| {
+        self.bell.change(|now| {
             now.store = store;
             now.id += u64::from(!same);
             now.breaks += 1;

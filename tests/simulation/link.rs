@@ -19,7 +19,7 @@ use wharf::store::{
     Write,
 };
 
-use crate::cluster::{Cluster, Now};
+use crate::cluster::{Bell, Cluster, Now};
 use crate::witness::Witness;
 
 /// A request unanswered for so long means that the store is away.
@@ -42,7 +42,7 @@ pub struct Quality {
     pub slowest: u64,
 }
 
-/// See the module. Clones are the same link.
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct Link {
     core: Arc<Core>,
@@ -53,11 +53,16 @@ struct Core {
     host: usize,
     cluster: Arc<Cluster>,
     witness: Arc<Witness>,
-    chronicle: Chronicle,
-    quality: watch::Receiver<Quality>,
-    /// Grows when the connection is given up: its streams end.
-    connection: watch::Sender<u64>,
+    shared: Arc<Shared>,
     random: Mutex<StdRng>,
+}
+
+/// What the workers of one agent have together.
+#[derive(Debug)]
+struct Shared {
+    chronicle: Chronicle,
+    /// Grows when the connection is given up: its streams end.
+    connection: Bell<u64>,
 }
 
 /// What is asked of the store when the request has got there.
@@ -68,37 +73,32 @@ fn away(tried: &str) -> StoreError {
 }
 
 impl Link {
-    pub fn new(
-        host: usize,
-        cluster: Arc<Cluster>,
-        witness: Arc<Witness>,
-        quality: watch::Receiver<Quality>,
-        seed: u64,
-    ) -> Self {
+    pub fn new(host: usize, cluster: Arc<Cluster>, witness: Arc<Witness>, seed: u64) -> Self {
+        let shared = Arc::new(Shared { chronicle: Chronicle::default(), connection: Bell::new(0) });
         let random = Mutex::new(StdRng::seed_from_u64(seed));
-        let (chronicle, connection) = (Chronicle::default(), watch::Sender::new(0));
-        Self { core: Arc::new(Core { host, cluster, witness, chronicle, quality, connection, random }) }
+        Self { core: Arc::new(Core { host, cluster, witness, shared, random }) }
+    }
+
+    /// The same link for another worker of the agent, with chances of its own: so none depends on the other's.
+    pub fn beside(&self) -> Self {
+        let Core { host, cluster, witness, shared, random } = &*self.core;
+        let random = Mutex::new(StdRng::seed_from_u64(random.lock().unwrap().random()));
+        let (cluster, witness, shared) = (Arc::clone(cluster), Arc::clone(witness), Arc::clone(shared));
+        Self { core: Arc::new(Core { host: *host, cluster, witness, shared, random }) }
     }
 }
 
 impl Core {
     /// Whether a request gets lost on its way, and how long it takes.
     fn leg(&self) -> (bool, Duration) {
-        let Quality { loss, slowest, .. } = *self.quality.borrow();
+        let Quality { loss, slowest, .. } = self.cluster.now().links[self.host];
         let mut random = self.random.lock().unwrap();
         (random.random_range(0..100) < loss, Duration::from_millis(random.random_range(0..=slowest)))
     }
 
     /// Waits until something can get through.
     async fn open(&self) -> Now {
-        let (mut quality, mut store) = (self.quality.clone(), self.cluster.follow());
-        loop {
-            let _ = quality.wait_for(|quality| !quality.cut).await;
-            let now = store.wait_for(|now| !now.hung).await.unwrap().clone();
-            if !quality.borrow().cut {
-                return now;
-            }
-        }
+        self.cluster.bell.wait_for(|now| !now.hung && !now.links[self.host].cut).await
     }
 
     /// Gets the request there.
@@ -135,12 +135,12 @@ impl Core {
         let result = match timeout(AWAY, &mut attempts).await {
             Ok(result) => result,
             Err(_) => {
-                self.chronicle.away();
+                self.shared.chronicle.away();
                 attempts.await
             }
         };
         if result.is_err() {
-            self.chronicle.away();
+            self.shared.chronicle.away();
         }
         result
     }
@@ -151,13 +151,13 @@ impl Core {
         tried: &str,
         make: Made<'m, Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let before = self.chronicle.newest();
+        let before = self.shared.chronicle.newest();
         let make: Made<'m, (Result<T, StoreError>, Revision)> = Box::new(move |now| {
             let made = make(now.clone());
             async move { (made.await, now.store.get(&[]).await.map_or(0, |page| page.revision)) }.boxed()
         });
         let ((made, revision), now) = self.call(tried, make).await?;
-        self.chronicle.told(now.id, revision, before)?;
+        self.shared.chronicle.told(now.id, revision, before)?;
         made
     }
 
@@ -168,19 +168,19 @@ impl Core {
         make: Made<'m, Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let (made, _) = self.call(tried, make).await?;
-        if self.chronicle.is_away() {
+        if self.shared.chronicle.is_away() {
             self.linearizable("a look", Box::new(|_| async { Ok(()) }.boxed())).await?;
         }
         made
     }
 
     fn broken(&self) {
-        self.connection.send_modify(|connection| *connection += 1);
-        self.chronicle.doubt();
+        self.shared.connection.change(|connection| *connection += 1);
+        self.shared.chronicle.doubt();
     }
 
     async fn settled(&self) -> Result<(), StoreError> {
-        if self.chronicle.doubtful() {
+        if self.shared.chronicle.doubtful() {
             self.linearizable("a look", Box::new(|_| async { Ok(()) }.boxed())).await
         } else {
             Ok(())
@@ -189,9 +189,8 @@ impl Core {
 
     async fn watch(self: &Arc<Self>, prefix: &str, from: Revision) -> Result<Box<dyn Watch>, StoreError> {
         self.settled().await?;
-        let (history, generation) = (self.chronicle.history(), self.chronicle.generation());
-        let mut connection = self.connection.subscribe();
-        connection.mark_unchanged();
+        let (history, generation) = (self.shared.chronicle.history(), self.shared.chronicle.generation());
+        let connection = self.shared.connection.get();
         let make: Made<'_, _> = Box::new(|now| async move { now.store.watch(prefix, from).await }.boxed());
         let (inner, now) = match timeout(ATTEMPT, self.attempt(&make)).await {
             Ok((inner, now)) => (inner?, now),
@@ -200,10 +199,8 @@ impl Core {
                 return Err(away("a watch"));
             }
         };
-        let (store, breaks) = (self.cluster.follow(), now.breaks);
-        let core = Arc::clone(self);
-        let heard = Instant::now();
-        Ok(Box::new(LinkWatch { core, inner, store, breaks, connection, history, generation, heard, coming: None }))
+        let (core, breaks, heard) = (Arc::clone(self), now.breaks, Instant::now());
+        Ok(Box::new(LinkWatch { core, inner, breaks, connection, history, generation, heard, coming: None }))
     }
 
     async fn commit(self: &Arc<Self>, conditions: &[Condition], writes: &[Write]) -> Result<Commit, StoreError> {
@@ -232,7 +229,7 @@ impl Core {
 
     async fn session(self: &Arc<Self>, ttl: Duration, adopt: Option<LeaseId>) -> Result<Box<dyn Session>, StoreError> {
         self.settled().await?;
-        let generation = self.chronicle.generation();
+        let generation = self.shared.chronicle.generation();
         let make: Made<'_, Result<_, StoreError>> = Box::new(|now| {
             async move {
                 let lives = match adopt {
@@ -248,7 +245,7 @@ impl Core {
         let (sender, lost) = watch::channel(false);
         let core = Arc::clone(self);
         let keeper = tokio::spawn(async move {
-            let mut history = core.chronicle.history();
+            let mut history = core.shared.chronicle.history();
             tokio::select! {
                 biased;
                 _ = history.wait_for(|history| history.generation != generation) => {}
@@ -323,11 +320,11 @@ impl Store for Link {
     }
 
     fn history(&self) -> watch::Receiver<History> {
-        self.core.chronicle.history()
+        self.core.shared.chronicle.history()
     }
 
     fn reach(&self) -> watch::Receiver<Reach> {
-        self.core.chronicle.reach()
+        self.core.shared.chronicle.reach()
     }
 }
 
@@ -367,9 +364,8 @@ impl Drop for LinkSession {
 struct LinkWatch {
     core: Arc<Core>,
     inner: Box<dyn Watch>,
-    store: watch::Receiver<Now>,
     breaks: u64,
-    connection: watch::Receiver<u64>,
+    connection: u64,
     history: watch::Receiver<History>,
     generation: u64,
     heard: Instant,
@@ -379,13 +375,14 @@ struct LinkWatch {
 
 impl LinkWatch {
     async fn next_batch(&mut self) -> Result<Batch, StoreError> {
-        let (breaks, generation) = (self.breaks, self.generation);
+        let (breaks, generation, connection) = (self.breaks, self.generation, self.connection);
+        let core = Arc::clone(&self.core);
         let arrival = arrival(&self.core, &mut self.inner, &mut self.coming);
         let silence = self.heard + SILENCE;
         tokio::select! {
             biased;
-            _ = self.connection.changed() => Err(away("a watch: its connection is gone")),
-            _ = self.store.wait_for(|now| now.breaks != breaks) => {
+            _ = core.shared.connection.wait_for(|now| *now != connection) => Err(away("a watch: its connection is gone")),
+            _ = core.cluster.bell.wait_for(|now| now.breaks != breaks) => {
                 self.core.broken();
                 Err(away("a watch: broken"))
             }
@@ -395,12 +392,12 @@ impl LinkWatch {
                 if let Ok(batch) = &batch
                     && let Some(last) = batch.events.last()
                 {
-                    self.core.chronicle.seen(last.revision());
+                    self.core.shared.chronicle.seen(last.revision());
                 }
                 batch
             }
             () = sleep_until(silence) => {
-                self.core.chronicle.away();
+                self.core.shared.chronicle.away();
                 self.core.broken();
                 Err(away("a watch: silent"))
             }

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use prometheus_client::registry::Registry;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,7 @@ use crate::steps::{HOSTS, Step, What};
 use crate::witness::{Broken, Invariant, Place, TTL, Witness, place};
 
 const NODES: [&str; HOSTS] = ["core-01", "core-01", "core-02"];
-const WELL: Quality = Quality { cut: false, loss: 0, slowest: 12 };
+pub const WELL: Quality = Quality { cut: false, loss: 0, slowest: 12 };
 /// Revisions that a history must be longer than the one that it gives way to, for agents to be sure to notice.
 const LONG: i64 = 50;
 
@@ -56,7 +55,6 @@ struct Machine {
     runs: Runs,
     drained: bool,
     memory: Memory,
-    quality: watch::Sender<Quality>,
 }
 
 pub struct World {
@@ -87,13 +85,7 @@ pub async fn live(seed: u64, steps: &[Step], mischief: Option<Mischief>) -> (Opt
 
 impl World {
     fn new(seed: u64, mischief: Option<Mischief>) -> Self {
-        let machine = |_| Machine {
-            agent: None,
-            runs: Runs::new(),
-            drained: false,
-            memory: Memory::default(),
-            quality: watch::Sender::new(WELL),
-        };
+        let machine = |_| Machine { agent: None, runs: Runs::new(), drained: false, memory: Memory::default() };
         let random = StdRng::seed_from_u64(seed ^ 0x5eed);
         let owners = (0..HOSTS).map(|host| owner(seed, host));
         let mut world = Self {
@@ -195,8 +187,8 @@ impl World {
         let (link_seed, seed) = (self.random.random(), self.random.random());
         let machine = &self.machines[host];
         let (cluster, witness) = (Arc::clone(&self.cluster), Arc::clone(&self.witness));
-        let link = Link::new(host, cluster, witness, machine.quality.subscribe(), link_seed);
-        let (registrars, mirrors) = Mischief::apply(self.mischief, link);
+        let link = Link::new(host, cluster, witness, link_seed);
+        let (registrars, mirrors) = Mischief::apply(self.mischief, &link);
         let setup = Setup { node: NODES[host], ttl: TTL, seed, ..Setup::default() };
         let opened = StateDir::in_memory(machine.memory.clone(), &setup.here(), "unused");
         let running = Host::start_from(registrars, opened, setup);
@@ -212,10 +204,6 @@ impl World {
         let mirror = tokio::spawn(mirror.run(stop.clone()));
         let watcher = tokio::spawn(watch_over(host, view.clone(), Arc::clone(&self.witness)));
         let told_at = Instant::now() + Duration::from_millis(told);
-        let lists_empty = self.mischief == Some(Mischief::ListsNothingAtStart);
-        if lists_empty {
-            running.offer([]);
-        }
         self.machines[host].agent = Some(Agent { host: running, view, stop, mirror, watcher, told_at, told: false });
         self.witness.runs(host, true);
         self.touch(host);
@@ -239,14 +227,14 @@ impl World {
     }
 
     fn link(&self, host: usize, quality: Quality) {
-        self.machines[host].quality.send_replace(quality);
+        self.cluster.bell.change(|now| now.links[host] = quality);
         self.witness.slow(host, quality != WELL && !quality.cut);
         self.touch(host);
     }
 
     fn touch(&self, host: usize) {
         let machine = &self.machines[host];
-        let cut = machine.quality.borrow().cut;
+        let cut = self.cluster.now().links[host].cut;
         self.witness.in_touch(host, machine.agent.is_some() && !cut);
     }
 
@@ -333,7 +321,7 @@ fn instance(host: usize, number: u16, life: u16) -> Instance {
 impl World {
     /// Whether the history is so much longer than one that ends at `revision` that every agent will notice.
     fn is_long(&self, revision: i64) -> bool {
-        let reached = self.machines.iter().all(|machine| *machine.quality.borrow() == WELL);
+        let reached = self.cluster.now().links.iter().all(|link| *link == WELL);
         let newest = self.agents().map(|(_, agent)| agent.view.load().revision()).min();
         reached && newest.is_none_or(|newest| newest >= revision + LONG)
     }

@@ -158,6 +158,8 @@ impl Registrar {
         );
         self.desk.view.clear();
         self.scan = Scan::now();
+        // Also without a session yet: what this host has published may be gone before it has one.
+        self.desk.doubted = Some(Instant::now());
         self.on_lost("the store is another one");
         true
     }
