@@ -205,7 +205,7 @@ impl Source {
 /// Returns when the store tells another history than this one, also if it has done so before.
 async fn another(history: &mut watch::Receiver<History>, generation: u64) {
     if history.wait_for(|history| history.generation != generation).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
