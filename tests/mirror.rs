@@ -277,6 +277,7 @@ async fn our_own_unconfirmed_records_are_laid_over() {
     desk.overlay.send_replace(Arc::new(overlay.clone()));
     answered(&desk, &["10.0.0.2", "10.0.0.6"]).await;
     // What is known to be ours, though it names no owner any more, is.
+    put(&*world.store, &[("/services/web/two", r#"{"host":"10.0.0.2","port":80}"#)]).await;
     let out = ["/services/web/two".to_owned()].into();
     desk.overlay.send_replace(Arc::new(Overlay { out, ..overlay }));
     answered(&desk, &["10.0.0.6"]).await;

@@ -122,7 +122,7 @@ async fn a_watch_brings_everything_from_its_revision_on(store: Arc<dyn Store>) {
     }
     let put_key = |event: &Event| matches!(event, Event::Put(_)).then(|| event.key().to_owned());
     assert_eq!(seen.iter().map(put_key).collect::<Vec<_>>(), [Some("/w/1".into()), None, Some("/w/2".into())]);
-    assert_eq!(seen[1], Event::Delete("/w/1".into()));
+    assert_eq!(seen[1], Event::Delete { key: "/w/1".into(), revision: seen[2].revision() });
     let last = done(&*store, &[put("/w/3", "c")]).await;
     let batch = events(&mut watch).await;
     assert_eq!((batch.events.len(), batch.revision), (1, last));
@@ -152,7 +152,8 @@ async fn a_lease_lives_as_long_as_its_session_and_then_its_time(store: Arc<dyn S
     let mut watch = store.watch("/l/", store.get(&[]).await.unwrap().revision + 1).await.unwrap();
     let lease = session.lease();
     drop(session);
-    assert_eq!(events(&mut watch).await.events, [Event::Delete("/l/1".into())]);
+    let batch = events(&mut watch).await;
+    assert_eq!(batch.events, [Event::Delete { key: "/l/1".into(), revision: batch.revision }]);
     gone(&*store, "/l/1").await;
     assert!(matches!(store.lease(lease).await, Err(StoreError::NoLease(_))));
 }

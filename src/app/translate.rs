@@ -99,6 +99,7 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
         agent: AgentFacts { version: VERSION.into(), addresses: Vec::new(), started: SystemTime::now() },
         resumed: resumed.clone(),
         kept: kept.unwrap_or_default(),
+        seed: rand::random(),
     }
 }
 

@@ -205,7 +205,7 @@ impl Tree {
         for event in events {
             match event {
                 Event::Put(item) => self.put(&item),
-                Event::Delete(key) => self.catalog.delete(&key),
+                Event::Delete { key, .. } => self.catalog.delete(&key),
             }
         }
         self.catalog.set_revision(revision);

@@ -105,7 +105,7 @@ impl Nodes {
                 Some(record) if self.known.len() < MAX_NODES => drop(self.known.insert(item.key, record)),
                 _ => drop(self.known.remove(&item.key)),
             },
-            Event::Delete(key) => drop(self.known.remove(&key)),
+            Event::Delete { key, .. } => drop(self.known.remove(&key)),
         }
     }
 

@@ -3,11 +3,14 @@
 //! A store that returns from an outage may have lost records whose instances serve as before: restored from a backup,
 //! emptied, or thawed with every lease overdue. Their owners publish again within seconds; until then no name may turn
 //! NXDOMAIN for the store's sake. A delete in quiet times, or one under a living lease, is meant and counts at once.
+//!
+//! The surprising part: what is held is a claim of an owner, not a key. In the return another owner may take the key
+//! first; then the record is shown under another one until its own owner has published, under whatever key.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use super::record::Text;
+use super::record::{Proto, Record, Text};
 
 /// A lease as the store names it; 0 is none.
 pub type Lease = i64;
@@ -17,15 +20,47 @@ pub const RETURN: Duration = Duration::from_secs(10);
 /// From an owner's first put to the end of what it did not put: its puts come in a burst.
 pub const BURST: Duration = Duration::from_secs(1);
 
+/// Which instance of which owner a record is of, under whatever key it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The agent that published it.
+    pub owner: Text,
+    container: Option<Text>,
+    id: Text,
+    service: Option<Text>,
+    proto: Option<Proto>,
+    port: u16,
+}
+
+impl Claim {
+    /// What the record under `key` claims; `None` when it names no owner. One without an id is told by its key.
+    pub fn of(key: &Text, record: &Record) -> Option<Self> {
+        Some(Self {
+            owner: record.owner.clone()?,
+            container: record.container.clone(),
+            id: record.id.as_ref().unwrap_or(key).clone(),
+            service: record.service.clone(),
+            proto: record.proto,
+            port: record.port,
+        })
+    }
+}
+
 /// A record that is no longer in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vanished {
     /// Its key.
     pub key: Text,
-    /// Its owner, if it had one.
-    pub owner: Option<Text>,
+    /// Whose it was, if it had an owner.
+    pub claim: Option<Claim>,
     /// Its lease; 0 is none.
     pub lease: Lease,
+}
+
+impl Vanished {
+    fn owner(&self) -> Option<&str> {
+        self.claim.as_ref().map(|claim| &*claim.owner)
+    }
 }
 
 /// How records came to vanish.
@@ -56,21 +91,22 @@ pub enum Verdict {
     HeldUnlessLeaseLives,
 }
 
-/// Judges what one relist or one revision took away. `own` is this agent's owner: its records are told by the overlay.
-pub fn judge(vanished: &[Vanished], how: How, own: &str) -> Vec<Verdict> {
-    let owners: HashSet<&str> = vanished.iter().filter_map(|record| record.owner.as_deref()).collect();
+/// Judges what one relist or one revision took away. `own` is this agent's owner, once it knows what it offers: then its
+/// records are told by the overlay.
+pub fn judge(vanished: &[Vanished], how: How, own: Option<&str>) -> Vec<Verdict> {
+    let owners: HashSet<&str> = vanished.iter().filter_map(Vanished::owner).collect();
     let several = owners.len() > 1;
     vanished.iter().map(|record| judge_one(record, how, several, own)).collect()
 }
 
-fn judge_one(record: &Vanished, how: How, several: bool, own: &str) -> Verdict {
-    if record.owner.as_deref() == Some(own) {
+fn judge_one(record: &Vanished, how: How, several: bool, own: Option<&str>) -> Verdict {
+    if record.owner().is_some_and(|owner| Some(owner) == own) {
         return Verdict::Gone;
     }
     let recent = |returned: Option<Duration>| returned.is_some_and(|since| since <= RETURN);
     match how {
         How::Relist { rewound: true, .. } => Verdict::Held,
-        How::Deleted { .. } if several && record.owner.is_some() => Verdict::Held,
+        How::Deleted { .. } if several && record.claim.is_some() => Verdict::Held,
         How::Relist { returned, .. } if returned.is_some() && record.lease != 0 => Verdict::HeldUnlessLeaseLives,
         How::Deleted { returned } if recent(returned) && record.lease != 0 => Verdict::HeldUnlessLeaseLives,
         How::Relist { .. } | How::Deleted { .. } => Verdict::Gone,
@@ -79,7 +115,7 @@ fn judge_one(record: &Vanished, how: How, several: bool, own: &str) -> Verdict {
 
 #[derive(Clone, Debug)]
 struct Hold {
-    owner: Option<Text>,
+    claim: Option<Claim>,
     lease: Lease,
     unless_lives: bool,
     until: Duration,
@@ -88,7 +124,18 @@ struct Hold {
 /// The records held now. Times are on any one clock that never steps.
 #[derive(Clone, Debug, Default)]
 pub struct Holds {
-    held: HashMap<Text, Hold>,
+    held: BTreeMap<Text, Hold>,
+    /// The keys held for each owner.
+    owners: BTreeMap<Text, BTreeSet<Text>>,
+}
+
+/// What a put means for what is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    /// Keys elsewhere whose hold is over: the put was of what they are held for.
+    pub over: Vec<Text>,
+    /// The key itself is held for another claim: that is to be shown under another one from now on.
+    pub displaced: bool,
 }
 
 impl Holds {
@@ -98,9 +145,30 @@ impl Holds {
             return false;
         }
         let unless_lives = verdict == Verdict::HeldUnlessLeaseLives;
-        let hold = Hold { owner: record.owner.clone(), lease: record.lease, unless_lives, until };
-        self.held.insert(record.key.clone(), hold);
+        let hold = Hold { claim: record.claim.clone(), lease: record.lease, unless_lives, until };
+        self.insert(record.key.clone(), hold);
         true
+    }
+
+    fn insert(&mut self, key: Text, hold: Hold) {
+        self.remove(&key);
+        if let Some(claim) = &hold.claim {
+            self.owners.entry(claim.owner.clone()).or_default().insert(key.clone());
+        }
+        self.held.insert(key, hold);
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Hold> {
+        let hold = self.held.remove(key)?;
+        if let Some(claim) = &hold.claim
+            && let Some(keys) = self.owners.get_mut(&claim.owner)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.owners.remove(&claim.owner);
+            }
+        }
+        Some(hold)
     }
 
     /// How many are held.
@@ -118,13 +186,47 @@ impl Holds {
         self.held.contains_key(key)
     }
 
-    /// A record was put: it is held no more, and its owner's others only as long as a burst of puts may take.
-    pub fn put(&mut self, key: &str, owner: Option<&Text>, now: Duration) {
-        self.held.remove(key);
-        let Some(owner) = owner else { return };
-        for hold in self.held.values_mut().filter(|hold| hold.owner.as_ref() == Some(owner)) {
-            hold.until = hold.until.min(now + BURST);
+    /// Something was put under a key, of this claim if it is a record with an owner. What is held for that claim is held
+    /// no more; and if its owner has put it just now, its other records only as long as a burst of puts may take.
+    pub fn put(&mut self, key: &str, claim: Option<&Claim>, now: Option<Duration>) -> Put {
+        let mut put = Put::default();
+        if let Some(claim) = claim {
+            let keys: Vec<Text> = self.owners.get(&claim.owner).into_iter().flatten().cloned().collect();
+            for other in keys {
+                let Some(hold) = self.held.get_mut(&other) else { continue };
+                if hold.claim.as_ref() != Some(claim) {
+                    hold.until = now.map_or(hold.until, |now| hold.until.min(now + BURST));
+                    continue;
+                }
+                self.remove(&other);
+                if &*other != key {
+                    put.over.push(other);
+                }
+            }
         }
+        match self.held.get(key).map(|hold| hold.claim.is_some()) {
+            // Nobody would move what has no owner: who puts there means to.
+            Some(false) => drop(self.remove(key)),
+            there => put.displaced = there.is_some(),
+        }
+        put
+    }
+
+    /// What is held under `key` is shown under `to` from now on, or, with none, no more; until when.
+    pub fn moved(&mut self, key: &str, to: Option<&Text>) -> Option<Duration> {
+        let hold = self.remove(key)?;
+        let until = hold.until;
+        self.insert(to?.clone(), hold);
+        Some(until)
+    }
+
+    /// An owner's records are told otherwise from now on: the keys held for it, which are held no more.
+    pub fn release(&mut self, owner: &Text) -> Vec<Text> {
+        let keys: Vec<Text> = self.owners.get(owner).into_iter().flatten().cloned().collect();
+        for key in &keys {
+            self.remove(key);
+        }
+        keys
     }
 
     /// The leases whose life decides about records held, each once.
@@ -159,7 +261,7 @@ impl Holds {
     fn take(&mut self, over: impl Fn(&Hold) -> bool) -> Vec<Text> {
         let taken: Vec<_> = self.held.iter().filter(|(_, hold)| over(hold)).map(|(key, _)| key.clone()).collect();
         for key in &taken {
-            self.held.remove(key);
+            self.remove(key);
         }
         taken
     }
@@ -175,8 +277,13 @@ mod tests {
         let mut parts = text.split_whitespace();
         let mut next = || parts.next().expect("key owner lease");
         let (key, owner, lease) = (next(), next(), next());
-        let owner = (owner != "-").then(|| owner.into());
-        Vanished { key: key.into(), owner, lease: lease.parse().expect("a number") }
+        let claim = (owner != "-").then(|| claim(owner, key));
+        Vanished { key: key.into(), claim, lease: lease.parse().expect("a number") }
+    }
+
+    fn claim(owner: &str, id: &str) -> Claim {
+        let record = Record { owner: Some(owner.into()), id: Some(id.into()), ..Record::default() };
+        Claim::of(&id.into(), &record).expect("an owner")
     }
 
     fn secs(secs: u64) -> Duration {
@@ -202,8 +309,10 @@ mod tests {
         ];
         for (name, how, records, verdicts) in cases {
             let records: Vec<_> = records.iter().map(|record| vanished(record)).collect();
-            assert_eq!(judge(&records, *how, OWN), *verdicts, "{name}");
+            assert_eq!(judge(&records, *how, Some(OWN)), *verdicts, "{name}");
         }
+        let own = [vanished("a me 1")];
+        assert_eq!(judge(&own, relist(true, None), None), [Held], "before this host knows what it offers");
     }
 
     fn three() -> Holds {
@@ -230,11 +339,38 @@ mod tests {
     #[test]
     fn the_owners_return_ends_it_once_its_burst_is_over() {
         let mut holds = three();
-        holds.put("a", Some(&"one".into()), secs(5));
+        assert_eq!(holds.put("a", Some(&claim("one", "a")), Some(secs(5))), Put::default());
         assert!(!holds.contains("a") && holds.contains("b"));
         assert!(holds.expire(secs(5)).is_empty());
         assert_eq!(holds.expire(secs(6)), ["b".into()] as [Text; 1]);
         assert!(holds.contains("c"));
+    }
+
+    #[test]
+    fn who_publishes_under_another_key_is_held_no_more() {
+        let mut holds = three();
+        let put = holds.put("a-1f", Some(&claim("one", "a")), Some(secs(5)));
+        assert_eq!(put, Put { over: vec!["a".into()], displaced: false });
+        assert!(!holds.contains("a"));
+    }
+
+    #[test]
+    fn what_is_held_under_a_key_that_another_takes_is_moved() {
+        let mut holds = three();
+        let put = holds.put("a", Some(&claim("three", "a")), Some(secs(5)));
+        assert_eq!(put, Put { over: vec![], displaced: true });
+        assert_eq!(holds.moved("a", Some(&"a-1f".into())), Some(secs(30)));
+        assert!(holds.contains("a-1f") && !holds.contains("a"));
+        let put = holds.put("a-2e", Some(&claim("one", "a")), Some(secs(6)));
+        assert_eq!(put.over, ["a-1f".into()] as [Text; 1]);
+    }
+
+    #[test]
+    fn what_has_no_owner_gives_way() {
+        let mut holds = three();
+        holds.hold(&vanished("d - 0"), Verdict::Held, secs(30));
+        assert_eq!(holds.put("d", Some(&claim("one", "d")), Some(secs(5))), Put::default());
+        assert!(!holds.contains("d"));
     }
 
     #[test]

@@ -209,10 +209,17 @@ fn hashed_keys<'w>(wanted: &'w Wanted, publisher: &'w Publisher) -> impl Iterato
     })
 }
 
-/// The key that a record turns to first where `key` is another owner's.
-pub fn hashed_key(key: &str, record: &Record) -> Option<String> {
-    let (above, label) = key.rsplit_once('/')?;
-    Some(format!("{above}/{}", Label::parse(label)?.with_hash(&owner_and_id(record))))
+/// The keys to show a record under when its own, `key`, is another owner's now: first the one that its owner will turn
+/// to, then some that nobody would take. None for a record without an owner: nobody will move it.
+pub fn asides<'r>(key: &'r str, record: &'r Record) -> impl Iterator<Item = String> + 'r {
+    let place = key.rsplit_once('/').filter(|_| record.owner.is_some());
+    place.into_iter().flat_map(|(above, last)| {
+        let (label, of) = (Label::slug(last), owner_and_id(record));
+        (0..8).filter_map(move |turn| {
+            let of = if turn == 0 { of.clone() } else { format!("{of}/{turn}") };
+            Some(format!("{above}/{}", label.as_ref()?.with_hash(&of)))
+        })
+    })
 }
 
 fn owner_and_id(record: &Record) -> String {

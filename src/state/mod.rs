@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngExt;
 use rustix::fs::{FlockOperation, flock};
@@ -32,37 +32,54 @@ pub enum StateError {
 /// The open state directory. The lock goes with it.
 #[derive(Debug)]
 pub struct StateDir {
-    path: PathBuf,
     memory: Mutex<Memory>,
-    /// Held, never read: the lock lives as long as the file is open. `None` where nothing can be written.
-    lock: Option<File>,
+    place: Place,
+}
+
+/// Where what is remembered is written.
+#[derive(Debug)]
+enum Place {
+    Disk {
+        path: PathBuf,
+        /// Held, never read: the lock lives as long as the file is open.
+        _lock: File,
+    },
+    /// Nothing can be written: it ends with the agent.
+    Nowhere,
+    /// In the hands of the caller, who asks for it.
+    Memory,
 }
 
 impl StateDir {
     /// Opens and locks the directory, making it where it is missing, and says what an agent goes on from.
     pub fn open(path: &Path, here: &Here) -> Result<(Self, Resumed), StateError> {
-        let lock = match lock(path) {
-            Ok(Some(lock)) => Some(lock),
+        let place = match lock(path) {
+            Ok(Some(lock)) => Place::Disk { path: path.to_owned(), _lock: lock },
             Ok(None) => return Err(StateError::InUse(path.to_owned())),
             Err(error) => {
                 tracing::warn!(directory = ?path, %error, "state directory cannot be written, nothing will be remembered");
-                None
+                Place::Nowhere
             }
         };
         let (memory, resumed) = read(&path.join(FILE)).resume(here, &new_owner());
-        let mut state = Self { path: path.to_owned(), memory: Mutex::new(memory.clone()), lock };
-        if state.lock.is_some()
-            && let Err(error) = state.write(&memory)
-        {
+        let mut state = Self { memory: Mutex::new(memory.clone()), place };
+        if let Err(error) = state.write(&memory) {
             tracing::warn!(directory = ?path, %error, "state file cannot be written, nothing will be remembered");
-            state.lock = None;
+            state.place = Place::Nowhere;
         }
         Ok((state, resumed))
     }
 
+    /// The same without a disk, for runs in which nothing may depend on one: it goes on from `before`, and what is
+    /// remembered then is [`StateDir::memory`]. `fresh` is the owner for one who has none.
+    pub fn in_memory(before: Memory, here: &Here, fresh: &str) -> (Self, Resumed) {
+        let (memory, resumed) = before.resume(here, fresh);
+        (Self { memory: Mutex::new(memory), place: Place::Memory }, resumed)
+    }
+
     /// Whether what is remembered reaches the disk.
     pub fn writable(&self) -> bool {
-        self.lock.is_some()
+        !matches!(self.place, Place::Nowhere)
     }
 
     /// What is remembered now.
@@ -79,11 +96,21 @@ impl StateDir {
             return Ok(());
         }
         *memory = changed;
-        if self.lock.is_some() { self.write(&memory) } else { Ok(()) }
+        self.write(&memory)
+    }
+
+    /// The same for those who must not wait for a slow disk: it is written aside.
+    pub async fn remember_aside(self: Arc<Self>, change: impl FnOnce(&mut Memory) + Send + 'static) -> io::Result<()> {
+        if !matches!(self.place, Place::Disk { .. }) {
+            return self.remember(change);
+        }
+        let written = tokio::task::spawn_blocking(move || self.remember(change)).await;
+        written.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
     }
 
     fn write(&self, memory: &Memory) -> io::Result<()> {
-        let beside = self.path.join(format!("{FILE}.new"));
+        let Place::Disk { path, .. } = &self.place else { return Ok(()) };
+        let beside = path.join(format!("{FILE}.new"));
         // What a crash left there may have other rights: begin with a file of our own making.
         match fs::remove_file(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -92,8 +119,8 @@ impl StateDir {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(&memory.encode())?;
         file.sync_all()?;
-        fs::rename(&beside, self.path.join(FILE))?;
-        File::open(&self.path)?.sync_all()
+        fs::rename(&beside, path.join(FILE))?;
+        File::open(path)?.sync_all()
     }
 }
 

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::{
@@ -35,8 +36,8 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The newest revision, for watches to wake by.
-    newest: watch::Sender<Revision>,
+    /// Wakes watches, in the order that they came: what follows from one write always comes in one order.
+    changed: Notify,
     reach: watch::Sender<Reach>,
     history: watch::Sender<History>,
 }
@@ -72,18 +73,45 @@ impl Default for Embedded {
 impl Embedded {
     /// An empty store at revision 1, as etcd's first is.
     pub fn new() -> Self {
-        let state = State {
+        Self::of(State {
             items: BTreeMap::new(),
             revision: 1,
             log: VecDeque::new(),
             forgotten: 1,
             leases: BTreeMap::new(),
             next_lease: 1,
+        })
+    }
+}
+
+impl Embedded {
+    /// Another store that begins as this one stands, as one restored from a backup does: its leases have no session,
+    /// and all of their time before them.
+    pub fn copy(&self) -> Self {
+        let state = self.shared.state();
+        let ends = |granted: Duration| Some(Instant::now() + granted);
+        let lease = |lease: &Lease| Lease {
+            granted: lease.granted,
+            keepers: 0,
+            ends: ends(lease.granted),
+            keys: lease.keys.clone(),
+            lost: watch::Sender::new(false),
         };
+        Self::of(State {
+            items: state.items.clone(),
+            revision: state.revision,
+            log: state.log.clone(),
+            forgotten: state.forgotten,
+            leases: state.leases.iter().map(|(id, known)| (*id, lease(known))).collect(),
+            next_lease: state.next_lease,
+        })
+    }
+
+    fn of(state: State) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
-                newest: watch::Sender::new(1),
+                changed: Notify::new(),
                 reach: watch::Sender::new(Reach::There),
                 history: watch::Sender::new(History::default()),
             }),
@@ -129,7 +157,7 @@ impl Shared {
                 state.forgotten = gone;
             }
         }
-        self.newest.send_replace(revision);
+        self.changed.notify_waiters();
     }
 
     fn commit(&self, conditions: &[Condition], writes: &[Write]) -> Result<Commit, StoreError> {
@@ -225,7 +253,7 @@ impl State {
         self.detach(key);
         let was = self.items.remove(key).is_some();
         if was {
-            self.log.push_back((revision, Event::Delete(key.to_owned())));
+            self.log.push_back((revision, Event::Delete { key: key.to_owned(), revision }));
         }
         was
     }
@@ -253,7 +281,7 @@ impl State {
             match before {
                 Some((_, Event::Put(item))) => drop(items.insert(key.to_owned(), item.clone())),
                 None if self.forgotten > 1 => return Err(StoreError::Compacted(self.forgotten + 1)),
-                Some((_, Event::Delete(_))) | None => drop(items.remove(key)),
+                Some((_, Event::Delete { .. })) | None => drop(items.remove(key)),
             }
         }
         Ok(items)
@@ -301,8 +329,8 @@ impl Store for Embedded {
 
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
         async move {
-            let newest = self.shared.newest.subscribe();
-            let watch = EmbeddedWatch { shared: Arc::clone(&self.shared), prefix: prefix.to_owned(), from, newest };
+            let (shared, idle) = (Arc::clone(&self.shared), Instant::now() + IDLE);
+            let watch = EmbeddedWatch { shared, prefix: prefix.to_owned(), from, idle };
             Ok(Box::new(watch) as Box<dyn Watch>)
         }
         .boxed()
@@ -356,22 +384,26 @@ struct EmbeddedWatch {
     shared: Arc<Shared>,
     prefix: String,
     from: Revision,
-    newest: watch::Receiver<Revision>,
+    /// When it is to say that it is in step, however often it is asked until then.
+    idle: Instant,
 }
 
 impl EmbeddedWatch {
     async fn next_batch(&mut self) -> Result<Batch, StoreError> {
-        let idle = Instant::now() + IDLE;
+        let idle = self.idle;
         loop {
-            self.newest.mark_unchanged();
+            // Enlisted before it looks, so that nothing falls between.
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
             let batch = self.shared.events(&self.prefix, self.from)?;
             self.from = self.from.max(batch.revision + 1);
             if !batch.events.is_empty() || Instant::now() >= idle {
+                self.idle = Instant::now() + IDLE;
                 return Ok(batch);
             }
             let wake = self.shared.next_end().map_or(idle, |end| end.min(idle));
             tokio::select! {
-                _ = self.newest.changed() => {}
+                () = changed => {}
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
@@ -420,6 +452,6 @@ impl Drop for EmbeddedSession {
         }
         drop(state);
         // Running watches look again when the lease will end.
-        self.shared.newest.send_modify(|_| {});
+        self.shared.changed.notify_waiters();
     }
 }

@@ -50,7 +50,12 @@ pub enum Event {
     /// It was written.
     Put(Item),
     /// It went: deleted, or its lease ended.
-    Delete(String),
+    Delete {
+        /// The key's name.
+        key: String,
+        /// The revision that took it away.
+        revision: Revision,
+    },
 }
 
 impl Event {
@@ -58,7 +63,15 @@ impl Event {
     pub fn key(&self) -> &str {
         match self {
             Self::Put(item) => &item.key,
-            Self::Delete(key) => key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The revision that it happened in.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put(item) => item.revision,
+            Self::Delete { revision, .. } => *revision,
         }
     }
 }

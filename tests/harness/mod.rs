@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wharf::model::advertise::{Advertised, Place};
 use wharf::model::instance::{Check, DockerStanding, Instance, InstanceKey, Offer, Source};
 use wharf::model::key::Prefix;
-use wharf::model::memory::Here;
+use wharf::model::memory::{Here, Resumed};
 use wharf::model::name::{Label, ServiceName};
 use wharf::model::node::AgentFacts;
 use wharf::model::record::{Proto, Record, Role};
@@ -86,6 +86,7 @@ pub struct Setup {
     pub ttl: Duration,
     pub on_stop: OnStop,
     pub kept: Vec<Record>,
+    pub seed: u64,
 }
 
 impl Default for Setup {
@@ -98,6 +99,19 @@ impl Default for Setup {
             ttl: Duration::from_secs(3),
             on_stop: OnStop::Keep,
             kept: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl Setup {
+    /// Where such a host's agent finds itself.
+    pub fn here(&self) -> Here {
+        Here {
+            node: self.node.into(),
+            prefix: self.prefix.into(),
+            machine: Some(self.machine.into()),
+            boot: Some(self.boot.into()),
         }
     }
 }
@@ -124,13 +138,12 @@ fn at(address: &str) -> Place {
 impl Host {
     /// Starts a registrar on `store` with its state in `directory`; Docker has not been listed yet.
     pub fn start(store: Arc<dyn Store>, directory: &Path, setup: Setup) -> Self {
-        let here = Here {
-            node: setup.node.into(),
-            prefix: setup.prefix.into(),
-            machine: Some(setup.machine.into()),
-            boot: Some(setup.boot.into()),
-        };
-        let (state, resumed) = StateDir::open(directory, &here).unwrap();
+        let opened = StateDir::open(directory, &setup.here()).unwrap();
+        Self::start_from(store, opened, setup)
+    }
+
+    /// The same from state that is open already.
+    pub fn start_from(store: Arc<dyn Store>, (state, resumed): (StateDir, Resumed), setup: Setup) -> Self {
         let state = Arc::new(state);
         let owner = resumed.owner.to_string();
         let drain = Drain::new(Arc::clone(&state));
@@ -144,6 +157,7 @@ impl Host {
             agent: AgentFacts { version: "test".into(), addresses: Vec::new(), started: SystemTime::UNIX_EPOCH },
             resumed,
             kept: setup.kept.clone(),
+            seed: setup.seed,
         };
         let (place, place_out) = watch::channel(Arc::new(at("10.0.0.1")));
         let inputs = Inputs { offer: offer_out, standings: standings_out, drain: drain.watch(), place: place_out };
@@ -185,6 +199,11 @@ impl Host {
         self.standings.send_modify(|standings| {
             *standings = Arc::new(standings.update(instance.key.clone(), Arc::new(standing)));
         });
+    }
+
+    /// Whether the registrar has ended.
+    pub fn ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Stops as SIGTERM does, and frees the state directory.

@@ -3,14 +3,14 @@
 //! A list is folded into a copy that shares everything unchanged with the catalog, and takes its place when it is
 //! whole: readers never see half of one. No sockets and no waiting here; time is an argument.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::leases::Desk;
 use super::source::ListPage;
-use crate::model::catalog::{Catalog, LeaseId, LeaseTimes};
-use crate::model::hold::{self, Holds, How, Vanished};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId, LeaseTimes};
+use crate::model::hold::{self, Claim, Holds, How, Vanished, Verdict};
 use crate::model::key::Prefix;
+use crate::model::plan;
 use crate::model::record::{Record, Text};
 use crate::store::{Batch, Event, Item, Revision};
 
@@ -19,10 +19,14 @@ use crate::store::{Batch, Event, Item, Revision};
 pub(super) struct Fold {
     prefixes: Vec<Prefix>,
     owner: Text,
+    /// Whether the overlay tells of this owner's records.
+    own_known: bool,
     lease_ttl: Duration,
     catalog: Catalog,
     holds: Holds,
     list: Option<List>,
+    /// How many records were held when that was last logged.
+    told: usize,
 }
 
 /// A list that is not whole yet.
@@ -30,15 +34,31 @@ pub(super) struct Fold {
 struct List {
     catalog: Catalog,
     rewound: bool,
-    vanished: Vec<Vanished>,
-    /// Keys that came anew or changed, with their owner: their holds end when the list is whole.
-    put: Vec<(Text, Option<Text>)>,
+    gone: Vec<Gone>,
+    /// What came anew or changed: what that means for holds is seen when the list is whole.
+    put: Vec<Put>,
+}
+
+/// A record that the store no longer has.
+#[derive(Debug)]
+struct Gone {
+    key: Text,
+    endpoint: Option<Endpoint>,
+    /// Its key holds something else by now.
+    replaced: bool,
+}
+
+/// A key that was put, and what was held there until then.
+#[derive(Debug)]
+struct Put {
+    key: Text,
+    held: Option<Endpoint>,
 }
 
 impl Fold {
     pub(super) fn new(prefixes: Vec<Prefix>, owner: Text, lease_ttl: Duration) -> Self {
         let (catalog, holds) = Default::default();
-        Self { prefixes, owner, lease_ttl, catalog, holds, list: None }
+        Self { prefixes, owner, own_known: false, lease_ttl, catalog, holds, list: None, told: 0 }
     }
 
     pub(super) fn catalog(&self) -> &Catalog {
@@ -84,10 +104,10 @@ impl Fold {
         let through = items.last().filter(|_| !*last).map(|item| item.key.as_str());
         let present = items.iter().map(|item| item.key.as_str());
         for key in list.catalog.vanished(prefix.as_str(), after.as_deref(), through, present) {
-            list.vanished.push(vanished(&list.catalog, &key));
+            list.gone.push(Gone::at(&list.catalog, &key));
         }
         for item in items {
-            list.take(item, &self.holds);
+            list.take(item);
             look_at_lease(&list.catalog, &item.key, desk);
         }
     }
@@ -96,55 +116,111 @@ impl Fold {
     pub(super) fn listed(&mut self, revision: Revision, returned: Option<Duration>, now: Duration, desk: &mut Desk) {
         let Some(list) = self.list.take() else { return };
         self.catalog = list.catalog;
-        for (key, owner) in &list.put {
-            self.holds.put(key, owner.as_ref(), now);
+        let fresh = list.gone.into_iter().filter(|gone| gone.replaced || !self.holds.contains(&gone.key));
+        self.let_go(fresh.collect(), How::Relist { rewound: list.rewound, returned }, now);
+        // What a store brings that went back was published long ago.
+        let burst = (!list.rewound).then_some(now);
+        for put in list.put {
+            self.settle(put, burst);
         }
-        let fresh: Vec<_> = list.vanished.into_iter().filter(|record| !self.holds.contains(&record.key)).collect();
-        self.let_go(&fresh, How::Relist { rewound: list.rewound, returned }, now, desk);
+        self.tell_held(desk);
         self.catalog.set_revision(revision);
         desk.sweep(&mut self.catalog);
     }
 
-    /// What happened; whether anything did.
+    /// What happened; whether anything did. Each revision is judged by itself, however many come together.
     pub(super) fn batch(&mut self, batch: &Batch, returned: Option<Duration>, now: Duration, desk: &mut Desk) -> bool {
-        let put: HashSet<&str> = batch.events.iter().filter_map(put_key).collect();
-        let mut gone = Vec::new();
-        for event in &batch.events {
-            match event {
-                Event::Put(item) => {
-                    take(&mut self.catalog, item);
-                    look_at_lease(&self.catalog, &item.key, desk);
-                    let owner = self.catalog.get(&item.key).and_then(|endpoint| endpoint.owner().cloned());
-                    self.holds.put(&item.key, owner.as_ref(), now);
-                }
-                Event::Delete(key) if put.contains(key.as_str()) => self.catalog.delete(key),
-                Event::Delete(key) if self.holds.contains(key) => {}
-                Event::Delete(key) => gone.push(vanished(&self.catalog, key)),
-            }
+        for events in batch.events.chunk_by(|a, b| a.revision() == b.revision()) {
+            self.revision(events, How::Deleted { returned }, now, desk);
         }
-        self.let_go(&gone, How::Deleted { returned }, now, desk);
+        self.tell_held(desk);
         self.catalog.set_revision(batch.revision);
         !batch.events.is_empty()
     }
 
+    /// One revision. What it takes away is seen first: what it puts may be the same under another key.
+    fn revision(&mut self, events: &[Event], how: How, now: Duration, desk: &mut Desk) {
+        let deleted = events.iter().filter_map(|event| match event {
+            Event::Delete { key, .. } if !self.holds.contains(key) => Some(Gone::at(&self.catalog, key)),
+            Event::Delete { .. } | Event::Put(_) => None,
+        });
+        self.let_go(deleted.collect(), how, now);
+        for event in events {
+            let Event::Put(item) = event else { continue };
+            let held = self.catalog.get(&item.key).filter(Endpoint::held);
+            take(&mut self.catalog, item);
+            look_at_lease(&self.catalog, &item.key, desk);
+            self.settle(Put { key: item.key.as_str().into(), held }, Some(now));
+        }
+    }
+
     /// Takes away what vanished, or holds it.
-    fn let_go(&mut self, gone: &[Vanished], how: How, now: Duration, desk: &mut Desk) {
-        let verdicts = hold::judge(gone, how, &self.owner);
-        for (record, verdict) in gone.iter().zip(verdicts) {
-            let time = self.catalog.lease(record.lease).map_or(self.lease_ttl, |lease| lease.granted);
-            let known = self.catalog.get(&record.key).is_some();
-            if known && self.holds.hold(record, verdict, now + time) {
-                self.catalog.hold(&record.key, now + time);
-            } else {
-                self.catalog.delete(&record.key);
+    fn let_go(&mut self, gone: Vec<Gone>, how: How, now: Duration) {
+        let vanished: Vec<Vanished> = gone.iter().map(Gone::vanished).collect();
+        let verdicts = hold::judge(&vanished, how, self.own_known.then_some(&*self.owner));
+        for ((gone, vanished), verdict) in gone.into_iter().zip(vanished).zip(verdicts) {
+            let time = self.catalog.lease(vanished.lease).map_or(self.lease_ttl, |lease| lease.granted);
+            match gone.endpoint.filter(|_| verdict != Verdict::Gone) {
+                Some(endpoint) if gone.replaced => {
+                    let Some(key) = self.show_aside(&endpoint) else { continue };
+                    self.holds.hold(&Vanished { key: key.clone(), ..vanished }, verdict, now + time);
+                    self.catalog.hold(&key, now + time);
+                }
+                Some(_) => {
+                    self.holds.hold(&vanished, verdict, now + time);
+                    self.catalog.hold(&gone.key, now + time);
+                }
+                None if gone.replaced => {}
+                None => self.catalog.delete(&gone.key),
             }
         }
+    }
+
+    /// A key was put, now if that is given: holds of the same claim are over, and what was held there for another is shown
+    /// elsewhere.
+    fn settle(&mut self, put: Put, now: Option<Duration>) {
+        if self.holds.is_empty() {
+            return;
+        }
+        let claim = self.catalog.get(&put.key).and_then(|endpoint| Claim::of(endpoint.key(), &endpoint.record()));
+        let meant = self.holds.put(&put.key, claim.as_ref(), now);
+        for key in &meant.over {
+            self.catalog.delete(key);
+        }
+        if meant.displaced {
+            let to = put.held.and_then(|endpoint| self.show_aside(&endpoint));
+            if let (Some(until), Some(to)) = (self.holds.moved(&put.key, to.as_ref()), to) {
+                self.catalog.hold(&to, until);
+            }
+        }
+    }
+
+    /// Shows a record whose key is another's now under the key that its owner will turn to, or one beside it.
+    fn show_aside(&mut self, endpoint: &Endpoint) -> Option<Text> {
+        let record = endpoint.record();
+        let free = |key: &String| self.catalog.get(key).is_none() && self.catalog.bad_at(key).is_none();
+        let key: Text = plan::asides(endpoint.key(), &record).find(free)?.into();
+        self.catalog.put_record(&key, &record, endpoint.lease(), endpoint.revision());
+        Some(key)
+    }
+
+    /// Has the leases asked about that decide on what is held.
+    fn tell_held(&mut self, desk: &mut Desk) {
         let held = self.holds.len();
-        if held > 0 && !gone.is_empty() {
-            tracing::info!(held, "holding records that the store lost");
+        if held != std::mem::replace(&mut self.told, held) {
+            tracing::info!(held, "records that the store lost are held");
         }
         for lease in self.holds.doubtful() {
             desk.doubtful(lease);
+        }
+    }
+
+    /// This host knows what it offers: from now on the overlay tells what of its own is to be answered.
+    pub(super) fn own_is_known(&mut self) {
+        if !std::mem::replace(&mut self.own_known, true) {
+            for key in self.holds.release(&self.owner.clone()) {
+                self.both(|catalog| catalog.delete(&key));
+            }
         }
     }
 
@@ -174,12 +250,11 @@ impl Fold {
 
 impl List {
     fn over(catalog: &Catalog, rewound: bool) -> Self {
-        Self { catalog: catalog.clone(), rewound, vanished: Vec::new(), put: Vec::new() }
+        Self { catalog: catalog.clone(), rewound, gone: Vec::new(), put: Vec::new() }
     }
 
-    fn take(&mut self, item: &Item, holds: &Holds) {
-        let held = holds.contains(&item.key);
-        let same = |endpoint: &crate::model::catalog::Endpoint| {
+    fn take(&mut self, item: &Item) {
+        let same = |endpoint: &Endpoint| {
             let unheld = endpoint.lease() == item.lease && !endpoint.held();
             unheld && (endpoint.revision() == item.revision || self.rewound) && {
                 !self.rewound || Record::decode(&item.value).is_ok_and(|record| record == endpoint.record())
@@ -194,9 +269,28 @@ impl List {
             self.catalog.delete(&item.key);
         }
         take(&mut self.catalog, item);
-        if held || known.is_none() || !holds.is_empty() {
-            let owner = self.catalog.get(&item.key).and_then(|endpoint| endpoint.owner().cloned());
-            self.put.push((item.key.as_str().into(), owner));
+        let owner = self.catalog.get(&item.key).and_then(|endpoint| endpoint.owner().cloned());
+        let (held, stood) =
+            known.map_or((None, None), |known| if known.held() { (Some(known), None) } else { (None, Some(known)) });
+        let key: Text = item.key.as_str().into();
+        if let Some(stood) = stood.filter(|stood| stood.owner().is_some_and(|was| Some(was) != owner.as_ref())) {
+            self.gone.push(Gone { key: key.clone(), endpoint: Some(stood), replaced: true });
+        }
+        self.put.push(Put { key, held });
+    }
+}
+
+impl Gone {
+    fn at(catalog: &Catalog, key: &str) -> Self {
+        Self { key: key.into(), endpoint: catalog.get(key), replaced: false }
+    }
+
+    fn vanished(&self) -> Vanished {
+        let endpoint = self.endpoint.as_ref();
+        Vanished {
+            key: self.key.clone(),
+            claim: endpoint.and_then(|endpoint| Claim::of(endpoint.key(), &endpoint.record())),
+            lease: endpoint.map_or(0, Endpoint::lease),
         }
     }
 }
@@ -220,21 +314,5 @@ fn look_at_lease(catalog: &Catalog, key: &str, desk: &mut Desk) {
     let lease = catalog.get(key).map_or(0, |endpoint| endpoint.lease());
     if lease != 0 && catalog.lease(lease).is_none() {
         desk.unknown(lease);
-    }
-}
-
-fn vanished(catalog: &Catalog, key: &str) -> Vanished {
-    let endpoint = catalog.get(key);
-    Vanished {
-        key: key.into(),
-        owner: endpoint.as_ref().and_then(|endpoint| endpoint.owner().cloned()),
-        lease: endpoint.map_or(0, |endpoint| endpoint.lease()),
-    }
-}
-
-fn put_key(event: &Event) -> Option<&str> {
-    match event {
-        Event::Put(item) => Some(&item.key),
-        Event::Delete(_) => None,
     }
 }

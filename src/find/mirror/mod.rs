@@ -10,6 +10,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::model::catalog::{Catalog, Endpoint, LeaseId};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
-use crate::model::plan::hashed_key;
+use crate::model::plan;
 use crate::model::record::{Record, Text};
 use crate::store::{LeaseInfo, Reach, Store, StoreError};
 
@@ -85,6 +86,8 @@ pub struct Mirror {
     returned: Option<Duration>,
     was_away: bool,
     contested: BTreeSet<Text>,
+    /// What is laid over the catalog, while something is.
+    laid: Option<Arc<Overlay>>,
 }
 
 type Asked = (LeaseId, Result<LeaseInfo, StoreError>);
@@ -117,6 +120,7 @@ impl Mirror {
             returned: None,
             was_away: false,
             contested: BTreeSet::new(),
+            laid: None,
         };
         (mirror, view)
     }
@@ -140,11 +144,9 @@ impl Mirror {
                 asking = Some(ask(self.store.clone(), lease)).into();
             }
             tokio::select! {
+                // In a fixed order, what is rare and what has waited first: no stream of changes can starve the rest.
+                biased;
                 () = stop.cancelled() => break,
-                feed = fed.recv() => {
-                    let feed = feed.ok_or(MirrorError::Source)?;
-                    self.take_all(feed, &mut fed);
-                }
                 Ok(()) = self.overlay.changed() => {
                     if self.holding.is_none() || self.overlay.borrow().active {
                         self.publish();
@@ -158,15 +160,19 @@ impl Mirror {
                     let cluster = history.borrow_and_update().cluster;
                     self.seen_cluster(cluster);
                 }
-                Some(lease) = self.served.recv() => {
-                    let now = self.outlet.clock().now();
-                    self.desk.served(lease, now);
-                }
                 Some(answer) = &mut asking => {
                     asking = None.into();
                     self.lease_answered(answer);
                 }
                 () = tokio::time::sleep(wake) => self.tick(),
+                feed = fed.recv() => {
+                    let feed = feed.ok_or(MirrorError::Source)?;
+                    self.take_all(feed, &mut fed);
+                }
+                Some(lease) = self.served.recv() => {
+                    let now = self.outlet.clock().now();
+                    self.desk.served(lease, now);
+                }
             }
         }
         self.put_away().await;
@@ -347,7 +353,10 @@ impl Mirror {
     /// Hands out what the store says, with what is laid over it.
     fn publish(&mut self) {
         self.holding = None;
-        let overlay = self.overlay.borrow_and_update().clone();
+        let overlay = self.overlay();
+        if !overlay.partial && !overlay.owner.is_empty() {
+            self.fold.own_is_known();
+        }
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
         let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
@@ -360,6 +369,18 @@ impl Mirror {
         self.gauges.set(&shown, overlay.active);
         self.tell_contested(&shown);
         self.outlet.publish(shown, self.progress);
+    }
+
+    /// What is to be laid over: what the registrar says, and after that what it said last until the catalog has its write.
+    fn overlay(&mut self) -> Arc<Overlay> {
+        let overlay = self.overlay.borrow_and_update().clone();
+        let behind = self.fold.catalog().revision() < overlay.written;
+        if overlay.active {
+            self.laid = Some(overlay.clone());
+        } else if !behind {
+            self.laid = None;
+        }
+        self.laid.clone().unwrap_or(overlay)
     }
 
     /// Logs which services have come to have several primaries, and which no longer do.
@@ -381,17 +402,10 @@ impl Mirror {
         let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
         let own = base.owned_by(&self.settings.node, &overlay.owner);
         let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
-        let out = own.chain(overlay.out.iter().map(String::as_str));
-        let anothers = |key: &str| {
-            let held = base.get(key).is_some_and(|endpoint| endpoint.owner() != Some(&overlay.owner));
-            held && !overlay.out.contains(key)
-        };
-        let place = |(key, record): (&String, &Arc<Record>)| {
-            let aside = anothers(key).then(|| hashed_key(key, record)).flatten();
-            (aside.unwrap_or_else(|| key.clone()), Arc::clone(record))
-        };
-        let records: Vec<(String, Arc<Record>)> = overlay.records.iter().map(place).collect();
-        base.overlay(out, records.iter().map(|(key, record)| (key.as_str(), &**record)))
+        let out = overlay.out.iter().map(String::as_str).filter(|key| !is_anothers(base, overlay, key));
+        let records = overlay.records.iter().map(|(key, record)| (place(base, overlay, key, record), &**record));
+        let records: Vec<_> = records.collect();
+        base.overlay(own.chain(out), records.iter().map(|(key, record)| (&**key, *record)))
     }
 
     /// Keeps the catalog for the next run.
@@ -406,6 +420,23 @@ impl Mirror {
             keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
+}
+
+/// Where to show a record of this host: beside what another owner has under its key, never in its place.
+fn place<'k>(base: &Catalog, overlay: &Overlay, key: &'k str, record: &Record) -> Cow<'k, str> {
+    if !is_anothers(base, overlay, key) {
+        return Cow::Borrowed(key);
+    }
+    let free = |key: &String| !is_anothers(base, overlay, key) && !overlay.records.contains_key(key);
+    plan::asides(key, record).find(free).map_or(Cow::Borrowed(key), Cow::Owned)
+}
+
+/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for ours.
+fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
+    base.get(key).is_some_and(|endpoint| match endpoint.owner() {
+        Some(owner) => *owner != overlay.owner,
+        None => !overlay.out.contains(key),
+    })
 }
 
 fn ask(store: Arc<dyn Store>, lease: LeaseId) -> BoxFuture<'static, Asked> {

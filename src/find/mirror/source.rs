@@ -67,7 +67,7 @@ enum End {
     /// It may go on from where it was.
     Broken,
     /// It cannot: read afresh.
-    Relist { rewound: bool },
+    Relist,
 }
 
 impl Source {
@@ -82,36 +82,42 @@ impl Source {
     }
 
     async fn read_on(&self) -> Result<(), Over> {
-        let mut rewound = false;
+        let mut generation = None;
         loop {
-            let (revision, generation) = self.list(rewound).await?;
-            rewound = match self.follow(revision, generation).await? {
-                End::Relist { rewound } => rewound,
-                End::Broken => false,
-            };
+            let revision = self.list(&mut generation).await?;
+            self.follow(revision, generation.unwrap_or_default()).await?;
         }
+    }
+
+    fn generation(&self) -> u64 {
+        self.store.history().borrow().generation
     }
 
     async fn tell(&self, feed: Feed) -> Result<(), Over> {
         self.feed.send(feed).await.map_err(|_| Over)
     }
 
-    /// Lists everything, however often it takes; tells the revision, and the generation of the history it is of.
-    async fn list(&self, mut rewound: bool) -> Result<(Revision, u64), Over> {
+    /// Lists everything, however often it takes. `generation` is the history that the last whole list was of: a
+    /// list of another one, whoever found out about it, means that revisions seen before mean nothing.
+    async fn list(&self, generation: &mut Option<u64>) -> Result<Revision, Over> {
         loop {
-            let generation = self.store.history().borrow().generation;
+            let begun = self.generation();
+            let rewound = generation.is_some_and(|before| before != begun);
             self.tell(Feed::Begin { rewound }).await?;
-            let error = match self.list_once().await? {
-                Ok(revision) => {
+            match self.list_once().await? {
+                Ok(revision) if self.generation() == begun => {
                     self.tell(Feed::Listed(revision)).await?;
-                    return Ok((revision, generation));
+                    *generation = Some(begun);
+                    return Ok(revision);
                 }
-                Err(error) => error,
-            };
-            tracing::debug!(%error, "list interrupted");
-            rewound |= matches!(error, StoreError::Rewound);
-            if !matches!(error, StoreError::Compacted(_) | StoreError::Rewound) {
-                self.tell(Feed::Away).await?;
+                // Some of its pages are of one history and some of another.
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::debug!(%error, "list interrupted");
+                    if !matches!(error, StoreError::Compacted(_) | StoreError::Rewound) {
+                        self.tell(Feed::Away).await?;
+                    }
+                }
             }
             self.pause().await;
         }
@@ -141,8 +147,8 @@ impl Source {
         Ok(Ok(at.unwrap_or_default()))
     }
 
-    /// Watches every prefix from `revision` on, until one must read afresh.
-    async fn follow(&self, revision: Revision, generation: u64) -> Result<End, Over> {
+    /// Watches every prefix from `revision` of the history `generation` on, until one must read afresh.
+    async fn follow(&self, revision: Revision, generation: u64) -> Result<(), Over> {
         let mut reached = vec![revision; self.prefixes.len()];
         loop {
             match self.watch_all(&mut reached, generation).await? {
@@ -150,7 +156,7 @@ impl Source {
                     self.tell(Feed::Away).await?;
                     self.pause().await;
                 }
-                relist @ End::Relist { .. } => return Ok(relist),
+                End::Relist => return Ok(()),
             }
         }
     }
@@ -166,6 +172,11 @@ impl Source {
         }
         loop {
             tokio::select! {
+                // Not only from now on: another caller may have found out while nothing was watched here, and then a
+                // watch from a revision of the old history would stay blind until the new one gets there.
+                biased;
+                () = another(&mut history, generation) => return Ok(End::Relist),
+                () = self.feed.closed() => return Err(Over),
                 Some((place, watch, next)) = running.next() => match next {
                     Ok(mut batch) => {
                         reached[place] = reached[place].max(batch.revision);
@@ -175,8 +186,6 @@ impl Source {
                     }
                     Err(error) => return Ok(ended(&error)),
                 },
-                () = replaced(&mut history, generation) => return Ok(End::Relist { rewound: true }),
-                () = self.feed.closed() => return Err(Over),
             }
         }
     }
@@ -193,8 +202,8 @@ impl Source {
     }
 }
 
-/// Returns when the store tells another history.
-async fn replaced(history: &mut watch::Receiver<History>, generation: u64) {
+/// Returns when the store tells another history than this one, also if it has done so before.
+async fn another(history: &mut watch::Receiver<History>, generation: u64) {
     if history.wait_for(|history| history.generation != generation).await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -212,8 +221,7 @@ fn step(place: usize, mut watch: Box<dyn Watch>) -> Step {
 fn ended(error: &StoreError) -> End {
     tracing::debug!(%error, "watch ended");
     match error {
-        StoreError::Compacted(_) => End::Relist { rewound: false },
-        StoreError::Rewound => End::Relist { rewound: true },
+        StoreError::Compacted(_) | StoreError::Rewound => End::Relist,
         _ => End::Broken,
     }
 }

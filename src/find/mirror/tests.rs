@@ -14,12 +14,15 @@ use crate::store::{Batch, Event, Item, Revision};
 const TTL: Duration = Duration::from_secs(30);
 const BACK: Option<Duration> = Some(Duration::ZERO);
 
-/// `name owner lease revision`: a record under `/services/s/name`.
+/// `name owner lease revision [port [id]]`: a record under `/services/s/name`, whose id is the name where none is given.
 fn item(text: &str) -> Item {
     let parts: Vec<&str> = text.split_whitespace().collect();
     let value = match parts[1] {
         "-" => r#"{"host":"10.0.0.1","port":1}"#.to_owned(),
-        owner => format!(r#"{{"host":"10.0.0.1","port":{},"owner":"{owner}"}}"#, parts.get(4).unwrap_or(&"1")),
+        owner => {
+            let (port, id) = (parts.get(4).unwrap_or(&"1"), parts.get(5).unwrap_or(&parts[0]));
+            format!(r#"{{"host":"10.0.0.1","port":{port},"owner":"{owner}","id":"{id}"}}"#)
+        }
     };
     Item {
         key: key(parts[0]),
@@ -86,7 +89,11 @@ fn shown(catalog: &Catalog) -> Vec<String> {
 }
 
 fn deleted(names: &[&str]) -> Vec<Event> {
-    names.iter().map(|name| Event::Delete(key(name))).collect()
+    deleted_at(names, 21)
+}
+
+fn deleted_at(names: &[&str], revision: Revision) -> Vec<Event> {
+    names.iter().map(|name| Event::Delete { key: key(name), revision }).collect()
 }
 
 #[test]
@@ -161,6 +168,14 @@ fn an_owner_who_publishes_in_the_list_ends_the_hold_too() {
 }
 
 #[test]
+fn what_a_restored_store_still_has_of_an_owner_is_no_sign_of_it() {
+    let mut bench = Bench::of(&["a one 1 1", "b one 1 9"]);
+    bench.list(&["a one 1 1 7"], 5, true, BACK);
+    assert_eq!(bench.shown(), ["a", "b*"]);
+    assert!(!bench.fold.expire(bench.now + 2 * crate::model::hold::BURST));
+}
+
+#[test]
 fn a_delete_under_a_living_lease_counts() {
     let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
     bench.batch(deleted(&["a"]), 21, BACK);
@@ -182,6 +197,51 @@ fn what_one_revision_takes_from_several_owners_is_held() {
     let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "c three 3 3"]);
     bench.batch(deleted(&["a", "b"]), 21, None);
     assert_eq!(bench.shown(), ["a*", "b*", "c"]);
+}
+
+#[test]
+fn what_several_revisions_take_is_judged_one_by_one() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    let events = [deleted_at(&["a"], 21), deleted_at(&["b"], 22)].concat();
+    bench.batch(events, 22, None);
+    assert!(bench.shown().is_empty(), "{:?}", bench.shown());
+}
+
+#[test]
+fn what_is_held_is_shown_elsewhere_when_another_takes_its_key() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    bench.list(&[], 20, true, BACK);
+    bench.batch(vec![Event::Put(item("a two 9 21 7"))], 21, BACK);
+    let aside = format!("a-{}", crate::model::name::short_hash("one/a"));
+    assert_eq!(bench.shown(), ["a".to_owned(), format!("{aside}*"), "b*".to_owned()]);
+    bench.batch(vec![Event::Put(item(&format!("{aside} one 8 22 1 a")))], 22, BACK);
+    assert_eq!(bench.shown(), ["a".to_owned(), aside, "b*".to_owned()]);
+}
+
+#[test]
+fn what_is_held_elsewhere_ends_with_its_owners_put_under_any_key_and_with_its_time() {
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.list(&[], 20, true, BACK);
+    bench.batch(vec![Event::Put(item("a two 9 21 7"))], 21, BACK);
+    assert_eq!(bench.shown().len(), 2);
+    bench.batch(vec![Event::Put(item("c one 8 22 1 a"))], 22, BACK);
+    assert_eq!(bench.shown(), ["a", "c"]);
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.list(&[], 20, true, BACK);
+    bench.batch(vec![Event::Put(item("a two 9 21 7"))], 21, BACK);
+    assert!(bench.fold.expire(bench.now + TTL));
+    assert_eq!(bench.shown(), ["a"]);
+}
+
+#[test]
+fn a_list_that_has_anothers_record_under_a_key_is_no_reason_to_forget_the_first() {
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.list(&["a two 9 21 7"], 25, true, BACK);
+    let aside = format!("a-{}", crate::model::name::short_hash("one/a"));
+    assert_eq!(bench.shown(), ["a".to_owned(), format!("{aside}*")]);
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.list(&["a two 9 21 7", "c one 8 22 1 a"], 25, true, BACK);
+    assert_eq!(bench.shown(), ["a", "c"], "it is published elsewhere");
 }
 
 #[test]
@@ -213,7 +273,7 @@ proptest! {
         for (name, put) in before {
             revision += 1;
             let text = format!("{name:02} one 1 {revision}");
-            let event = if put { Event::Put(item(&text)) } else { Event::Delete(key(&format!("{name:02}"))) };
+            let event = if put { Event::Put(item(&text)) } else { Event::Delete { key: key(&format!("{name:02}")), revision } };
             bench.batch(vec![event], revision, None);
         }
         let items: Vec<Item> = after.iter().map(|name| item(&format!("{name:02} one 1 {}", revision + 1))).collect();
@@ -239,7 +299,7 @@ proptest! {
             let revision = i64::try_from(number).expect("small") + 1;
             let name = format!("{name:02}");
             let text = format!("{name} one 1 {revision}");
-            let event = if put { Event::Put(item(&text)) } else { Event::Delete(key(&name)) };
+            let event = if put { Event::Put(item(&text)) } else { Event::Delete { key: key(&name), revision } };
             if put { standing.insert(name, text); } else { standing.remove(&name); }
             bench.batch(vec![event], revision, None);
         }

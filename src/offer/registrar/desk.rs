@@ -46,6 +46,13 @@ pub(super) struct Desk {
     pending: BTreeMap<String, Instant>,
     /// When the store came back, or the lease was lost: for a while it may yet lose what it seems to hold.
     pub(super) doubted: Option<Instant>,
+    /// The revision of the newest own commit.
+    pub(super) written: i64,
+    /// Whether what is found of this owner before Docker has been listed counts as ready: under whatever lease it stands,
+    /// since the store may have been replaced while the agent was away.
+    adopts: bool,
+    /// Whether this host's own is laid over the catalog.
+    overlaid: bool,
 }
 
 /// The records of one serving instance.
@@ -69,7 +76,7 @@ impl Made {
 }
 
 impl Desk {
-    pub(super) fn new(publisher: Publisher, adopted: Adopted) -> Self {
+    pub(super) fn new(publisher: Publisher, adopted: Adopted, adopts: bool) -> Self {
         let view = View::new(Arc::clone(&publisher.owner));
         Self {
             publisher,
@@ -88,6 +95,9 @@ impl Desk {
             ops: Vec::new(),
             pending: BTreeMap::new(),
             doubted: None,
+            written: 0,
+            adopts,
+            overlaid: false,
         }
     }
 
@@ -136,7 +146,7 @@ impl Desk {
         for event in &batch.events {
             changed |= match event {
                 Event::Put(item) => self.item(item, None),
-                Event::Delete(key) => self.view.deleted(key, batch.revision),
+                Event::Delete { key, revision } => self.view.deleted(key, *revision),
             };
         }
         self.view.reached(batch.revision);
@@ -152,6 +162,9 @@ impl Desk {
 
     /// Takes in the keys that a read found.
     pub(super) fn found(&mut self, page: &Page) {
+        if self.adopts && !self.offer.listed {
+            self.take_up(page.items.iter());
+        }
         for item in &page.items {
             self.item(item, Some(page.revision));
         }
@@ -168,8 +181,11 @@ impl Desk {
 
     /// Takes up what a restart finds of itself: own records among `found`.
     pub(super) fn adopt(&mut self, found: &BTreeSet<String>, page: &Page) {
+        self.take_up(page.items.iter().filter(|item| found.contains(&item.key)));
+    }
+
+    fn take_up<'i>(&mut self, items: impl Iterator<Item = &'i Item>) {
         let owner = &self.publisher.owner;
-        let items = page.items.iter().filter(|item| found.contains(&item.key));
         let records: Vec<Record> = items
             .filter_map(|item| Record::decode(&item.value).ok())
             .filter(|record| record.owner.as_ref() == Some(owner))
@@ -231,21 +247,26 @@ impl Desk {
     }
 
     /// What is laid over the catalog at `now`.
-    pub(super) fn overlay(&self, now: Instant) -> Overlay {
+    pub(super) fn overlay(&mut self, now: Instant) -> Overlay {
         let late = self.pending.values().any(|since| *since + UNCONFIRMED <= now);
         let settling = self.settled().is_some_and(|settled| settled > now);
         // Before Docker has been listed what is published of containers says more than what is offered.
         let partial = !self.offer.listed && self.drain == DrainState::Offering;
         let nothing = partial && self.assignment.is_empty();
-        if nothing || !(late || settling || self.reach == Reach::Away) {
-            return Overlay { owner: self.publisher.owner.clone(), ..Overlay::default() };
+        // Once laid over it stays until nothing waits: what this host has shown it does not take back for half a second.
+        let unfinished = self.overlaid && !self.pending.is_empty();
+        self.overlaid = !nothing && (late || settling || unfinished || self.reach == Reach::Away);
+        let (owner, written) = (self.publisher.owner.clone(), self.written);
+        if !self.overlaid {
+            return Overlay { owner, partial, written, ..Overlay::default() };
         }
         let goes = |record: &Record| !partial || record.container.is_none();
         let ours = self.view.ours().filter(|(_, _, record)| goes(record));
         Overlay {
             active: true,
-            owner: self.publisher.owner.clone(),
+            owner,
             partial,
+            written,
             out: ours.map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }

@@ -84,13 +84,9 @@ async fn opened(opening: Opening) -> Result<Opened, StoreError> {
     let session = store.session(ttl, adopt.filter(|_| fits)).await?;
     let lease = session.lease();
     // The disk may be slow; nothing else waits for it here.
-    let remembered = tokio::task::spawn_blocking(move || {
-        state.remember(|memory| (memory.lease, memory.cluster) = (Some(lease), cluster))
-    });
-    match remembered.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "lease cannot be remembered, a restart will begin a new one"),
-        Err(error) => tracing::warn!(%error, "lease cannot be remembered, a restart will begin a new one"),
+    let remembered = state.remember_aside(move |memory| (memory.lease, memory.cluster) = (Some(lease), cluster));
+    if let Err(error) = remembered.await {
+        tracing::warn!(%error, "lease cannot be remembered, a restart will begin a new one");
     }
     let retire = adopt.or(inherit).filter(|_| info.is_some() && !session.adopted());
     Ok(Opened { session, found: info.map(|info| info.keys).unwrap_or_default(), retire })

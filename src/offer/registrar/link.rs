@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -159,6 +160,8 @@ impl Registrar {
         );
         self.desk.view.clear();
         self.scan = Scan::now();
+        // Also without a session yet: what this host has published may be gone before it has one.
+        self.desk.doubted = Some(Instant::now());
         self.on_lost("the store is another one");
         true
     }
@@ -175,7 +178,7 @@ impl Registrar {
         self.link.adopt = None;
         self.desk.lease = 0;
         self.node.lost();
-        self.link.rest = Some(Instant::now() + JITTER.mul_f64(rand::random::<f64>()));
+        self.link.rest = Some(Instant::now() + JITTER.mul_f64(self.random.random::<f64>()));
     }
 
     pub(super) fn on_batch(&mut self, batch: Result<Batch, StoreError>) {

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +75,8 @@ pub struct Settings {
     pub resumed: Resumed,
     /// Own records of before the restart as the kept catalog has them, for when the store is away at start.
     pub kept: Vec<Record>,
+    /// What chance goes by: new sessions after a loss are spread with it, so it differs from host to host.
+    pub seed: u64,
 }
 
 /// What the registrar is told.
@@ -133,6 +137,7 @@ pub struct Registrar {
     reach: watch::Receiver<Reach>,
     history: watch::Receiver<History>,
     metrics: Metrics,
+    random: StdRng,
     desk: Desk,
     link: Link,
     node: NodeDesk,
@@ -170,7 +175,8 @@ impl Registrar {
             reach: store.reach(),
             history: store.history(),
             metrics: Metrics::new(registry),
-            desk: Desk::new(publisher, adopted),
+            random: StdRng::seed_from_u64(settings.seed),
+            desk: Desk::new(publisher, adopted, settings.resumed.lease.is_some()),
             scan: Scan::now(),
             adopted: adopted_in,
             settings,
@@ -196,7 +202,7 @@ impl Registrar {
         loop {
             if std::mem::replace(&mut self.dirty, true)
                 || (self.stale && job.is_none())
-                || self.desk.overlay_due(self.refreshed).is_some()
+                || self.desk.overlay_due(self.refreshed).is_some_and(|due| due <= Instant::now())
             {
                 self.refresh();
             }

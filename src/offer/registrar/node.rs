@@ -64,9 +64,9 @@ impl NodeDesk {
         for event in batch.events.iter().filter(|event| event.key() == self.key) {
             match event {
                 Event::Put(item) if item.revision < newest => {}
-                Event::Delete(_) if batch.revision < newest => {}
+                Event::Delete { revision, .. } if *revision < newest => {}
                 Event::Put(item) => self.stands = Some(Stands::of(item)),
-                Event::Delete(_) => self.stands = None,
+                Event::Delete { .. } => self.stands = None,
             }
         }
         let foreign = self.stands.as_ref().is_none_or(|it| it.value != self.wanted && it.revision > newest);

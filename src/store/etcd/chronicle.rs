@@ -17,7 +17,7 @@ struct Known {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Chronicle {
+pub struct Chronicle {
     known: Mutex<Known>,
     reach: watch::Sender<Reach>,
     history: watch::Sender<History>,
@@ -34,33 +34,43 @@ impl Default for Chronicle {
 }
 
 impl Chronicle {
-    pub(super) fn reach(&self) -> watch::Receiver<Reach> {
+    /// Whether it answers, as it changes.
+    pub fn reach(&self) -> watch::Receiver<Reach> {
         self.reach.subscribe()
     }
 
-    pub(super) fn history(&self) -> watch::Receiver<History> {
+    /// Which history it tells, as it changes.
+    pub fn history(&self) -> watch::Receiver<History> {
         self.history.subscribe()
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    /// The number of that history.
+    pub fn generation(&self) -> u64 {
         self.history.borrow().generation
     }
 
-    pub(super) fn newest(&self) -> Revision {
+    /// The newest revision known: what an answer to something asked now is held against.
+    pub fn newest(&self) -> Revision {
         self.known().newest
     }
 
-    pub(super) fn doubtful(&self) -> bool {
+    /// Whether a stream is to be opened only after a linearizable answer.
+    pub fn doubtful(&self) -> bool {
         self.known().doubtful
     }
 
+    /// Whether it has not answered lately.
+    pub fn is_away(&self) -> bool {
+        *self.reach.borrow() == Reach::Away
+    }
+
     /// Something broke: the next stream is opened only after a linearizable answer.
-    pub(super) fn doubt(&self) {
+    pub fn doubt(&self) {
         self.known().doubtful = true;
     }
 
     /// The store does not answer.
-    pub(super) fn away(&self) {
+    pub fn away(&self) {
         self.doubt();
         if send_changed(&self.reach, Reach::Away) {
             tracing::warn!("etcd is away");
@@ -68,14 +78,14 @@ impl Chronicle {
     }
 
     /// A watch has brought everything up to here.
-    pub(super) fn seen(&self, revision: Revision) {
+    pub fn seen(&self, revision: Revision) {
         let mut known = self.known();
         known.newest = known.newest.max(revision);
     }
 
     /// A linearizable answer to something asked when `before` was the newest revision known. Answers that overtake one
     /// another are no step back: each is held only against what was known when it was asked for.
-    pub(super) fn told(&self, cluster: u64, revision: Revision, before: Revision) -> Result<(), StoreError> {
+    pub fn told(&self, cluster: u64, revision: Revision, before: Revision) -> Result<(), StoreError> {
         let mut known = self.known();
         let stranger = known.cluster.is_some_and(|known| known != cluster);
         let rewound = stranger || revision < before;

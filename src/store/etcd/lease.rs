@@ -35,7 +35,7 @@ pub(super) async fn session(
     }
     let seconds = i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX).max(1);
     let grant = core
-        .call("to get a lease", move |client| {
+        .call_aside("to get a lease", move |client| {
             let mut client = client.lease_client();
             async move { client.grant(seconds, None).await }.boxed()
         })
@@ -60,7 +60,7 @@ struct Stream {
 async fn open(core: &Core, lease: LeaseId) -> Result<Stream, StoreError> {
     let link = core.pool.link().await.ok();
     let result = core
-        .call("a keepalive", move |client| {
+        .call_aside("a keepalive", move |client| {
             let mut client = client.lease_client();
             async move { client.keep_alive(lease).await }.boxed()
         })

@@ -4,7 +4,7 @@
 //! deadlines together stay below a third of the lease's time. What a lagging member says is never taken for news: only
 //! linearizable answers tell whether the store is there, and whether it is still the one it was.
 
-mod chronicle;
+pub mod chronicle;
 mod connect;
 mod error;
 mod kv;
@@ -102,6 +102,20 @@ impl Core {
         result
     }
 
+    /// The same for a call whose answer says nothing of the store as a whole: one that came too late to count as there
+    /// is followed by one that does, or nothing would take back that the store is away.
+    async fn call_aside<T: Send>(
+        &self,
+        tried: &str,
+        call: impl Fn(Client) -> BoxFuture<'static, Result<T, etcd_client::Error>>,
+    ) -> Result<T, StoreError> {
+        let answer = self.call(tried, call).await?;
+        if self.chronicle.is_away() {
+            self.verify().await?;
+        }
+        Ok(answer)
+    }
+
     async fn attempts<T: Send>(
         &self,
         tried: &str,
@@ -181,7 +195,7 @@ impl Core {
 
     async fn lease_info(&self, id: LeaseId) -> Result<LeaseInfo, StoreError> {
         let answer = self
-            .call("a look at the lease", move |client| {
+            .call_aside("a look at the lease", move |client| {
                 let mut client = client.lease_client();
                 let options = LeaseTimeToLiveOptions::new().with_keys();
                 async move { client.time_to_live(id, Some(options)).await }.boxed()
@@ -231,7 +245,7 @@ impl Store for Etcd {
     fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let call = move |client: Client| async move { client.lease_client().revoke(id).await }.boxed();
-            match self.core.call("to end the lease", call).await {
+            match self.core.call_aside("to end the lease", call).await {
                 Ok(_) => Ok(()),
                 Err(StoreError::NoLease(_)) => Err(StoreError::NoLease(id)),
                 Err(error) => Err(error),

@@ -176,7 +176,7 @@ fn event(event: &etcd_client::Event) -> Option<Event> {
     let kv = event.kv()?;
     Some(match event.event_type() {
         EventType::Put => Event::Put(kv::item(kv.clone())),
-        EventType::Delete => Event::Delete(kv::text(kv.key().to_vec())),
+        EventType::Delete => Event::Delete { key: kv::text(kv.key().to_vec()), revision: kv.mod_revision() },
     })
 }
 
