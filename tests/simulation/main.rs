@@ -5,7 +5,7 @@
 //! snapshot and every commit; a history that breaks one is made as short as it can be and told with its seed.
 //! `WHARF_SEED=n cargo test --test simulation` runs one again, `WHARF_HISTORIES=n` so many, `WHARF_TRACE=1` tells all that
 //! happens. A seed gives the same steps and delays; which of two tasks due at one instant runs first is tokio's choice.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stderr, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod broken;
 mod cluster;

@@ -277,11 +277,10 @@ impl Witness {
         ledger.note(&(host, "shows", &shown));
         let before = ledger.agents[host].shown.take().unwrap_or_default();
         for (place, held) in &before {
-            if !shown.contains_key(place) && ledger.facts.get(place).is_some_and(|fact| fact.serving) {
-                if !ledger.granted(host, *place, *held, now) {
-                    let how = format!("{place:?} serves and is no longer answered on host {host}");
-                    ledger.breaks(Invariant::NoNameVanishes, how);
-                }
+            let serving = ledger.facts.get(place).is_some_and(|fact| fact.serving);
+            if serving && !shown.contains_key(place) && !ledger.granted(host, *place, *held, now) {
+                let how = format!("{place:?} serves and is no longer answered on host {host}");
+                ledger.breaks(Invariant::NoNameVanishes, how);
             }
         }
         let since = |place, held: bool| held.then(|| before.get(place).copied().flatten().unwrap_or(now));
