@@ -123,9 +123,19 @@ fn what_a_list_lacks_is_gone_in_quiet_times_and_held_after_an_outage() {
         [(false, None, &["a"]), (false, BACK, &["a", "b*"]), (true, BACK, &["a", "b*", "c*"])];
     for (rewound, returned, left) in cases {
         let mut bench = Bench::of(&all);
+        bench.fold.own_is_known();
         bench.list(&["a one 1 1"], 20, rewound, returned);
         assert_eq!(bench.shown(), left, "rewound {rewound}, returned {returned:?}");
     }
+}
+
+#[test]
+fn own_records_are_held_like_others_until_this_host_knows_what_it_offers() {
+    let mut bench = Bench::of(&["a one 1 1", "d own 4 4"]);
+    bench.list(&["a one 1 1"], 20, false, BACK);
+    assert_eq!(bench.shown(), ["a", "d*"]);
+    bench.fold.own_is_known();
+    assert_eq!(bench.shown(), ["a"], "the overlay tells of them from now on");
 }
 
 #[test]
