@@ -159,7 +159,7 @@ impl<'a> Draft<'a> {
             (&self.answer.additional, &mut counts.additionals),
         ];
         for (records, count) in sections {
-            let own = append_own(&mut bytes, records, self.asked(), room)?;
+            let own = append_own(&mut bytes, records, self.asked(), room);
             let written = own + append(&mut bytes, &records[own..], self.question(), room)?;
             *count = u16::try_from(written).unwrap_or(u16::MAX);
             if written < records.len() {
@@ -182,32 +182,44 @@ impl<'a> Draft<'a> {
 
 /// Writes the first records as far as they stand under the name asked for and fit; how many. What large sets are made of:
 /// hickory would look for each owner among all names that it has written.
-fn append_own(bytes: &mut Vec<u8>, records: &[Rr], asked: Option<&Name>, limit: u16) -> Result<usize, ProtoError> {
-    let Some(asked) = asked else { return Ok(0) };
-    let begun = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let mut encoder = BinEncoder::with_offset(bytes, begun);
-    encoder.set_max_size(limit);
+fn append_own(bytes: &mut Vec<u8>, records: &[Rr], asked: Option<&Name>, limit: u16) -> usize {
+    let own = |record: &&Rr| asked.is_some_and(|asked| asked.eq_case(&record.name));
     let mut written = 0;
-    for record in records {
-        let Some(length) = own_length(&record.data).filter(|_| asked.eq_case(&record.name)) else { break };
-        if encoder.offset() + POINTER + FIXED + usize::from(length) > usize::from(limit) {
+    for record in records.iter().take_while(own) {
+        let end = bytes.len();
+        if put_own(bytes, record).is_none() || bytes.len() > usize::from(limit) {
+            bytes.truncate(end);
             break;
         }
-        encoder.emit_u16(QUESTION)?;
-        record.record_type().emit(&mut encoder)?;
-        record.dns_class.emit(&mut encoder)?;
-        encoder.emit_u32(record.ttl)?;
-        encoder.emit_u16(length)?;
-        record.data.emit(&mut encoder)?;
         written += 1;
     }
-    Ok(written)
+    written
 }
 
-/// The bytes that a record's data takes exactly, where that is known beforehand.
-fn own_length(data: &RData) -> Option<u16> {
-    let plain = matches!(data, RData::A(_) | RData::AAAA(_) | RData::SRV(_));
-    data_length(data).filter(|_| plain).and_then(|length| u16::try_from(length).ok())
+/// Writes a record of the name asked for; `None`, and something half, where its data is not plain.
+fn put_own(bytes: &mut Vec<u8>, record: &Rr) -> Option<()> {
+    let length = u16::try_from(data_length(&record.data)?).ok()?;
+    for field in [QUESTION, record.record_type().into(), record.dns_class.into()] {
+        bytes.extend_from_slice(&field.to_be_bytes());
+    }
+    bytes.extend_from_slice(&record.ttl.to_be_bytes());
+    bytes.extend_from_slice(&length.to_be_bytes());
+    match &record.data {
+        RData::A(address) => bytes.extend_from_slice(&address.octets()),
+        RData::AAAA(address) => bytes.extend_from_slice(&address.octets()),
+        RData::SRV(srv) => {
+            for field in [srv.priority, srv.weight, srv.port] {
+                bytes.extend_from_slice(&field.to_be_bytes());
+            }
+            for label in &srv.target {
+                bytes.push(u8::try_from(label.len()).ok()?);
+                bytes.extend_from_slice(label);
+            }
+            bytes.push(0);
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 /// Writes as many records as fit behind what is there; how many.
