@@ -1,5 +1,5 @@
 //! wharf under a real systemd, installed as `docs/install.md` says, on a host of the lab.
-#![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub, dead_code)]
 
 #[path = "../lab/mod.rs"]
 mod lab;
