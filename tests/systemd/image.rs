@@ -160,7 +160,7 @@ impl Drop for Stack<'_> {
             let all = self.host.try_docker(&["ps", "-aq"]).unwrap_or_default();
             for id in all.split_whitespace() {
                 let logs = self.host.try_docker(&["logs", "--tail", "20", id]).unwrap_or_else(|error| error);
-                println!("--- {}: {id}\n{logs}", self.host.name());
+                let _ = fs::write(self.host.dir().join(format!("compose-{id}.log")), logs); // the lab tells it
                 let _ = self.host.try_docker(&["rm", "-f", "-v", id]);
             }
             return;
