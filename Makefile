@@ -67,7 +67,8 @@ fuzz: ## a short run of every fuzz target (make fuzz ARGS=-runs=10000000 for lon
 	@tests/setup/piece.sh fuzz && tests/setup/fuzz.sh $(ARGS)
 
 drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), then all that takes long
-	$(SETUP) lab test drill
+	$(SETUP) lab test dist drill
+	docker/dist.sh
 	WHARF_DRILL=1 $(CARGO) test --locked --test drill -- --nocapture
 	WHARF_DRILL=1 $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
 	@tests/lab/sweep.sh

@@ -166,9 +166,11 @@ fn what_waits_in_passed_sockets_is_answered_by_the_next_agent() {
     datagrams.send_to(&question(3), server).unwrap();
     write_question(&mut stream, 4);
     let agent = Agent::start(directory.path(), &sockets);
-    // Asked while no agent ran. Its store, in its own memory, may not have been filled again yet.
-    assert!(is_reply(&received(&datagrams), 3) && is_reply(&read_answer(&mut stream), 4));
-    eventually("the record is answered again", || by_udp(server, 5).then_some(()));
+    // Asked while no agent ran: its store, in its own memory, goes on from where it was.
+    assert!(is_answer(&received(&datagrams), 3) && is_answer(&read_answer(&mut stream), 4));
+    for number in 5..50 {
+        assert!(by_udp(server, number), "question {number}");
+    }
     agent.stop();
 }
 
@@ -202,9 +204,11 @@ fn ten_thousand_idle_streams_cost_themselves() {
     let idle = idle_streams(server);
     assert!(idle.len() > 5_000, "this process may open {} only", idle.len());
     assert!(by_udp(server, 3) && by_tcp(server, 4));
-    let (more, kept) = (agent.memory() - memory, agent.files().saturating_sub(files));
+    let more = agent.memory() - memory;
     assert!(more < 24.0, "{more:.1} MiB more");
-    assert!(kept <= 520, "{kept} streams are kept");
+    // Streams that must go are told to, and close in their own time.
+    eventually("only so many are kept", || (agent.files() <= files + 520).then_some(()));
+    assert!(by_udp(server, 6) && by_tcp(server, 7));
     drop(idle);
     eventually("they are gone", || (agent.files() <= files + 2).then_some(()));
     agent.stop();

@@ -93,6 +93,28 @@ async fn a_hung_store_leaves_answers_that_say_so() {
     desk.stop().await;
 }
 
+/// The watch outlives a store that hangs for a moment; who found it away may not come back to say that it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_found_away_in_passing_is_found_there_again() {
+    let world = World::new();
+    put(&*world.store, &[("/services/web/one", "10.0.0.1:80")]).await;
+    let desk = world.desk(Setup::default());
+    answered(&desk, &["10.0.0.1"]).await;
+    // Once by a question that is given up, once by one whose answer is that there is no such lease.
+    for given_up in [true, false] {
+        world.cluster.members[0].freeze();
+        let store = desk.store.clone();
+        let asked = tokio::spawn(async move { drop(store.lease(4_711).await) });
+        eventually("stale", || async { desk.view.load().is_stale() }).await;
+        if given_up {
+            asked.abort();
+        }
+        world.cluster.members[0].thaw();
+        eventually("in step", || async { !desk.view.load().is_stale() }).await;
+    }
+    desk.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compacted_watch_is_read_afresh() {
     let mut world = World::new();

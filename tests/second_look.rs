@@ -40,6 +40,16 @@ fn what_passes_is_run_once() {
 }
 
 #[test]
+fn a_run_of_no_test_is_no_pass() {
+    let none = "     Running tests/one.rs (target/debug/deps/one-1)\n\nrunning 0 tests\n\n\
+                test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 21 filtered out\n";
+    let (passed, flaky, asked) = look(&[(none, 0)]);
+    assert!(!passed && flaky.is_empty() && asked.len() == 1, "{asked:?}");
+    let ten = none.replace("running 0", "running 10");
+    assert!(look(&[(&ten, 0)]).0, "ten are some");
+}
+
+#[test]
 fn what_passes_alone_is_passed_and_told() {
     let (passed, flaky, asked) = look(&[(BAD, 101), (GOOD, 0)]);
     assert!(passed, "{asked:?}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use wharf::store::embedded::Embedded;
-use wharf::store::{Batch, Commit, Condition, Event, MAX_WRITES, Reach, Store, StoreError, Watch, Write};
+use wharf::store::{Batch, Commit, Condition, Event, Item, MAX_WRITES, Reach, Store, StoreError, Watch, Write};
 
 const TTL: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -191,6 +191,27 @@ async fn a_key_put_again_leaves_its_old_lease(store: Arc<dyn Store>) {
     done(&*store, &[put_on("/k/1", "b", new.lease())]).await;
     store.revoke(old.lease()).await.unwrap();
     assert_eq!(store.get(&["/k/1".into()]).await.unwrap().items[0].lease, new.lease());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_store_goes_on_from_where_it_was() {
+    let item = |key: &str, revision| Item { key: key.into(), value: "v".into(), lease: 7, revision };
+    let restored = || Embedded::restored(40, 7, TTL, [item("/a/1", 12), item("/a/2", 38)]);
+    let store = restored();
+    let page = store.read("/a/", None, None).await.unwrap();
+    assert_eq!((page.revision, page.items), (40, vec![item("/a/1", 12), item("/a/2", 38)]));
+    let session = store.session(TTL, Some(7)).await.unwrap();
+    assert!(session.adopted() && session.lease() == 7);
+    let mut watch = store.watch("/a/", 41).await.unwrap();
+    assert_eq!(done(&store, &[put("/a/3", "x")]).await, 41);
+    assert_eq!(events(&mut watch).await.revision, 41);
+    tokio::time::sleep(2 * TTL).await;
+    assert_eq!(keys(&store, "/a/").await, ["/a/1", "/a/2", "/a/3"]);
+    assert_ne!(store.session(TTL, None).await.unwrap().lease(), 7);
+
+    let forgotten = restored();
+    tokio::time::sleep(2 * TTL).await;
+    assert!(keys(&forgotten, "/a/").await.is_empty(), "nobody took the lease over");
 }
 
 async fn it_is_there(store: Arc<dyn Store>) {

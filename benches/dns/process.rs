@@ -6,6 +6,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::kit;
+
 /// A running server, ended when dropped.
 pub(crate) struct Child {
     child: std::process::Child,
@@ -55,18 +57,12 @@ impl Child {
 
     /// CPU time used so far, of user and system.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-        // Linux tells programs its ticks as hundredths of a second, whatever its own are.
-        Duration::from_millis(ticks * 10)
+        kit::cpu_of(self.child.id())
     }
 
     /// A line of `/proc/PID/status`, in MB.
     pub(crate) fn memory(&self, name: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
-        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1_000.0
+        kit::memory_of(self.child.id(), name)
     }
 
     /// Lets `VmHWM` begin anew.

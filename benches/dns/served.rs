@@ -74,7 +74,10 @@ async fn serve(args: &[String]) -> ExitCode {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let answer = match line.as_str() {
                 "read" => read.as_millis().to_string(),
-                "change" => tokio::runtime::Handle::current().block_on(change(&*store, &view)).as_micros().to_string(),
+                "change" => {
+                    let (time, work) = tokio::runtime::Handle::current().block_on(change(&*store, &view));
+                    format!("{} {}", time.as_micros(), work.as_micros())
+                }
                 _ => tokio::runtime::Handle::current().block_on(relisted(&view)),
             };
             say(&answer);
@@ -112,18 +115,28 @@ async fn filled(count: usize) -> Embedded {
     store
 }
 
-/// Writes one record; the time until it is in the snapshot that answers are made from.
-async fn change(store: &dyn Store, view: &CatalogView) -> Duration {
+/// Writes one record; the time until it is in the snapshot that answers are made from, and the CPU used meanwhile.
+async fn change(store: &dyn Store, view: &CatalogView) -> (Duration, Duration) {
     let port = rand::random_range(1..60_000_u16);
     let value = format!(r#"{{"host":"10.9.9.9","port":{port}}}"#);
     let write = Put::Put { key: "/services/changed/one".into(), value: value.into(), lease: 0 };
     let mut changed = view.changed();
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), worked());
     store.commit(&[], &[write]).await.unwrap();
     while view.load().get("/services/changed/one").is_none_or(|found| found.port() != port) {
         changed.changed().await.unwrap();
     }
-    begun.elapsed()
+    (begun.elapsed(), worked().saturating_sub(before))
+}
+
+/// The time that this process's threads have run so far.
+fn worked() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_thread = |thread: std::io::Result<std::fs::DirEntry>| {
+        let times = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
+        times.split(' ').next().and_then(|time| time.parse().ok()).unwrap_or(0)
+    };
+    Duration::from_nanos(threads.map(of_thread).sum())
 }
 
 async fn relisted(view: &CatalogView) -> String {

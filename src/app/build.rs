@@ -123,7 +123,8 @@ impl Ground {
     fn open(config: &Config) -> Result<Self, BuildError> {
         let zones = translate::zones(config)?;
         let (state, resumed) = StateDir::open(&config.store.state_dir, &translate::here(config))?;
-        Ok(Self { zones, state: Arc::new(state), resumed, store: translate::store(config) })
+        let store = translate::store(config, &resumed);
+        Ok(Self { zones, state: Arc::new(state), resumed, store })
     }
 }
 

@@ -10,7 +10,7 @@ use super::build::BuildError;
 use crate::cli::VERSION;
 use crate::config::{Config, Forward};
 use crate::docker;
-use crate::find::keep::own_records;
+use crate::find::keep::{self, own_records};
 use crate::find::{dns, http, mirror};
 use crate::host::identity;
 use crate::host::sockets::Passed;
@@ -38,8 +38,8 @@ pub(super) fn here(config: &Config) -> Here {
     }
 }
 
-pub(super) fn store(config: &Config) -> Arc<dyn Store> {
-    let Some(etcd) = &config.store.etcd else { return Arc::new(Embedded::new()) };
+pub(super) fn store(config: &Config, resumed: &Resumed) -> Arc<dyn Store> {
+    let Some(etcd) = &config.store.etcd else { return Arc::new(embedded(config, resumed)) };
     Arc::new(Etcd::new(etcd::Settings {
         endpoints: etcd.endpoints.clone(),
         ca: etcd.ca.clone(),
@@ -48,6 +48,20 @@ pub(super) fn store(config: &Config) -> Arc<dyn Store> {
         lease_ttl: config.store.lease_ttl,
         probe: config.store.prefix.below(),
     }))
+}
+
+/// The store in this process. It goes on from what this agent had published when it stopped, as etcd would have kept it:
+/// for as long as the lease, and not across a boot.
+fn embedded(config: &Config, resumed: &Resumed) -> Embedded {
+    // A lease that a cluster has granted is none of this store's.
+    let ours = |lease: &i64| resumed.cluster.is_none() && (1..i64::MAX).contains(lease);
+    let Some(lease) = resumed.lease.filter(ours) else { return Embedded::new() };
+    let own = own_records(&kept_catalog(config), None, &resumed.owner);
+    if own.items.is_empty() || own.age > config.store.lease_ttl + keep::EVERY {
+        return Embedded::new();
+    }
+    let items = own.items.into_iter().map(|(item, _)| item);
+    Embedded::restored(own.revision, lease, config.store.lease_ttl, items)
 }
 
 pub(super) fn docker(config: &Config) -> Result<docker::Settings, BuildError> {
@@ -90,7 +104,8 @@ pub(super) fn kept_catalog(config: &Config) -> PathBuf {
 pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> registrar::Settings {
     let withdraw = config.store.withdraw_on_stop || !writable;
     // Without a lease to take over there is nothing of before to go on from.
-    let kept = resumed.lease.map(|_| own_records(&kept_catalog(config), resumed.cluster, &resumed.owner));
+    let kept = resumed.lease.map(|_| own_records(&kept_catalog(config), resumed.cluster, &resumed.owner).items);
+    let kept = kept.into_iter().flatten().map(|(_, record)| record);
     registrar::Settings {
         node: config.node.as_str().into(),
         prefix: config.store.prefix.clone(),
@@ -98,7 +113,7 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
         on_stop: if withdraw { registrar::OnStop::Withdraw } else { registrar::OnStop::Keep },
         agent: AgentFacts { version: VERSION.into(), addresses: Vec::new(), started: SystemTime::now() },
         resumed: resumed.clone(),
-        kept: kept.unwrap_or_default(),
+        kept: kept.collect(),
         seed: rand::random(),
     }
 }

@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 
 use crate::model::catalog::{Catalog, LeaseId};
 use crate::model::record::{MAX_RECORD, Record};
+use crate::store::{Item, Revision};
 
 /// The file is written, or its time renewed, at most this often.
-pub(super) const EVERY: Duration = Duration::from_secs(10);
+pub const EVERY: Duration = Duration::from_secs(10);
 /// While it is being written, this is when to look again.
 const BUSY: Duration = Duration::from_secs(1);
 /// An older catalog is none.
@@ -180,24 +181,48 @@ type Kept = (Catalog, Option<u64>);
 
 fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
     let mut catalog = Catalog::default();
-    let Some((of, revision)) = read_lines(path, cluster, |line| record(&mut catalog, line))? else { return Ok(None) };
+    let Some((of, revision)) = read_lines(path, cluster, |line| put(&mut catalog, &item(line)?))? else {
+        return Ok(None);
+    };
     catalog.set_revision(revision);
     Ok(Some((catalog, of)))
 }
 
+fn put(catalog: &mut Catalog, item: &Item) -> Option<()> {
+    catalog.put(&item.key, &item.value, item.lease, item.revision).ok()
+}
+
+/// What one owner had published by a kept catalog.
+#[derive(Debug, Default)]
+pub struct Own {
+    /// The revision of the whole.
+    pub revision: Revision,
+    /// How long ago the catalog was in step.
+    pub age: Duration,
+    /// The owner's keys and records.
+    pub items: Vec<(Item, Record)>,
+}
+
 /// What `owner` had published by the catalog kept at `path`, if that is worth anything: for the agent that starts again
-/// while the store is away. Only its own lines are read as records, so that it is quick among a hundred thousand.
-pub fn own_records(path: &Path, cluster: Option<u64>, owner: &str) -> Vec<Record> {
-    let mut own = Vec::new();
+/// while the store is away, or is itself the store. Only its own lines are read as records, so that it is quick among a
+/// hundred thousand.
+pub fn own_records(path: &Path, cluster: Option<u64>, owner: &str) -> Own {
+    let mut items = Vec::new();
     let read = read_lines(path, cluster, |line| {
         if line.contains(owner) {
-            let value = line.splitn(4, '\t').nth(3)?;
-            own.extend(Record::decode(value.as_bytes()).ok().filter(|record| record.owner.as_deref() == Some(owner)));
+            let item = item(line)?;
+            let record = Record::decode(&item.value).ok().filter(|record| record.owner.as_deref() == Some(owner));
+            items.extend(record.map(|record| (item, record)));
         }
         Some(())
     });
     // Why it is worth nothing the mirror says, which reads it too.
-    if read.is_ok() { own } else { Vec::new() }
+    let Ok(Some((_, revision))) = read else { return Own::default() };
+    Own { revision, age: age(path).unwrap_or_default(), items }
+}
+
+fn age(path: &Path) -> io::Result<Duration> {
+    Ok(fs::metadata(path)?.modified()?.elapsed().unwrap_or_default())
 }
 
 /// Hands `take` each line of a record; returns the cluster and the revision of the whole.
@@ -242,14 +267,14 @@ fn header(line: &str) -> Option<(Option<u64>, i64)> {
     Some((of, revision.parse().ok()?))
 }
 
-fn record(catalog: &mut Catalog, line: &str) -> Option<()> {
+fn item(line: &str) -> Option<Item> {
     if line.len() > LONGEST {
         return None;
     }
     let mut parts = line.splitn(4, '\t');
     let (key, lease, revision, value) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let lease = LeaseId::from_str_radix(lease, 16).ok()?;
-    catalog.put(key, value.as_bytes(), lease, revision.parse().ok()?).ok()
+    let (lease, revision) = (LeaseId::from_str_radix(lease, 16).ok()?, revision.parse().ok()?);
+    Some(Item { key: key.to_owned(), value: value.as_bytes().to_vec().into(), lease, revision })
 }
 
 #[cfg(test)]
@@ -296,14 +321,14 @@ mod tests {
         write(&path, &catalog, Some(1), Duration::ZERO).expect("written");
         let hosts = |cluster, owner| {
             let own = own_records(&path, cluster, owner);
-            own.iter().map(|record| record.host.to_string()).collect::<Vec<_>>()
+            own.items.iter().map(|(_, record)| record.host.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(hosts(Some(1), "one"), ["10.0.0.0", "10.0.0.1", "10.0.0.2"]);
         assert_eq!(hosts(None, "two"), ["10.0.0.9"]);
         assert_eq!(hosts(Some(2), "one"), [] as [&str; 0]);
         fs::write(&path, &fs::read(&path).expect("there")[..100]).expect("written");
         assert_eq!(hosts(Some(1), "one"), [] as [&str; 0], "a file cut short");
-        assert_eq!(own_records(Path::new("/nonexistent/catalog"), None, "one"), []);
+        assert!(own_records(Path::new("/nonexistent/catalog"), None, "one").items.is_empty());
     }
 
     #[test]

@@ -85,6 +85,30 @@ impl Embedded {
 }
 
 impl Embedded {
+    /// A store as one that ended left it: at that revision, with these items on this one lease, which has all of its time
+    /// before it.
+    pub fn restored(
+        revision: Revision,
+        lease: LeaseId,
+        granted: Duration,
+        items: impl IntoIterator<Item = Item>,
+    ) -> Self {
+        let of_lease = |item: Item| (item.key.clone(), Item { lease, ..item });
+        let items: BTreeMap<String, Item> = items.into_iter().map(of_lease).collect();
+        let revision = items.values().map(|item| item.revision).fold(revision.max(1), Revision::max);
+        let keys = items.keys().cloned().collect();
+        let ends = Some(Instant::now() + granted);
+        let kept = Lease { granted, keepers: 0, ends, keys, lost: watch::Sender::new(false) };
+        Self::of(State {
+            items,
+            revision,
+            log: VecDeque::new(),
+            forgotten: revision,
+            leases: BTreeMap::from([(lease, kept)]),
+            next_lease: lease.max(0) + 1,
+        })
+    }
+
     /// Another store that begins as this one stands, as one restored from a backup does: its leases have no session,
     /// and all of their time before them.
     pub fn copy(&self) -> Self {

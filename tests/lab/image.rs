@@ -21,6 +21,8 @@ pub enum Image {
     Postgres,
     /// busybox, for anything small: `nc`, `httpd`, `sleep`
     Busybox,
+    /// etcd alone, told everything on its command line as the official image is
+    Etcd,
 }
 
 /// Changed when a recipe below changes.
@@ -43,6 +45,7 @@ impl Image {
             Self::Redis => "redis:lab",
             Self::Postgres => "postgres:lab",
             Self::Busybox => "busybox:lab",
+            Self::Etcd => "etcd:lab",
         }
     }
 
@@ -106,6 +109,12 @@ impl Image {
                 programs: vec![run(&["sh", "-c", "command -v busybox"]).trim().to_owned()],
                 folders: vec![],
                 changes: text(&[r#"ENTRYPOINT ["/bin/busybox"]"#]),
+            },
+            Self::Etcd => Recipe {
+                name: "etcd",
+                programs: vec![run(&["sh", "-c", "command -v etcd"]).trim().to_owned()],
+                folders: vec![],
+                changes: text(&["ENV PATH=/usr/bin:/bin"]),
             },
         }
     }

@@ -41,6 +41,17 @@ shim_sockets() { # DIR: the containers' minders keep theirs in a common folder, 
     grep -o '/run/containerd/s/[0-9a-f]*' | sort -u | xargs -r rm -f
 }
 
+cgroups_gone() { # N: a group of processes that are dead but not reaped yet cannot be removed, so this tries again
+  local pass left
+  for pass in $(seq 50); do
+    left=$(find /sys/fs/cgroup -depth -type d -path "*/wharf-lab-$1*" \( -name "wharf-lab-$1" -o -path "*/wharf-lab-$1/*" \) 2>/dev/null)
+    [ -n "$left" ] || return 0
+    xargs -r rmdir <<<"$left" 2>/dev/null && return 0
+    sleep 0.1
+  done
+  echo "sweep: lab $1: still there: $left" >&2
+}
+
 sweep_one() { # DIR, already locked
   local dir=$1 n=${1##*/run-} space
   touch "$dir/sweeping"
@@ -52,8 +63,7 @@ sweep_one() { # DIR, already locked
     [ -e "$space" ] && ip netns del "${space##*/}"
   done
   ip link del "wharflab$n" 2>/dev/null
-  find /sys/fs/cgroup -depth -type d -path "*/wharf-lab-$n*" \( -name "wharf-lab-$n" -o -path "*/wharf-lab-$n/*" \) \
-    -exec rmdir {} + 2>/dev/null
+  cgroups_gone "$n"
   rm -rf --one-file-system "$dir"
 }
 

@@ -10,6 +10,7 @@ mod machine;
 
 mod everyday;
 
+mod image;
 mod page;
 mod provision;
 mod resolve;

@@ -3,7 +3,8 @@
 //!
 //! hickory by itself writes until the message is full, then sets TC even for glue and leaves the OPT out. Therefore how
 //! much fits is found out first, and hickory is given that much. After 120 names it compresses no more, which a stream
-//! with thousands of addresses cannot do without: what does not fit then is written in pieces, each by a fresh encoder.
+//! with thousands of addresses cannot do without: what does not fit then is written in pieces, each by a fresh encoder,
+//! after the records that large sets are made of, whose owner is the question's name and needs no looking for.
 //! `hickory_tests.rs` shows all this of hickory, so that what is no longer needed is seen.
 
 use std::slice::Iter;
@@ -14,7 +15,7 @@ use hickory_server::net::NetError;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::proto::ProtoError;
 use hickory_server::proto::op::{Edns, Header, HeaderCounts, Metadata};
-use hickory_server::proto::rr::{RData, Record as Rr};
+use hickory_server::proto::rr::{Name, RData, Record as Rr};
 use hickory_server::proto::serialize::binary::{BinEncodable, BinEncoder};
 use hickory_server::server::{Request, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Queries};
@@ -30,9 +31,12 @@ pub(super) const HEADER: usize = 12;
 const OPT: usize = 11;
 /// Type, class, TTL and length of a record.
 const FIXED: usize = 10;
+const TYPE_AND_CLASS: usize = 4;
 const POINTER: usize = 2;
+/// The pointer to the question's name.
+const QUESTION: u16 = 0xc000 | HEADER as u16;
 /// hickory writes each name in full before it makes it a pointer: it needs so much room for a while.
-const NAME: u16 = 255;
+const LONGEST_NAME: u16 = 255;
 /// Records that one encoder writes: it compresses 120 names, and no record that is answered has more than two.
 const PIECE: usize = 60;
 
@@ -73,7 +77,7 @@ impl<'a> Draft<'a> {
 
     /// Whether all of it fits, without a closer look.
     pub(super) fn surely_fits(&self, limit: u16) -> bool {
-        self.at_most().is_some_and(|bytes| bytes <= usize::from(limit.min(u16::MAX - NAME)))
+        self.at_most().is_some_and(|bytes| bytes <= usize::from(limit.min(u16::MAX - LONGEST_NAME)))
     }
 
     /// As much of it as fits: answers first.
@@ -122,9 +126,15 @@ impl<'a> Draft<'a> {
         self.edns.map_or(0, |_| OPT) + options.map(|(_, option)| 4 + usize::from(option.len())).sum::<usize>()
     }
 
+    /// The question's name, which stands behind the header in full.
+    fn asked(&self) -> Option<&'a Name> {
+        let name = self.queries.queries().first().map(|query| query.original().name());
+        name.filter(|name| self.question().len() == wire_length(name) + TYPE_AND_CLASS)
+    }
+
     /// A size that the message certainly does not exceed; unknown with data of rare types.
     fn at_most(&self) -> Option<usize> {
-        let asked = self.queries.queries().first().map(|query| query.original().name());
+        let asked = self.asked();
         let Answer { answers, authority, additional, .. } = self.answer;
         let mut bytes = HEADER + self.queries.as_bytes().len() + self.opt_length();
         for (place, record) in answers.iter().chain(authority).chain(additional).enumerate() {
@@ -149,7 +159,8 @@ impl<'a> Draft<'a> {
             (&self.answer.additional, &mut counts.additionals),
         ];
         for (records, count) in sections {
-            let written = append(&mut bytes, records, self.question(), room)?;
+            let own = append_own(&mut bytes, records, self.asked(), room);
+            let written = own + append(&mut bytes, &records[own..], self.question(), room)?;
             *count = u16::try_from(written).unwrap_or(u16::MAX);
             if written < records.len() {
                 break;
@@ -167,6 +178,48 @@ impl<'a> Draft<'a> {
         bytes[..HEADER].copy_from_slice(&head);
         Ok(bytes)
     }
+}
+
+/// Writes the first records as far as they stand under the name asked for and fit; how many. What large sets are made of:
+/// hickory would look for each owner among all names that it has written.
+fn append_own(bytes: &mut Vec<u8>, records: &[Rr], asked: Option<&Name>, limit: u16) -> usize {
+    let own = |record: &&Rr| asked.is_some_and(|asked| asked.eq_case(&record.name));
+    let mut written = 0;
+    for record in records.iter().take_while(own) {
+        let end = bytes.len();
+        if put_own(bytes, record).is_none() || bytes.len() > usize::from(limit) {
+            bytes.truncate(end);
+            break;
+        }
+        written += 1;
+    }
+    written
+}
+
+/// Writes a record of the name asked for; `None`, and something half, where its data is not plain.
+fn put_own(bytes: &mut Vec<u8>, record: &Rr) -> Option<()> {
+    let length = u16::try_from(data_length(&record.data)?).ok()?;
+    for field in [QUESTION, record.record_type().into(), record.dns_class.into()] {
+        bytes.extend_from_slice(&field.to_be_bytes());
+    }
+    bytes.extend_from_slice(&record.ttl.to_be_bytes());
+    bytes.extend_from_slice(&length.to_be_bytes());
+    match &record.data {
+        RData::A(address) => bytes.extend_from_slice(&address.octets()),
+        RData::AAAA(address) => bytes.extend_from_slice(&address.octets()),
+        RData::SRV(srv) => {
+            for field in [srv.priority, srv.weight, srv.port] {
+                bytes.extend_from_slice(&field.to_be_bytes());
+            }
+            for label in &srv.target {
+                bytes.push(u8::try_from(label.len()).ok()?);
+                bytes.extend_from_slice(label);
+            }
+            bytes.push(0);
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 /// Writes as many records as fit behind what is there; how many.
@@ -286,7 +339,7 @@ impl ResponseHandler for Written {
     ) -> Result<ResponseInfo, NetError> {
         let mut bytes = Vec::new();
         // What fits was found out before; for a while, more room is needed.
-        let info = encode(response, &self.question, self.limit.saturating_add(NAME), &mut bytes)?;
+        let info = encode(response, &self.question, self.limit.saturating_add(LONGEST_NAME), &mut bytes)?;
         debug_assert!(bytes.len() <= usize::from(self.limit), "{} of {} bytes", bytes.len(), self.limit);
         let _ = self.message.set(bytes);
         Ok(info)

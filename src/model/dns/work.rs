@@ -198,11 +198,10 @@ impl<'c> Work<'c> {
     /// The name of a record in the zone at `place`, below the prefix that it was found under.
     pub(super) fn record_name(&self, place: usize, hit: Hit<'_>, strip: usize) -> Option<Name> {
         let zone = self.zones.get(place)?;
-        let parts = zone.prefixes().get(hit.prefix)?.parts(hit.entry.path());
-        let own: Vec<&str> = parts.into_iter().flatten().collect();
-        let labels = own.iter().rev().copied().chain(zone.labels().iter().map(String::as_str));
-        let strip = if strip < own.len() + zone.labels().len() { strip } else { 0 };
-        join(labels.skip(strip).map(str::as_bytes))
+        let own = zone.prefixes().get(hit.prefix)?.parts(hit.entry.path());
+        let labels = own.into_iter().flatten().rev().chain(zone.labels().iter().map(String::as_str));
+        let most = if strip > 0 { labels.clone().count() } else { 0 };
+        join(labels.skip(if strip < most { strip } else { 0 }).map(str::as_bytes))
     }
 
     /// The zone's own name.

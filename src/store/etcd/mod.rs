@@ -109,11 +109,13 @@ impl Core {
         tried: &str,
         call: impl Fn(Client) -> BoxFuture<'static, Result<T, etcd_client::Error>>,
     ) -> Result<T, StoreError> {
-        let answer = self.call(tried, call).await?;
-        if self.chronicle.is_away() {
+        let answer = self.call(tried, call).await;
+        // That there is no such lease is an answer too.
+        let answered = !matches!(answer, Err(StoreError::Away { .. }));
+        if answered && self.chronicle.is_away() {
             self.verify().await?;
         }
-        Ok(answer)
+        answer
     }
 
     async fn attempts<T: Send>(

@@ -125,6 +125,7 @@ impl EtcdWatch {
                     self.asked = Instant::now();
                     // When the queue is full, etcd reads none of it, and the silence tells.
                     drop(self.stream.request_progress().now_or_never());
+                    self.look_whether_away().await?;
                 }
                 Word::Silence => {
                     self.core.chronicle.away();
@@ -132,6 +133,17 @@ impl EtcdWatch {
                 }
             }
         }
+    }
+
+    /// Whoever found the store away may have given up since, and this watch has outlived it: then nobody else would find
+    /// out that the store answers again. Nothing is in hand here that would be lost when the caller stops waiting.
+    async fn look_whether_away(&self) -> Result<(), StoreError> {
+        if self.core.chronicle.is_away()
+            && let Err(StoreError::Rewound) = self.core.verify().await
+        {
+            return Err(StoreError::Rewound);
+        }
+        Ok(())
     }
 
     async fn word(&mut self) -> Word {
