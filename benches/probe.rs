@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wharf::model::instance::{CheckKind, InstanceKey};
 use wharf::model::standing::State;
@@ -29,7 +30,10 @@ mod kit;
 mod servers;
 
 use harness::{Host, instance};
-use kit::{Table, cpu_of, percentile};
+use kit::{Table, cpu_of, milliseconds, percentile};
+
+/// How long a server may take to come up.
+const COMES_UP: Duration = Duration::from_secs(20);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -103,26 +107,43 @@ async fn frozen(table: &mut Table, count: u16) {
     table.row("and back after it thaws", longest[1], 5.0, "s", "longest of 50");
 }
 
+/// Servers that come up one after another; beside each a client that does nothing but ask it, from the first moment on
+/// that it takes a connection.
 async fn first_readiness(table: &mut Table, count: usize) {
     let host = Host::new(Settings::default());
-    let mut took = Vec::new();
+    let (mut ready, mut answered) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let target = servers::free_port();
         let key = host.put(instance(CheckKind::Memcached, target));
         let server = servers::memcached_at(target, &[]);
-        let accepted = tokio::spawn(async move {
-            while TcpStream::connect(target).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            Instant::now()
-        });
+        let client = tokio::spawn(tokio::time::timeout(COMES_UP, first_client(target)));
         host.until_state(&key, State::Ready).await;
-        let ready = Instant::now();
-        took.push(ready.saturating_duration_since(accepted.await.unwrap()).as_secs_f64() * 1000.0);
+        let seen = Instant::now();
+        let (accepted, replied) = client.await.unwrap().expect("memcached comes up in time");
+        ready.push(milliseconds(seen.saturating_duration_since(accepted)));
+        answered.push(milliseconds(replied.saturating_duration_since(accepted)));
         host.remove(&key);
         drop(server);
     }
-    table.row("memcached accepts → ready", percentile(&mut took, 99), 60.0, "ms", "p99 of 300");
-    table.note("median", percentile(&mut took, 50), "ms", "");
-    table.note("longest", percentile(&mut took, 100), "ms", "");
+    let beside =
+        format!("p99 of {count}; its first client had its answer after {:.1} ms", percentile(&mut answered, 99));
+    table.row("memcached accepts → ready", percentile(&mut ready, 99), 60.0, "ms", &beside);
+    for (what, percent) in [("median", 50), ("longest", 100)] {
+        let beside = format!("its first client: {:.1} ms", percentile(&mut answered, percent));
+        table.note(what, percentile(&mut ready, percent), "ms", &beside);
+    }
+}
+
+/// When a server first takes a connection, and when it first answers.
+async fn first_client(target: std::net::SocketAddr) -> (Instant, Instant) {
+    let mut stream = loop {
+        match TcpStream::connect(target).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    let accepted = Instant::now();
+    stream.write_all(b"version\r\n").await.unwrap();
+    stream.read_exact(&mut [0; 8]).await.unwrap();
+    (accepted, Instant::now())
 }

@@ -33,6 +33,8 @@ about() { # NAME -> what a bench is about, in one line
     echo '| what | figure | budget | | compared with |'
     echo '|---|--:|--:|---|---|'
     cat "$from/$name.md"
+    [ ! -e "$from/$name.load" ] || printf '\nLoad average: %s; taken %s.\n' "$(cat "$from/$name.load")" \
+      "$(date -u -r "$from/$name.md" '+%Y-%m-%d %H:%M UTC')"
     [ ! -e docs/curves.svg ] || [ "$name" != curves ] || printf '\n![cost by instances](curves.svg)\n'
   done
 } >docs/benchmarks.md

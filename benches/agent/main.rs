@@ -28,6 +28,8 @@ use engine::{Engine, container};
 use etcd::Cluster;
 use kit::{Table, memory_of, milliseconds};
 use process::{Agent, Sockets};
+use wharf::store::Store as _;
+use wharf::store::etcd::Etcd;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,10 +53,28 @@ async fn engine_with(count: usize) -> Engine {
     engine
 }
 
-/// How many records stand.
-fn published(cluster: &Cluster) -> usize {
-    let found = cluster.ctl(&["get", "--prefix", "/services/", "--keys-only"]);
-    found.lines().filter(|line| !line.is_empty()).count()
+/// Waits until so many records stand. Asked over one connection: a tool started for each look takes a core from those
+/// who are measured.
+async fn until_published(cluster: &Cluster, count: usize) {
+    let store = cluster.store(Duration::from_secs(30));
+    let deadline = Instant::now() + PATIENCE;
+    while published(&store).await != count {
+        assert!(Instant::now() < deadline, "never came true: {count} records");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// How many records stand; none while etcd does not answer.
+async fn published(store: &Etcd) -> usize {
+    let (mut after, mut count) = (None::<String>, 0);
+    loop {
+        let Ok(page) = store.read("/services/", after.as_deref(), None).await else { return 0 };
+        count += page.items.len();
+        if !page.more {
+            return count;
+        }
+        after = page.items.last().map(|item| item.key.clone());
+    }
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -74,7 +94,7 @@ async fn five_hundred(table: &mut Table) {
     let (directory, sockets) = (tempfile::tempdir().unwrap(), Sockets::bind());
     let began = Instant::now();
     let agent = Agent::start("bench", &sockets, &engine.path, &cluster.endpoints()[0], directory.path());
-    until("500 records", || published(&cluster) == COUNT);
+    until_published(&cluster, COUNT).await;
     // At most eight inspects are under way at once.
     let beyond = began.elapsed().saturating_sub(INSPECT * 500 / 8);
     table.row(
@@ -95,7 +115,7 @@ async fn hundred(table: &mut Table) {
     let (directory, sockets) = (tempfile::tempdir().unwrap(), Sockets::bind());
     let start = || Agent::start("bench", &sockets, &engine.path, &cluster.endpoints()[0], directory.path());
     let mut agent = start();
-    until("100 records", || published(&cluster) == COUNT);
+    until_published(&cluster, COUNT).await;
     let name = "bench-c7-8080.app.services.internal";
     until("an answer", || load::ask(sockets.address(), name));
 

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let [mut answers, mut changes, mut memory] = [
         Curve::new("CPU for an SRV answer (3 targets)", "µs"),
         Curve::new("a change, until it is answered", "µs"),
-        Curve::new("memory, resident", "MB"),
+        Curve::new("memory, with the embedded store", "MB"),
     ];
     for size in SIZES {
         let child = Child::serve(&["embedded", &size.to_string()]);

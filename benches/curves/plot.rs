@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 220.0;
 /// Around a panel's field: left, top, right, bottom.
-const MARGIN: [f64; 4] = [56.0, 40.0, 20.0, 40.0];
+const MARGIN: [f64; 4] = [56.0, 40.0, 32.0, 40.0];
 
 /// One figure by the number of instances.
 #[derive(Debug)]
@@ -73,20 +73,25 @@ impl Field {
 fn panel(svg: &mut String, left: f64, curve: &Curve) {
     let field = Field::of(left, curve);
     let middle = left + (WIDTH + MARGIN[0] - MARGIN[2]) / 2.0;
-    writeln!(svg, "<text x=\"{middle}\" y=\"22\" text-anchor=\"middle\" font-weight=\"bold\">{}</text>", curve.title)
-        .unwrap();
+    writeln!(
+        svg,
+        "<text x=\"{middle}\" y=\"22\" text-anchor=\"middle\" font-weight=\"bold\">{}, {}</text>",
+        curve.title, curve.unit
+    )
+    .unwrap();
     writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">instances</text>", HEIGHT - 8.0).unwrap();
     for exponent in whole(field.x) {
         let (value, bottom) = (10_f64.powi(exponent), HEIGHT - MARGIN[3]);
         let x = field.x(value);
         writeln!(svg, "<path d=\"M{x:.1} {bottom}V{}\" stroke=\"#ddd\"/>", MARGIN[1]).unwrap();
-        writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{value}</text>", bottom + 14.0).unwrap();
+        writeln!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 14.0, plain(value))
+            .unwrap();
     }
     for exponent in whole(field.y) {
         let value = 10_f64.powi(exponent);
         let (y, from) = (field.y(value), left + MARGIN[0]);
         writeln!(svg, "<path d=\"M{from} {y:.1}H{}\" stroke=\"#ddd\"/>", left + WIDTH - MARGIN[2]).unwrap();
-        let text = format!("{value} {}", curve.unit);
+        let text = plain(value);
         writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", from - 4.0, y + 4.0).unwrap();
     }
     let points: Vec<(f64, f64)> = curve.points.iter().map(|(x, y)| (field.x(*x as f64), field.y(*y))).collect();
@@ -95,9 +100,29 @@ fn panel(svg: &mut String, left: f64, curve: &Curve) {
         .unwrap();
     for ((x, y), (_, figure)) in points.iter().zip(&curve.points) {
         writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"#0b66c3\"/>").unwrap();
-        let text = if *figure < 10.0 { format!("{figure:.1}") } else { format!("{figure:.0}") };
-        writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{text}</text>", y - 8.0).unwrap();
+        // The first one stands on the axis, whose own labels are to its left.
+        let (from, anchor) = if *x < field.left + MARGIN[0] + 1.0 { (x + 4.0, "start") } else { (*x, "middle") };
+        let text = plain(*figure);
+        writeln!(svg, "<text x=\"{from:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{text}</text>", y - 8.0).unwrap();
     }
+}
+
+/// A figure as one reads it: 0.01, 8.2, 31, 100,000.
+fn plain(figure: f64) -> String {
+    if figure < 10.0 && figure.fract() != 0.0 {
+        let text = format!("{figure:.3}");
+        let digits = if figure < 1.0 { text.trim_end_matches('0') } else { &text[..3] };
+        return digits.to_owned();
+    }
+    let digits = format!("{figure:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The whole numbers from one end to the other.

@@ -7,6 +7,8 @@
 
 #[path = "../../tests/etcd/mod.rs"]
 mod etcd;
+#[path = "../kit/mod.rs"]
+mod kit;
 #[allow(dead_code)]
 #[path = "../dns/load.rs"]
 mod load;
@@ -21,9 +23,10 @@ mod side;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use kit::{Table, milliseconds, percentile};
 use process::Child;
 use side::Side;
 
@@ -32,20 +35,24 @@ const ENDPOINTS: usize = 100_000;
 const IDLE: usize = 64;
 const CHANGES: usize = 11;
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if let Some(at) = args.iter().position(|arg| arg == "--serve") {
-        return serve(&args[at + 1]);
+        serve(&args[at + 1]);
+        return ExitCode::SUCCESS;
     }
+    let mut table = Table::new("http");
     for kind in ["many", "huge"] {
         let server = Child::serve(&[kind]);
-        println!("{ENDPOINTS} endpoints, {kind}: {:.0} MB at rest", server.memory("VmRSS"));
-        listing(&server);
-        command(&server);
-        idle_followers(&server);
-        change(&server, "endpoints");
-        change(&server, "services");
+        let of = if kind == "many" { "33,334 services of three" } else { "one service of 100,000" };
+        table.note("memory at rest", server.memory("VmRSS"), "MB", of);
+        listing(&mut table, &server, of);
+        command(&mut table, &server, of);
+        idle_followers(&mut table, &server, of);
+        change(&mut table, &server, "endpoints", of);
+        change(&mut table, &server, "services", of);
     }
+    table.finish()
 }
 
 /// The key and value of one endpoint of either kind of catalog.
@@ -92,7 +99,7 @@ fn measured<T>(server: &Child, work: impl FnOnce() -> T) -> (T, Duration, f64) {
     (done, begun.elapsed(), server.memory("VmHWM") - before)
 }
 
-fn listing(server: &Child) {
+fn listing(table: &mut Table, server: &Child, of: &str) {
     let whole = || {
         let mut bytes = Vec::new();
         asked(server, "/v1/services").read_to_end(&mut bytes).unwrap();
@@ -100,10 +107,12 @@ fn listing(server: &Child) {
     };
     whole();
     let (bytes, took, grown) = measured(server, whole);
-    println!("  GET /v1/services: {:.1} MB in {took:.0?}, {grown:+.1} MB", megabytes(bytes));
+    let what = format!("GET /v1/services, {:.1} MB", megabytes(bytes));
+    table.note(&what, milliseconds(took), "ms", of);
+    table.note("memory grown by it", grown, "MB", of);
 }
 
-fn command(server: &Child) {
+fn command(table: &mut Table, server: &Child, of: &str) {
     let begun = Instant::now();
     let shown = Command::new(env!("CARGO_BIN_EXE_wharf"))
         .args(["services", "--http", &format!("127.0.0.1:{}", server.port)])
@@ -111,11 +120,11 @@ fn command(server: &Child) {
         .unwrap();
     let lines = shown.stdout.iter().filter(|byte| **byte == b'\n').count();
     assert_eq!(lines, ENDPOINTS + 1, "{}", String::from_utf8_lossy(&shown.stderr));
-    println!("  wharf services: {lines} lines in {:.0?}", begun.elapsed());
+    table.note("wharf services, a line for each", milliseconds(begun.elapsed()), "ms", of);
 }
 
 /// Followers that ask and then read nothing, while endpoints change.
-fn idle_followers(server: &Child) {
+fn idle_followers(table: &mut Table, server: &Child, of: &str) {
     let (followers, _, grown) = measured(server, || {
         let followers: Vec<TcpStream> = (0..IDLE).map(|_| asked(server, "/v1/watch")).collect();
         for _ in 0..CHANGES {
@@ -124,12 +133,13 @@ fn idle_followers(server: &Child) {
         }
         followers
     });
-    println!("  {} followers that do not read, {CHANGES} changes: {grown:+.1} MB", followers.len());
+    let what = format!("memory grown by {} followers that do not read, {CHANGES} changes", followers.len());
+    table.note(&what, grown, "MB", of);
 }
 
 /// From a change to the end of its event at a follower, and the event's size; the hub compares at most a twentieth of the
 /// time, so changes that follow one another closely wait.
-fn change(server: &Child, by: &str) {
+fn change(table: &mut Table, server: &Child, by: &str, of: &str) {
     let mut events = BufReader::new(asked(server, &format!("/v1/watch?changes={by}")));
     event(&mut events, "snapshot");
     let mut took = Vec::new();
@@ -139,14 +149,11 @@ fn change(server: &Child, by: &str) {
         let begun = Instant::now();
         server.ask("change");
         size = event(&mut events, "change");
-        took.push(begun.elapsed());
+        took.push(milliseconds(begun.elapsed()));
     }
-    took.sort_unstable();
-    println!(
-        "  a change to a follower of {by}: median {:.0?}, longest {:.0?}, {size} bytes",
-        took[took.len() / 2],
-        took[took.len() - 1]
-    );
+    let what = format!("a change to a follower of {by}, {size} bytes");
+    table.note(&what, percentile(&mut took, 50), "ms", of);
+    table.note("the longest of them", percentile(&mut took, 100), "ms", of);
 }
 
 /// Reads up to the end of the next event of this kind; the length of its data.

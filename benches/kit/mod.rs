@@ -2,6 +2,8 @@
 //!
 //! A table is printed as it grows, and kept as `target/bench/NAME.md`, from which `docs/benchmarks.md` is put together.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
+// Nothing here runs on a runtime's threads.
+#![allow(clippy::disallowed_methods)]
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,12 +16,17 @@ pub struct Table {
     name: &'static str,
     rows: String,
     missed: bool,
+    /// The machine's load when it began.
+    load: String,
 }
 
 impl Table {
-    /// The table of the bench `name`.
+    /// The table of the bench `name`, which from here on has so long at most.
     pub fn new(name: &'static str) -> Self {
-        Self { name, rows: String::new(), missed: false }
+        end_in_time(name);
+        // What an earlier run has left is not this one's.
+        std::fs::remove_file(folder().join(format!("{name}.md"))).ok();
+        Self { name, rows: String::new(), missed: false, load: load() }
     }
 
     /// A figure that may be `budget` at most, and what it was compared with, if with anything.
@@ -43,9 +50,31 @@ impl Table {
     pub fn finish(self) -> ExitCode {
         let folder = folder();
         std::fs::create_dir_all(&folder).unwrap();
+        let load = format!("{} when it began, {} when it ended", self.load, load());
+        println!("{}: load average {load}", self.name);
+        std::fs::write(folder.join(format!("{}.load", self.name)), load).unwrap();
         std::fs::write(folder.join(format!("{}.md", self.name)), &self.rows).unwrap();
         if self.missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
+}
+
+/// The longest that a bench may take. Every wait has a deadline of its own, with words for what was waited for; this one
+/// is for what has none, such as a tool that does not come back.
+const LONGEST: Duration = Duration::from_secs(20 * 60);
+
+/// Ends this program when it has not ended by itself, so that those after it have their turn.
+fn end_in_time(name: &'static str) {
+    std::thread::spawn(move || {
+        std::thread::sleep(LONGEST);
+        println!("{name}: not done within {LONGEST:?}");
+        std::process::exit(1);
+    });
+}
+
+/// How many programs have wanted to run at a time over the last minute: a busy machine makes figures worthless.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Where figures are kept.
