@@ -61,8 +61,58 @@ struct Core {
 #[derive(Debug)]
 struct Shared {
     chronicle: Chronicle,
+    histories: Listeners<History>,
+    reaches: Listeners<Reach>,
     /// Grows when the connection is given up: its streams end.
     connection: Bell<u64>,
+}
+
+/// Those who are told what the chronicle concludes, each by a channel of its own and in the order that they came. (Of those
+/// who wait at one channel, tokio wakes any first.)
+#[derive(Debug)]
+struct Listeners<T>(Mutex<Vec<watch::Sender<T>>>);
+
+impl<T: Copy + PartialEq> Listeners<T> {
+    fn add(&self, now: T) -> watch::Receiver<T> {
+        let (sender, receiver) = watch::channel(now);
+        self.0.lock().unwrap().push(sender);
+        receiver
+    }
+
+    fn tell(&self, now: T) {
+        let mut senders = self.0.lock().unwrap();
+        senders.retain(|sender| !sender.is_closed());
+        for sender in senders.iter() {
+            sender.send_if_modified(|was| std::mem::replace(was, now) != now);
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        let (histories, reaches) = (Listeners(Mutex::default()), Listeners(Mutex::default()));
+        Self { chronicle: Chronicle::default(), histories, reaches, connection: Bell::new(0) }
+    }
+
+    fn history(&self) -> watch::Receiver<History> {
+        self.histories.add(*self.chronicle.history().borrow())
+    }
+
+    fn reach(&self) -> watch::Receiver<Reach> {
+        self.reaches.add(*self.chronicle.reach().borrow())
+    }
+
+    fn away(&self) {
+        self.chronicle.away();
+        self.reaches.tell(*self.chronicle.reach().borrow());
+    }
+
+    fn told(&self, cluster: u64, revision: Revision, before: Revision) -> Result<(), StoreError> {
+        let told = self.chronicle.told(cluster, revision, before);
+        self.histories.tell(*self.chronicle.history().borrow());
+        self.reaches.tell(*self.chronicle.reach().borrow());
+        told
+    }
 }
 
 /// What is asked of the store when the request has got there.
@@ -74,7 +124,7 @@ fn away(tried: &str) -> StoreError {
 
 impl Link {
     pub fn new(host: usize, cluster: Arc<Cluster>, witness: Arc<Witness>, seed: u64) -> Self {
-        let shared = Arc::new(Shared { chronicle: Chronicle::default(), connection: Bell::new(0) });
+        let shared = Arc::new(Shared::new());
         let random = Mutex::new(StdRng::seed_from_u64(seed));
         Self { core: Arc::new(Core { host, cluster, witness, shared, random }) }
     }
@@ -135,12 +185,12 @@ impl Core {
         let result = match timeout(AWAY, &mut attempts).await {
             Ok(result) => result,
             Err(_) => {
-                self.shared.chronicle.away();
+                self.shared.away();
                 attempts.await
             }
         };
         if result.is_err() {
-            self.shared.chronicle.away();
+            self.shared.away();
         }
         result
     }
@@ -157,7 +207,7 @@ impl Core {
             async move { (made.await, now.store.get(&[]).await.map_or(0, |page| page.revision)) }.boxed()
         });
         let ((made, revision), now) = self.call(tried, make).await?;
-        self.shared.chronicle.told(now.id, revision, before)?;
+        self.shared.told(now.id, revision, before)?;
         made
     }
 
@@ -189,7 +239,7 @@ impl Core {
 
     async fn watch(self: &Arc<Self>, prefix: &str, from: Revision) -> Result<Box<dyn Watch>, StoreError> {
         self.settled().await?;
-        let (history, generation) = (self.shared.chronicle.history(), self.shared.chronicle.generation());
+        let (history, generation) = (self.shared.history(), self.shared.chronicle.generation());
         let connection = self.shared.connection.get();
         let make: Made<'_, _> = Box::new(|now| async move { now.store.watch(prefix, from).await }.boxed());
         let (inner, now) = match timeout(ATTEMPT, self.attempt(&make)).await {
@@ -245,7 +295,7 @@ impl Core {
         let (sender, lost) = watch::channel(false);
         let core = Arc::clone(self);
         let keeper = tokio::spawn(async move {
-            let mut history = core.shared.chronicle.history();
+            let mut history = core.shared.history();
             tokio::select! {
                 biased;
                 _ = history.wait_for(|history| history.generation != generation) => {}
@@ -320,11 +370,11 @@ impl Store for Link {
     }
 
     fn history(&self) -> watch::Receiver<History> {
-        self.core.shared.chronicle.history()
+        self.core.shared.history()
     }
 
     fn reach(&self) -> watch::Receiver<Reach> {
-        self.core.shared.chronicle.reach()
+        self.core.shared.reach()
     }
 }
 
@@ -397,7 +447,7 @@ impl LinkWatch {
                 batch
             }
             () = sleep_until(silence) => {
-                self.core.shared.chronicle.away();
+                self.core.shared.away();
                 self.core.broken();
                 Err(away("a watch: silent"))
             }

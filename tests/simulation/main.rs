@@ -4,7 +4,7 @@
 //! restored, hands meddle. Time is the test's own. A witness holds the invariants of ARCHITECTURE.md against every
 //! snapshot and every commit; a history that breaks one is made as short as it can be and told with its seed.
 //! `WHARF_SEED=n cargo test --test simulation` runs one again, `WHARF_HISTORIES=n` so many, `WHARF_TRACE=1` tells all that
-//! happens. A seed gives the same steps and delays; which of two tasks due at one instant runs first is tokio's choice.
+//! happens. The same seed is the same history, to the last word.
 #![allow(clippy::print_stderr, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod broken;
@@ -100,6 +100,15 @@ fn check_found(mischief: Mischief, invariant: Invariant, most: usize) {
     let findings = search(0..400, Some(mischief), 1);
     let finding = findings.first().unwrap_or_else(|| panic!("{mischief:?} is not found"));
     assert!(finding.broken.invariant == invariant && finding.steps.len() <= most, "{mischief:?}: {}", finding.tell());
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    for seed in 0..20 {
+        let steps = steps::history(seed);
+        let traces = [(); 3].map(|()| live(seed, &steps, None).1);
+        assert!(traces.iter().all(|trace| *trace == traces[0]), "seed {seed} is not lived through the same way twice");
+    }
 }
 
 #[test]
