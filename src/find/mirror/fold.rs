@@ -185,7 +185,10 @@ impl Fold {
         let claim = self.catalog.get(&put.key).and_then(|endpoint| Claim::of(endpoint.key(), &endpoint.record()));
         let meant = self.holds.put(&put.key, claim.as_ref(), now);
         for key in &meant.over {
-            self.catalog.delete(key);
+            // A list has been taken in whole by now: another record may stand there already.
+            if self.catalog.get(key).is_some_and(|endpoint| endpoint.held()) {
+                self.catalog.delete(key);
+            }
         }
         if meant.displaced {
             let to = put.held.and_then(|endpoint| self.show_aside(&endpoint));

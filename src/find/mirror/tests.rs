@@ -244,6 +244,16 @@ fn what_is_held_elsewhere_ends_with_its_owners_put_under_any_key_and_with_its_ti
 }
 
 #[test]
+fn a_list_with_a_held_record_under_another_key_and_a_new_one_under_its_own_has_both() {
+    let mut bench = Bench::of(&["k one 1 1 1 a"]);
+    bench.list(&[], 20, true, BACK);
+    assert_eq!(bench.shown(), ["k*"]);
+    bench.list(&["cache one 8 22 1 a", "k one 8 22 2 b"], 25, false, BACK);
+    assert_eq!(bench.shown(), ["cache", "k"]);
+    assert!(!bench.fold.expire(bench.now + TTL), "nothing is held any more");
+}
+
+#[test]
 fn a_list_that_has_anothers_record_under_a_key_is_no_reason_to_forget_the_first() {
     let mut bench = Bench::of(&["a one 1 1"]);
     bench.list(&["a two 9 21 7"], 25, true, BACK);
