@@ -14,7 +14,7 @@ use super::instance::{Instance, InstanceKey, Source};
 use super::key::Prefix;
 use super::name::{Label, ServiceName, without_hash};
 use super::record::{MAX_RECORD, Proto, Record, Role, Text};
-use super::view::{Holder, View};
+use super::view::{Held, Holder, View};
 
 /// How an instance serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,12 +234,13 @@ impl Assigned {
 }
 
 /// What must be true of a key for an operation on it to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// It is not there.
     Absent,
-    /// It was last written at this revision.
-    At(i64),
+    /// It holds this value, which names this owner or nobody. A revision would not do: in a store that was restored the
+    /// same one may be of another owner's record.
+    Holds(Arc<[u8]>),
 }
 
 /// What becomes of a key.
@@ -275,9 +276,9 @@ pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> V
     let serving: BTreeSet<Identity<'_>> = assignment.values().map(|assigned| identity(&assigned.record)).collect();
     let (moved, over): (Vec<_>, Vec<_>) =
         leftovers.into_iter().partition(|(_, _, record)| serving.contains(&identity(record)));
-    let delete = |(key, revision, _): (&String, i64, &Arc<Record>)| Op {
+    let delete = |(key, held, _): (&String, &Held, &Arc<Record>)| Op {
         key: key.clone(),
-        expect: Expect::At(revision),
+        expect: Expect::Holds(Arc::clone(&held.value)),
         change: Change::Delete,
     };
     over.into_iter().map(delete).chain(puts).chain(moved.into_iter().map(delete)).collect()
@@ -288,7 +289,7 @@ fn put(key: &str, assigned: &Assigned, view: &View, lease: i64) -> Option<Op> {
         None => Expect::Absent,
         Some(held) => match &held.holder {
             Holder::Ours { record, lease: on } if *record == assigned.record && *on == lease => return None,
-            Holder::Ours { .. } | Holder::Spoiled => Expect::At(held.revision),
+            Holder::Ours { .. } | Holder::Spoiled => Expect::Holds(Arc::clone(&held.value)),
             Holder::Other => return None,
         },
     };

@@ -63,9 +63,9 @@ fn view_of(was: &BTreeMap<String, Was>, wanted: &[Wanted]) -> View {
 fn apply(view: &View, ops: &[Op], lease: i64) -> Result<View, Op> {
     let mut after = view.clone();
     for op in ops {
-        let met = match (op.expect, after.held(&op.key)) {
+        let met = match (&op.expect, after.held(&op.key)) {
             (Expect::Absent, held) => held.is_none(),
-            (Expect::At(revision), held) => held.is_some_and(|held| held.revision == revision),
+            (Expect::Holds(value), held) => held.is_some_and(|held| held.value == *value),
         };
         if !met {
             return Err(op.clone());

@@ -30,6 +30,8 @@ pub enum Holder {
 pub struct Held {
     /// The revision of its last put.
     pub revision: i64,
+    /// Its value to the byte, which a write to it is conditional on; another owner's is not kept.
+    pub value: Arc<[u8]>,
     /// Who holds it.
     pub holder: Holder,
 }
@@ -83,10 +85,10 @@ impl View {
         self.held.keys()
     }
 
-    /// This owner's keys with their revisions and records.
-    pub fn ours(&self) -> impl Iterator<Item = (&String, i64, &Arc<Record>)> {
+    /// This owner's keys as they stand, with their records.
+    pub fn ours(&self) -> impl Iterator<Item = (&String, &Held, &Arc<Record>)> {
         self.held.iter().filter_map(|(key, held)| match &held.holder {
-            Holder::Ours { record, .. } => Some((key, held.revision, record)),
+            Holder::Ours { record, .. } => Some((key, held, record)),
             Holder::Spoiled | Holder::Other => None,
         })
     }
@@ -135,7 +137,8 @@ impl View {
         if !matches!(holder, Holder::Ours { .. }) && !interesting(seen.key) {
             return self.held.remove(seen.key).is_some();
         }
-        let held = Held { revision: seen.revision, holder };
+        let value = if holder == Holder::Other { [].into() } else { seen.value.into() };
+        let held = Held { revision: seen.revision, value, holder };
         self.held.insert(seen.key.to_owned(), held.clone()) != Some(held)
     }
 
@@ -192,7 +195,8 @@ impl View {
             match &op.change {
                 Change::Put(record) => {
                     let holder = Holder::Ours { record: Arc::clone(record), lease };
-                    self.held.insert(op.key.clone(), Held { revision, holder });
+                    let value = record.encode().into();
+                    self.held.insert(op.key.clone(), Held { revision, value, holder });
                 }
                 Change::Delete => {
                     self.held.remove(&op.key);

@@ -119,9 +119,9 @@ pub(super) fn commit(store: Arc<dyn Store>, ops: Vec<Op>, lease: LeaseId) -> Job
 }
 
 fn condition(op: &Op) -> Condition {
-    match op.expect {
+    match &op.expect {
         Expect::Absent => Condition::Absent(op.key.clone()),
-        Expect::At(revision) => Condition::Unchanged(op.key.clone(), revision),
+        Expect::Holds(value) => Condition::Holds(op.key.clone(), Bytes::copy_from_slice(value)),
     }
 }
 
