@@ -24,7 +24,7 @@ use steps::Step;
 use witness::{Broken, Invariant};
 
 /// As many as fit the whole of the tests; `WHARF_HISTORIES` asks for more.
-const HISTORIES: u64 = 100;
+const HISTORIES: u64 = 1_000;
 
 fn live(seed: u64, steps: &[Step], mischief: Option<Mischief>) -> (Option<Broken>, u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
