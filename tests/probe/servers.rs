@@ -243,7 +243,8 @@ pub fn zookeeper(peers: usize) -> Server {
     let file = directory.path().join("zoo.cfg");
     std::fs::write(&file, config).unwrap();
     let mut java = command("java");
-    java.args(["-Xmx64m", "-cp", "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"]);
+    // It reads the control groups it is in, and some containers show it none that it understands.
+    java.args(["-Xmx64m", "-XX:-UseContainerSupport", "-cp", "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"]);
     java.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(file);
     Server::start(java, target, directory)
 }
