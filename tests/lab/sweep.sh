@@ -21,6 +21,12 @@ processes() { # N -> pids in the lab's namespaces or cgroups
   find /sys/fs/cgroup -path "*/wharf-lab-$1/*" -name cgroup.procs -exec cat {} + 2>/dev/null
 }
 
+thaw() { # N: a paused container's processes cannot even be killed
+  local state
+  for state in $(find /sys/fs/cgroup -path "*/wharf-lab-$1/*" -name freezer.state 2>/dev/null); do echo THAWED >"$state"; done
+  for state in $(find /sys/fs/cgroup -path "*/wharf-lab-$1/*" -name cgroup.freeze 2>/dev/null); do echo 0 >"$state"; done
+}
+
 kill_all() { # N
   local pids pass
   for pass in $(seq 50); do
@@ -29,6 +35,7 @@ kill_all() { # N
       grep -qs '^State:.[^ZX]' "/proc/$pid/status" && echo "$pid"
     done)
     [ -n "$pids" ] || return 0
+    thaw "$1" 2>/dev/null
     # shellcheck disable=SC2086
     kill -KILL $pids 2>/dev/null
     sleep 0.1
