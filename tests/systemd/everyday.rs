@@ -74,10 +74,12 @@ fn a_restart_under_load_loses_no_query_and_no_record() {
     let kept = lab.etcd().watch(host.dir(), "/services/");
     let load = Load::start(SocketAddr::new(host.address().into(), 53), SERVICE);
     for _ in 0..3 {
+        load.goes_on();
         let before = machine.property("MainPID");
         machine.run(&["systemctl", "restart", "wharf.service"]);
         assert_ne!(machine.property("MainPID"), before);
     }
+    load.goes_on();
     load.finish();
     kept.no_delete().unwrap();
     drop(cache);

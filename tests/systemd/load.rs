@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ const SRV: u16 = 33;
 /// The load, until `finish`.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
     asking: JoinHandle<Tally>,
 }
 
@@ -32,10 +33,18 @@ struct Tally {
 impl Load {
     /// 200 questions a second for the service, asked at this address.
     pub fn start(at: SocketAddr, service: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, service) = (stop.clone(), service.to_owned());
-        let asking = std::thread::spawn(move || ask(at, &service, &told).unwrap());
-        Self { stop, asking }
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (told, count, service) = (stop.clone(), asked.clone(), service.to_owned());
+        let asking = std::thread::spawn(move || ask(at, &service, &told, &count).unwrap());
+        Self { stop, asked, asking }
+    }
+
+    /// Until half a second's worth of questions more has been asked: however fast the rest of a test is, this load was on.
+    pub fn goes_on(&self) {
+        let enough = self.asked.load(Ordering::SeqCst) + RATE / 2;
+        while self.asked.load(Ordering::SeqCst) < enough && !self.asking.is_finished() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// No question went without an answer, and every answer had the record.
@@ -50,7 +59,7 @@ impl Load {
     }
 }
 
-fn ask(at: SocketAddr, service: &str, stop: &AtomicBool) -> std::io::Result<Tally> {
+fn ask(at: SocketAddr, service: &str, stop: &AtomicBool, asked: &AtomicU32) -> std::io::Result<Tally> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(at)?;
     socket.set_read_timeout(Some(Duration::from_millis(2)))?;
@@ -60,6 +69,7 @@ fn ask(at: SocketAddr, service: &str, stop: &AtomicBool) -> std::io::Result<Tall
         let due = u32::try_from(start.elapsed().as_millis()).unwrap_or(u32::MAX) / (1000 / RATE);
         while end.is_none() && tally.sent < due {
             tally.send(&socket, service);
+            asked.store(tally.sent, Ordering::SeqCst);
         }
         tally.receive(&socket)?;
         if end.is_none() && stop.load(Ordering::SeqCst) {
