@@ -39,13 +39,17 @@ impl Build {
             let nodes: serde_json::Value = serde_json::from_str(&said).map_err(|error| format!("{error}: {said}"))?;
             if nodes["nodes"][0]["version"] == **version { Ok(()) } else { Err(said) }
         });
-        if self.own {
-            let pid = format!("_PID={}", machine.property("MainPID"));
-            let journal = machine.run(&["journalctl", "--no-pager", &pid]);
-            assert!(journal.contains(&format!("serving version=\"{version}\"")), "{journal}");
-            let metrics = machine.shell(METRICS);
-            assert!(metrics.contains(&format!("wharf_build_info{{version=\"{version}\"}} 1")), "{metrics}");
+        if !self.own {
+            return;
         }
+        let of_its_process = format!("_PID={}", machine.property("MainPID"));
+        soon("the journal names its version", || {
+            let journal = machine.try_run(&["journalctl", "--no-pager", &of_its_process])?;
+            let named = journal.contains(&format!("serving version=\"{version}\""));
+            if named { Ok(()) } else { Err(journal) }
+        });
+        let metrics = machine.shell(METRICS);
+        assert!(metrics.contains(&format!("wharf_build_info{{version=\"{version}\"}} 1")), "{metrics}");
     }
 }
 
