@@ -109,6 +109,21 @@ fn every_ban_and_every_make_target_says_why() {
     }
 }
 
+/// Else `make fuzz` writes it anew, with whatever versions there are that day.
+#[test]
+fn the_fuzz_crates_lock_has_every_dependency() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let wanted = manifest.split("\n[").find_map(|section| section.strip_prefix("dependencies]\n")).unwrap();
+    let wanted: Vec<&str> = wanted.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect();
+    let lock = fs::read_to_string(root().join("fuzz/Cargo.lock")).unwrap();
+    let locked = lock.split("[[package]]").find(|package| package.contains("\nname = \"wharf\"\n")).unwrap();
+    let locked: Vec<&str> =
+        locked.lines().filter_map(|line| line.trim().strip_prefix('"')?.split([' ', '"']).next()).collect();
+    assert!(wanted.len() > 10 && locked.len() > 10, "{wanted:?} {locked:?}");
+    let missing: Vec<_> = wanted.iter().filter(|name| !locked.contains(name)).collect();
+    assert!(missing.is_empty(), "in fuzz, cargo metadata writes them into its lock: {missing:?}");
+}
+
 // The readers are tested too: a rule that sees nothing holds for everything.
 
 #[test]
