@@ -272,10 +272,10 @@ impl Case<'_> {
             What::Cut(_) => lost.sure,
             _ => lost.sure.max(dead?.from),
         };
-        let led_anew = self.troubles.led_anew(Span { from: before(lost.span.from), to: at.to });
-        let mut bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
+        let lease = Span { from: lost.span.from, to: since + bounds::LOST.length };
+        let mut bound = bounds::LOST.length + self.troubles.lengthened(lease);
         let lately = Span { from: lost.span.from.saturating_sub(bounds::RETURN.length), to: at.to };
-        if self.troubles.store_in(self.viewer, lately) {
+        if self.troubles.may_have_returned(self.viewer, lately) {
             bound += bounds::HELD.length;
         }
         let late = self.troubles.late(Span { from: since, to: at.to });

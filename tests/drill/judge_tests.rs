@@ -163,11 +163,25 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, 8500, 9500)], ..cut() };
     Story { named: |at| !(18_000..=26_000).contains(&at), ..led() }.is(&[]);
     Story { named: |at| !(21_000..=26_000).contains(&at), ..led() }.is(&[Offence::Wrong]);
+    // Not one that was over before, nor one that comes when the lease is.
+    let led_at = |from, to| Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, from, to)],
+        ..cut()
+    };
+    Story { named: |at| !(17_000..=26_000).contains(&at), ..led_at(6000, 7000) }.is(&[Offence::Wrong]);
+    Story { named: |at| !(17_000..=26_000).contains(&at), ..led_at(15_500, 16_000) }.is(&[Offence::Wrong]);
     // So does a return of the store shortly before: what vanishes then is held.
     let returned =
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Store, 1000, 2000)], ..cut() };
     Story { named: |at| !(19_000..=26_000).contains(&at), ..returned() }.is(&[]);
     Story { named: |at| !(21_000..=26_000).contains(&at), ..returned() }.is(&[Offence::Wrong]);
+    // For the viewer alone, too, when its agent was connected to that host's member of etcd.
+    let stranded = || Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Stranded(1), 8000, 9000)],
+        ..cut()
+    };
+    Story { named: |at| !(19_000..=26_000).contains(&at), ..stranded() }.is(&[]);
+    Story { named: |at| !(22_500..=26_000).contains(&at), ..stranded() }.is(&[Offence::Wrong]);
     // Its own agent goes on naming what serves there.
     Story { viewer: 0, ..cut() }.is(&[]);
     Story { viewer: 0, named: |at| at != 15_000, ..cut() }.is(&[Offence::Blink]);
@@ -216,6 +230,11 @@ fn a_question_that_fails_counts() {
 fn a_machine_that_is_late_lengthens_the_bounds_and_hides_nothing_else() {
     Story { named: |at| at < 12_500, late: ms(500), ..killed() }.is(&[]);
     Story { named: |at| at < 14_500, late: ms(500), ..killed() }.is(&[Offence::Wrong]);
+    // One that is late by half a second made etcd's members late: agents found it away, and what vanished then is held.
+    let cut = |late| Story { troubles: vec![trouble(What::Cut(0), 8000, 29_000)], late, ..Story::default() };
+    Story { named: |at| at < 17_500, ..cut(ms(100)) }.is(&[Offence::Wrong]);
+    Story { named: |at| at < 19_500, ..cut(ms(130)) }.is(&[]);
+    Story { named: |at| at < 21_500, ..cut(ms(130)) }.is(&[Offence::Wrong]);
     // A machine that stands still for a second may have lost any lease; it names the dead no longer for that.
     Story { named: |at| at != 15_000, late: ms(500), ..Story::default() }.is(&[Offence::Blink]);
     Story { named: |at| at != 15_000, late: ms(1100), ..Story::default() }.is(&[]);

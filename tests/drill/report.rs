@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::bounds;
 use crate::field::{Field, KINDS};
 use crate::judge::{Offence, Record, Said, Verdict, Violation};
+use crate::trouble::What;
 use crate::truth::{Moment, Span};
 
 /// One drill's row.
@@ -89,6 +90,16 @@ pub fn summary(rows: &[Row]) -> String {
         let _ = writeln!(text, "{:>18} {:>8.2?}  {}", bound.name, bound.length, bound.says);
     }
     text
+}
+
+/// What was seen of the store since a moment, on a line of its own.
+pub fn store(record: &Record, from: Moment) -> String {
+    let its = |what| matches!(what, What::Store | What::Leader | What::Stranded(_));
+    let seen = record.troubles.list.iter().filter(|trouble| its(trouble.what) && trouble.span.to >= from);
+    let seen: Vec<String> = seen
+        .map(|trouble| format!("{:?} {:.1?} to {:.1?}", trouble.what, trouble.span.from, trouble.span.to))
+        .collect();
+    if seen.is_empty() { String::new() } else { format!("\n        store: {}", seen.join(", ")) }
 }
 
 /// Everything around one violation: what was asked and answered, what served, what was broken.

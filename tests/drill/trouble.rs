@@ -16,6 +16,8 @@ pub enum What {
     Cut(usize),
     /// A host's links lose or delay.
     Links(usize),
+    /// A host's agent is connected to a member of etcd that does not answer it, and has not left it yet.
+    Stranded(usize),
     /// A host's agent does not run.
     Agent(usize),
     /// A host's engine does not run, or hangs.
@@ -68,7 +70,7 @@ impl Troubles {
     pub fn path(&self, host: usize, viewer: usize, at: Span) -> Path {
         let blocks = |what: What| match what {
             What::Store => host != viewer,
-            What::Cut(n) | What::Links(n) => host != viewer && (n == host || n == viewer),
+            What::Cut(n) | What::Links(n) | What::Stranded(n) => host != viewer && (n == host || n == viewer),
             What::Agent(n) => n == host || n == viewer,
             What::Leader | What::Engine(_) | What::Disk(_) => false,
         };
@@ -79,7 +81,7 @@ impl Troubles {
     pub fn store_path(&self, viewer: usize, at: Span) -> Path {
         self.open_since(at, |what| match what {
             What::Store => true,
-            What::Cut(n) | What::Links(n) | What::Agent(n) => n == viewer,
+            What::Cut(n) | What::Links(n) | What::Stranded(n) | What::Agent(n) => n == viewer,
             What::Leader | What::Engine(_) | What::Disk(_) => false,
         })
     }
@@ -106,14 +108,28 @@ impl Troubles {
 
     /// Whether the store was in trouble for a host at any time in a span.
     pub fn store_in(&self, host: usize, span: Span) -> bool {
-        let its = |what| matches!(what, What::Store) || what == What::Cut(host) || what == What::Links(host);
+        let its = |what| match what {
+            What::Store => true,
+            What::Cut(n) | What::Links(n) | What::Stranded(n) => n == host,
+            What::Leader | What::Agent(_) | What::Engine(_) | What::Disk(_) => false,
+        };
         self.list.iter().any(|trouble| its(trouble.what) && trouble.span.meets(span))
     }
 
-    /// Whether every lease may have been lengthened in a span, by a change of leader.
-    pub fn led_anew(&self, span: Span) -> bool {
-        let may = |what| matches!(what, What::Leader | What::Store);
-        self.list.iter().any(|trouble| may(trouble.what) && trouble.span.meets(span))
+    /// Whether a host's agent may have found the store away in a span and seen it return: for a trouble that is known, or
+    /// since the machine itself was late by as much as makes a request unanswered.
+    pub fn may_have_returned(&self, host: usize, span: Span) -> bool {
+        self.store_in(host, span) || self.late(span) >= bounds::AWAY.length
+    }
+
+    /// By how much changes of etcd's leader have lengthened a lease that is not renewed from the beginning of a span on
+    /// and would be over at its end: each gives it all of its time anew, if it still lives.
+    pub fn lengthened(&self, lease: Span) -> Duration {
+        let its = self.list.iter().filter(|trouble| trouble.what == What::Leader && trouble.span.to >= lease.from);
+        let mut changes: Vec<Moment> = its.map(|trouble| trouble.span.from).collect();
+        changes.sort();
+        let each = bounds::LOST_WITH_LEADER.length - bounds::LOST.length;
+        changes.into_iter().fold(Duration::ZERO, |more, at| if at <= lease.to + more { more + each } else { more })
     }
 
     /// Whether a host's engine was in trouble at any time in a span.
