@@ -339,7 +339,8 @@ impl Case<'_> {
     fn may_have_vanished(&self, at: Span) -> bool {
         self.troubles.away(self.host, self.viewer).iter().any(|away| {
             let late = self.troubles.late(Span { from: away.span.from, to: at.to });
-            let back = away.span.to + bounds::OPEN.length + bounds::RETURNED.length + ROOM + late;
+            let within = bounds::OPEN.length + bounds::RETURNED.length + ROOM + late;
+            let back = self.troubles.through(self.host, self.viewer, away.span.to, within);
             away.span.from + bounds::KEPT.length < at.to && away.span.from <= at.to && at.from <= back
         })
     }

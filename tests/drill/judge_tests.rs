@@ -173,6 +173,15 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
     Story { named: |_| true, ..cut() }.is(&[Offence::Wrong]);
     Story { named: |at| !(9000..=20_000).contains(&at), ..cut() }.is(&[Offence::Blink]); // its lease cannot be over
     Story { named: |at| !(14_000..=25_000).contains(&at), ..cut() }.is(&[Offence::Missing]);
+    // It can be no sooner than the store is there for it, when that goes away in its return.
+    let again = |from, to| Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 18_000), trouble(What::Store, from, to)],
+        ..Story::default()
+    };
+    Story { named: |at| !(14_000..=24_500).contains(&at), ..again(18_500, 22_000) }.is(&[]);
+    Story { named: |at| !(14_000..=27_500).contains(&at), ..again(18_500, 22_000) }.is(&[Offence::Missing]);
+    Story { named: |at| !(14_000..=20_000).contains(&at) && at != 25_000, ..again(24_000, 26_000) }
+        .is(&[Offence::Blink]);
     // A new leader of etcd gives every lease its time anew.
     let led =
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, 8500, 9500)], ..cut() };
