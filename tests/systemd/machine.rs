@@ -221,8 +221,7 @@ impl<'lab> Machine<'lab> {
 
     /// What wharf and systemd have logged of it.
     pub fn journal(&self) -> String {
-        let journal =
-            ["journalctl", "--no-pager", "--lines", "60", "--unit", "wharf.service", "--unit", "wharf-address.service"];
+        let journal = ["journalctl", "--no-pager", "--output", "short-precise", "--lines", "100", "--unit", "wharf*"];
         self.try_run(&journal).unwrap_or_else(|error| error)
     }
 
