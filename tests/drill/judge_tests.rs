@@ -144,6 +144,21 @@ fn one_that_was_named_and_serves_must_not_vanish() {
 }
 
 #[test]
+fn the_end_of_an_earlier_life_may_be_told_late() {
+    // It died and came back while the store was away: its host, when it can again, first takes the old record out.
+    let server: LookAt = |at| if (10_000..10_800).contains(&at) { Seen::Dead } else { Seen::Serves };
+    let acts = || vec![act(Deed::Ended, 9900, 10_050), act(Deed::Started, 10_700, 10_850)];
+    let reborn =
+        |from, to| Story { server, acts: acts(), troubles: vec![trouble(What::Store, from, to)], ..Story::default() };
+    Story { named: |at| !(19_200..20_500).contains(&at), ..reborn(9000, 19_000) }.is(&[]);
+    Story { named: |at| !(19_200..24_000).contains(&at), ..reborn(9000, 19_000) }.is(&[Offence::Missing]);
+    // Not when it had long been told that it serves again, nor when it had come into the answers since.
+    Story { named: |at| at != 19_200, ..reborn(16_000, 19_000) }.is(&[Offence::Blink]);
+    let back = |at| !(10_500..11_500).contains(&at) && at != 19_200;
+    Story { named: back, ..reborn(13_000, 19_000) }.is(&[Offence::Blink]);
+}
+
+#[test]
 fn while_a_server_is_being_stopped_both_answers_are_right() {
     let acts = || vec![act(Deed::Ended, 14_000, 16_000)];
     let server: LookAt = |at| if at < 15_500 { Seen::Serves } else { Seen::Dead };
@@ -158,6 +173,15 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
     Story { named: |_| true, ..cut() }.is(&[Offence::Wrong]);
     Story { named: |at| !(9000..=20_000).contains(&at), ..cut() }.is(&[Offence::Blink]); // its lease cannot be over
     Story { named: |at| !(14_000..=25_000).contains(&at), ..cut() }.is(&[Offence::Missing]);
+    // It can be no sooner than the store is there for it, when that goes away in its return.
+    let again = |from, to| Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 18_000), trouble(What::Store, from, to)],
+        ..Story::default()
+    };
+    Story { named: |at| !(14_000..=24_500).contains(&at), ..again(18_500, 22_000) }.is(&[]);
+    Story { named: |at| !(14_000..=27_500).contains(&at), ..again(18_500, 22_000) }.is(&[Offence::Missing]);
+    Story { named: |at| !(14_000..=20_000).contains(&at) && at != 25_000, ..again(24_000, 26_000) }
+        .is(&[Offence::Blink]);
     // A new leader of etcd gives every lease its time anew.
     let led =
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, 8500, 9500)], ..cut() };

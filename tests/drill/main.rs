@@ -55,7 +55,10 @@ fn answers_stay_true_through_every_drill() {
     let rows = if long { long_form(&field) } else { short_form(&field) };
     let summary = report::summary(&rows);
     println!("{summary}");
-    keep("summary.txt", &summary);
+    keep("drill/summary.txt", &summary);
+    if long {
+        keep("bench/drill.md", &report::benchmark(&rows));
+    }
     assert!(rows.iter().all(Row::clean), "not every drill was clean; all that was seen is in {}", folder().display());
 }
 
@@ -158,7 +161,9 @@ fn soak(field: &Field<'_>, length: Duration, seed: u64) -> Row {
     for (samples, n) in samples.iter().zip(1..) {
         let told = soak::told(&format!("h{n}"), samples, length / 12);
         println!("{told}");
-        keep(&format!("soak-h{n}.txt"), &told);
+        keep(&format!("drill/soak-h{n}.txt"), &told);
+        let grown = soak::growth(samples).unwrap_or_default();
+        row.sizes.extend(grown.into_iter().map(|growth| (format!("h{n}"), growth)));
         row.unsettled = row.unsettled.or(soak::flat(samples).err().map(|why| format!("h{n}: {why}")));
     }
     row
@@ -181,8 +186,8 @@ fn run(field: &Field<'_>, name: &str, seed: u64, part: impl FnOnce() -> truth::M
         pause(Duration::from_secs(1));
         healed
     });
-    let row =
-        Row { name: name.into(), took: field.now().saturating_sub(from), verdict: judge::judge(&record), unsettled };
+    let (took, verdict) = (field.now().saturating_sub(from), judge::judge(&record));
+    let row = Row { name: name.into(), took, verdict, unsettled, sizes: vec![] };
     println!("{}{}", row.line(), report::store(&record, from));
     if !row.clean() {
         tell(field, &row, &record, seed);
@@ -200,7 +205,7 @@ fn tell(field: &Field<'_>, row: &Row, record: &Record, seed: u64) {
         told += &report::around(record, violation);
     }
     println!("{told}");
-    keep(&format!("drill-{seed}.txt"), &(told + &report::logs(field)));
+    keep(&format!("drill/drill-{seed}.txt"), &(told + &report::logs(field)));
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -212,8 +217,9 @@ fn folder() -> PathBuf {
 }
 
 fn keep(file: &str, text: &str) {
-    fs::create_dir_all(folder()).expect("the target folder can be written");
-    fs::write(folder().join(file), text).expect("the target folder can be written");
+    let file = folder().with_file_name(file);
+    fs::create_dir_all(file.parent().expect("each has a folder")).expect("the target folder can be written");
+    fs::write(file, text).expect("the target folder can be written");
 }
 
 /// The library that gives one agent alone another clock, if it is there.

@@ -65,16 +65,29 @@ pub enum Path {
     OpenSince(Moment),
 }
 
+/// Whether something keeps news of a host's servers from a viewer.
+fn blocks(what: What, host: usize, viewer: usize) -> bool {
+    match what {
+        What::Store => host != viewer,
+        What::Cut(n) | What::Links(n) | What::Stranded(n) => host != viewer && (n == host || n == viewer),
+        What::Agent(n) => n == host || n == viewer,
+        What::Leader | What::Engine(_) | What::Disk(_) => false,
+    }
+}
+
 impl Troubles {
     /// Whether news of a host's servers reach a viewer. A host sees its own without the store (section 8's overlay).
     pub fn path(&self, host: usize, viewer: usize, at: Span) -> Path {
-        let blocks = |what: What| match what {
-            What::Store => host != viewer,
-            What::Cut(n) | What::Links(n) | What::Stranded(n) => host != viewer && (n == host || n == viewer),
-            What::Agent(n) => n == host || n == viewer,
-            What::Leader | What::Engine(_) | What::Disk(_) => false,
-        };
-        self.open_since(at, blocks)
+        self.open_since(at, |what| blocks(what, host, viewer))
+    }
+
+    /// When news of a host have had so long to reach a viewer, since a moment, without anything new in their way.
+    pub fn through(&self, host: usize, viewer: usize, since: Moment, within: Duration) -> Moment {
+        let mut list: Vec<Span> =
+            self.list.iter().filter(|trouble| blocks(trouble.what, host, viewer)).map(|trouble| trouble.span).collect();
+        list.sort_by_key(|span| span.from);
+        let later = |done: Moment, span: Span| if span.from <= done { done.max(span.to + within) } else { done };
+        list.into_iter().fold(since + within, later)
     }
 
     /// Whether a viewer hears of anything that happens in the store.
