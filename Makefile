@@ -62,13 +62,16 @@ dist: ## one static binary, its tarball and checksums (in dist/)
 	$(SETUP) build dist
 	@tests/setup/piece.sh docker/dist.sh $(ARGS)
 
-fuzz: ## a short run of every fuzz target (make fuzz ARGS=-runs=10000000 for longer)
+fuzz: ## a short run of every fuzz target (make fuzz ARGS=-max_total_time=600 for longer; SANITIZER=address)
 	$(SETUP) fuzz
 	@tests/setup/piece.sh fuzz && tests/setup/fuzz.sh $(ARGS)
 
 drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), then all that takes long
 	$(SETUP) lab test dist drill
+	@# First what a clone without history stops at: the older build that hosts are upgraded from.
+	@test -n "$$WHARF_OLDER" || tests/setup/older.sh
 	docker/dist.sh
 	WHARF_DRILL=1 $(CARGO) test --locked --test drill -- --nocapture
-	WHARF_DRILL=1 $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
+	WHARF_DRILL=1 WHARF_OLDER="$${WHARF_OLDER:-$$(tests/setup/older.sh)}" \
+	  $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
 	@tests/lab/sweep.sh

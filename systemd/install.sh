@@ -91,6 +91,7 @@ uninstall() {
   systemctl disable -q --now wharf.service wharf.socket wharf-address.service || true
   systemctl stop -q wharf-private.socket 2>/dev/null || true
   rm -rf $system/wharf.service $system/wharf.socket $system/wharf-address.service $system/wharf-private.socket \
+    $system/wharf.socket.d/10-address.conf \
     $system/wharf-address.service.d /etc/systemd/logind.conf.d/wharf.conf /etc/wharf.env \
     /etc/systemd/network/05-wharf.netdev /etc/systemd/network/05-wharf.network \
     /opt/bin/wharf /opt/bin/wharf-address /opt/share/doc/wharf

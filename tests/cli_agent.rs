@@ -27,7 +27,7 @@ async fn every_metric_is_declared_once_and_in_its_page() {
     let in_page: BTreeSet<&str> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split(['`', '{']).next())
-        .map(|name| name.strip_suffix("_total").unwrap_or(name))
+        .map(|name| name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name))
         .collect();
     let missing: Vec<_> = once.difference(&in_page).collect();
     assert!(missing.is_empty(), "not in docs/metrics.md: {missing:?}");
@@ -36,6 +36,15 @@ async fn every_metric_is_declared_once_and_in_its_page() {
         |name: &&&str| page.contains(&format!("| `{name}{{")) || page.contains(&format!("| `{name}_total{{"));
     let gone: Vec<_> = in_page.difference(&once).filter(|name| !labelled(name)).collect();
     assert!(gone.is_empty(), "in docs/metrics.md, but not there: {gone:?}");
+}
+
+#[tokio::test]
+async fn metrics_name_the_build_that_runs() {
+    let agent = Agent::start("");
+    let (_, said, _) = told(&wharf().arg("--version").output().unwrap());
+    let version = said.trim().strip_prefix("wharf ").unwrap();
+    let metrics = metrics(&agent).await;
+    assert!(metrics.contains(&format!("wharf_build_info{{version=\"{version}\"}} 1\n")), "{metrics}");
 }
 
 #[test]

@@ -37,11 +37,11 @@ impl World {
     }
 
     /// Another agent with one record.
-    async fn agent(&self, owner: &str, host: &str) -> Box<dyn Session> {
+    async fn agent(&self, owner: &str, host: &str) -> Session {
         self.agent_for(LEASE, owner, host).await
     }
 
-    async fn agent_for(&self, ttl: Duration, owner: &str, host: &str) -> Box<dyn Session> {
+    async fn agent_for(&self, ttl: Duration, owner: &str, host: &str) -> Session {
         let session = self.store.session(ttl, None).await.unwrap();
         put_on(&*self.store, session.lease(), &[(&format!("/services/web/{owner}"), &record(host, owner))]).await;
         session

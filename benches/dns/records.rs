@@ -50,7 +50,7 @@ pub(crate) fn of_many(service: &str, number: usize) -> (String, String) {
 }
 
 /// Puts `count` full records on leases that last as long as what is returned.
-pub(crate) async fn load(store: &dyn Store, count: usize) -> Vec<Box<dyn Session>> {
+pub(crate) async fn load(store: &dyn Store, count: usize) -> Vec<Session> {
     let mut sessions = Vec::new();
     for _ in 0..LEASES {
         sessions.push(store.session(Duration::from_secs(36_000), None).await.unwrap());

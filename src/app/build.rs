@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
@@ -16,6 +17,7 @@ use super::ready::Herald;
 use super::shutdown::{self, Farewell};
 use super::translate;
 use super::watchdog::{self, Watchdog};
+use crate::cli::VERSION;
 use crate::config::Config;
 use crate::docker;
 use crate::find::dns::{self, DnsServer};
@@ -84,6 +86,7 @@ pub(super) struct Agent {
 pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supervisor) -> Result<Agent, BuildError> {
     let ground = Ground::open(config)?;
     let mut registry = Registry::default();
+    registry.register("wharf_build", "The build that runs, by its version", Info::new([("version", VERSION)]));
     let offering = Offering::start(config, &ground, supervisor, &mut registry)?;
     let finding = Finding::start(config, &ground, &offering, passed, supervisor, registry).await?;
     let (announce, announcements) = mpsc::channel(ANNOUNCEMENTS);
@@ -235,7 +238,14 @@ impl Finding {
     fn watch_over(self, config: &Config, offering: &Offering, supervisor: &mut Supervisor) {
         let stop = supervisor.stop_of(Half::Find);
         let (dns, http) = (&self.dns, &self.http);
-        tracing::info!(node = config.node, store = translate::store_name(config), ?dns, ?http, "serving");
+        tracing::info!(
+            version = VERSION,
+            node = config.node,
+            store = translate::store_name(config),
+            ?dns,
+            ?http,
+            "serving"
+        );
         if let Some(period) = Notify.watchdog_period() {
             let settings = watchdog::Settings {
                 period,

@@ -360,11 +360,11 @@ impl Store for Embedded {
         .boxed()
     }
 
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>> {
         async move {
             let (lease, granted, adopted, lost) = self.shared.session(ttl, adopt);
-            let shared = Arc::clone(&self.shared);
-            Ok(Box::new(EmbeddedSession { shared, lease, granted, adopted, lost }) as Box<dyn Session>)
+            let keeper = Kept { shared: Arc::clone(&self.shared), lease };
+            Ok(Session::new((lease, granted), adopted, lost, keeper))
         }
         .boxed()
     }
@@ -440,34 +440,13 @@ impl Watch for EmbeddedWatch {
     }
 }
 
-#[derive(Debug)]
-struct EmbeddedSession {
+/// A lease that does not end before this is dropped.
+struct Kept {
     shared: Arc<Shared>,
     lease: LeaseId,
-    granted: Duration,
-    adopted: bool,
-    lost: watch::Receiver<bool>,
 }
 
-impl Session for EmbeddedSession {
-    fn lease(&self) -> LeaseId {
-        self.lease
-    }
-
-    fn granted(&self) -> Duration {
-        self.granted
-    }
-
-    fn adopted(&self) -> bool {
-        self.adopted
-    }
-
-    fn lost(&self) -> watch::Receiver<bool> {
-        self.lost.clone()
-    }
-}
-
-impl Drop for EmbeddedSession {
+impl Drop for Kept {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         if let Some(lease) = state.leases.get_mut(&self.lease) {

@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod etcd;
 
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -189,7 +190,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>>;
 
     /// A new lease of `ttl`, or the one given when it still lives: kept alive until it is closed, dropped or lost.
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>>;
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>>;
 
     /// The keys of those named that exist, in the order of their names, as they stand now (linearizable), however many.
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>>;
@@ -251,13 +252,44 @@ pub trait Watch: Send {
 }
 
 /// A lease kept alive. Dropping it stops the keepalive and leaves the lease to its time.
-pub trait Session: Send + Sync + fmt::Debug {
+#[derive(Debug)]
+pub struct Session {
+    lease: LeaseId,
+    granted: Duration,
+    adopted: bool,
+    lost: watch::Receiver<bool>,
+    /// What keeps it alive until it is dropped.
+    _keeper: Box<dyn Any + Send + Sync>,
+}
+
+impl Session {
+    /// A lease that lives at least as long as its `keeper`, unless `lost` becomes true.
+    pub fn new(
+        (lease, granted): (LeaseId, Duration),
+        adopted: bool,
+        lost: watch::Receiver<bool>,
+        keeper: impl Any + Send + Sync,
+    ) -> Self {
+        Self { lease, granted, adopted, lost, _keeper: Box::new(keeper) }
+    }
+
     /// The lease.
-    fn lease(&self) -> LeaseId;
+    pub fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
     /// The time granted, which may be more than was asked for.
-    fn granted(&self) -> Duration;
-    /// Whether `session` took over a lease that was alive already.
-    fn adopted(&self) -> bool;
+    pub fn granted(&self) -> Duration {
+        self.granted
+    }
+
+    /// Whether it took over a lease that was alive already.
+    pub fn adopted(&self) -> bool {
+        self.adopted
+    }
+
     /// Becomes true when the lease is lost.
-    fn lost(&self) -> watch::Receiver<bool>;
+    pub fn lost(&self) -> watch::Receiver<bool> {
+        self.lost.clone()
+    }
 }

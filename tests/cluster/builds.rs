@@ -1,11 +1,10 @@
 //! Two builds in one cluster, host by host up and back down: no record goes, no host misses an answer.
 //!
-//! The drill takes an older build of this program, made from its history by `tests/setup/older.sh` (or the one that
-//! `WHARF_OLDER` names). Outside of it one build plays both parts, on state files and records that another has written.
+//! `WHARF_OLDER` names the older build's program; for the drill `tests/setup/older.sh` makes one from the history. Without
+//! it one build plays both parts, on state files and records that another has written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,7 @@ use crate::thread::everyone_finds;
 const MEMCACHED: &str = "memcached.services.internal";
 
 fn older() -> Option<PathBuf> {
-    if let Some(program) = std::env::var_os("WHARF_OLDER") {
-        return Some(program.into());
-    }
-    std::env::var_os("WHARF_DRILL")?;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/setup/older.sh");
-    let output = Command::new(script).output().expect("the script can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap().trim().into())
+    std::env::var_os("WHARF_OLDER").filter(|program| !program.is_empty()).map(PathBuf::from)
 }
 
 /// An agent to be: of the build under test, or of another. A busy machine takes its time to start one, so that the lease

@@ -46,7 +46,7 @@ pub const OVERLAID: Bound = bound(
 pub const LOST: Bound = bound("lost", 6000, "8: its records are gone from the store ≤ lease TTL + 1 s");
 /// The same when etcd changes its leader.
 pub const LOST_WITH_LEADER: Bound =
-    bound("lost, new leader", 11_000, "8: one TTL more if etcd changes leader meanwhile");
+    bound("lost, new leader", 11_000, "8: one TTL more if etcd changes leader meanwhile; for each time that it does");
 /// The same soon after the store's return: what vanishes then may have vanished for the outage's sake.
 pub const HELD: Bound = bound(
     "held",
@@ -58,6 +58,8 @@ pub const RETURN: Bound = bound("return", 10_000, "8: … within 10 s of it");
 /// How long a cut or killed node keeps its records for certain: a lease is renewed each third of its TTL.
 pub const KEPT: Bound =
     bound("kept", 3000, "8: records stay ≤ lease TTL; a restart within it adopts them without a gap");
+/// A store that answers nobody.
+pub const AWAY: Bound = bound("away", 500, "8: etcd away: a request unanswered for 500 ms");
 /// An agent that starts.
 pub const OPEN: Bound = bound("open", 1000, "8: sockets open < 1 s; 7: queries stay in the socket 1 s at most");
 /// A watch that hangs with its etcd member.
@@ -69,5 +71,21 @@ pub const FILED: Bound = bound("filed", 12_000, "7: the catalog is kept as a fil
 pub const RESYNCED: Bound = bound("resynced", 5000, "4: a full resync after any break; probes tell meanwhile (8)");
 
 /// All of them, for the report.
-pub const ALL: &[Bound] =
-    &[ENDED, FROZEN, STARTED, THAWED, RETURNED, OVERLAID, LOST, LOST_WITH_LEADER, KEPT, OPEN, SILENT, FILED, RESYNCED];
+pub const ALL: &[Bound] = &[
+    ENDED,
+    FROZEN,
+    STARTED,
+    THAWED,
+    RETURNED,
+    OVERLAID,
+    LOST,
+    LOST_WITH_LEADER,
+    HELD,
+    RETURN,
+    KEPT,
+    AWAY,
+    OPEN,
+    SILENT,
+    FILED,
+    RESYNCED,
+];

@@ -18,7 +18,8 @@ use crate::lab::wait::{pause, poll_for};
 use crate::lab::wharf::Wharf;
 use crate::lab::{Lab, memcached, postgres, redis};
 use crate::query::{self, Kind};
-use crate::trouble::{Pace, Trouble, Troubles, What};
+use crate::quorum::{self, Told};
+use crate::trouble::{Pace, Trouble, Troubles};
 use crate::truth::{Act, Deed, Life, Look, Moment, Span};
 
 /// The services that are asked for, by number.
@@ -32,8 +33,10 @@ const ON_EACH_HOST: [(Kind, u16, u16); 4] = [
 ];
 /// Between two questions to one agent.
 const ASK: Duration = Duration::from_millis(40);
-/// A store that has answered nobody for so long is away (section 8).
-const AWAY: Duration = Duration::from_millis(500);
+/// Between two questions to one member of etcd, to the machine, and to the kernel.
+const FEEL: Duration = Duration::from_millis(150);
+/// Where members of etcd are reached.
+const ETCD: u16 = 2379;
 
 /// For how long what was broken is remembered.
 const LATELY: Duration = Duration::from_secs(30);
@@ -59,6 +62,8 @@ pub struct Field<'lab> {
     start: Instant,
     troubles: Mutex<Vec<Trouble>>,
     settled: Mutex<Moment>,
+    /// What etcd's members last said, for the next who asks.
+    last: Mutex<Option<quorum::Last>>,
 }
 
 impl<'lab> Field<'lab> {
@@ -71,8 +76,8 @@ impl<'lab> Field<'lab> {
         let agents = lab.hosts().iter().map(|host| Mutex::new(agent(host, faketime))).collect();
         let numbered = lab.hosts().iter().enumerate();
         let slots = numbered.flat_map(|(n, host)| ON_EACH_HOST.map(|what| Slot::new(n, host, what))).collect();
-        let (troubles, settled) = (Mutex::default(), Mutex::default());
-        let field = Self { lab, agents, slots, start: Instant::now(), troubles, settled };
+        let (troubles, settled, last) = Default::default();
+        let field = Self { lab, agents, slots, start: Instant::now(), troubles, settled, last };
         thread::scope(|scope| {
             for n in 0..lab.hosts().len() {
                 let field = &field;
@@ -164,15 +169,17 @@ impl<'lab> Field<'lab> {
             let hosts = 0..self.lab.hosts().len();
             let askers: Vec<_> = hosts.clone().map(|n| scope.spawn(move || self.ask_agent(n, stop))).collect();
             let lookers: Vec<_> = self.slots.iter().map(|slot| scope.spawn(move || self.look_at(slot, stop))).collect();
-            let members: Vec<_> = hosts.map(|n| scope.spawn(move || self.ask_member(n, stop))).collect();
+            let members: Vec<_> = hosts.clone().map(|n| scope.spawn(move || self.ask_member(n, stop))).collect();
+            let moored: Vec<_> = hosts.map(|n| scope.spawn(move || self.look_where_moored(n, stop))).collect();
             let canary = scope.spawn(move || self.feel(stop));
             let healed = part();
             stop.store(true, Ordering::SeqCst);
             let joined = "an asker does not panic";
             let looks: Vec<_> = lookers.into_iter().map(|looker| looker.join().expect(joined)).collect();
             let answers = askers.into_iter().flat_map(|asker| asker.join().expect(joined)).collect();
-            let members: Vec<_> = members.into_iter().map(|member| member.join().expect(joined)).collect();
-            away(members.into_iter().flatten().collect()).into_iter().for_each(|trouble| self.note(trouble));
+            let members = members.into_iter().map(|member| member.join().expect(joined)).collect();
+            let moored = moored.into_iter().map(|looker| looker.join().expect(joined)).collect();
+            self.note_store(members, moored);
             let list = lock(&self.troubles).clone();
             let troubles = Troubles { list, pace: canary.join().expect(joined) };
             Record { endpoints: self.endpoints(looks), answers, troubles, settled, healed }
@@ -211,13 +218,43 @@ impl<'lab> Field<'lab> {
         })
     }
 
-    fn ask_member(&self, host: usize, stop: &AtomicBool) -> Vec<(Span, Option<u64>)> {
-        let member = SocketAddrV4::new(self.host(host).address(), 2379);
-        self.repeat(Duration::from_millis(150), stop, |_| self.timed(|| query::store_term(member)))
+    /// Notes what the members' answers, and the agents' connections to them, tell of the store.
+    fn note_store(&self, members: Vec<Vec<Told>>, moored: Vec<Vec<(Span, BTreeSet<usize>)>>) {
+        let end = self.now();
+        let links = lock(&self.troubles).clone();
+        let silences: Vec<_> =
+            members.iter().enumerate().flat_map(|(n, told)| quorum::silences(n, told, end)).collect();
+        let stranded = moored
+            .into_iter()
+            .enumerate()
+            .flat_map(|(host, looks)| quorum::stranded(host, &quorum::moorings(looks, end), &silences, &links));
+        stranded.for_each(|trouble| self.note(trouble));
+        let told = members.into_iter().flatten().collect();
+        quorum::store_troubles(&mut lock(&self.last), told, end).into_iter().for_each(|trouble| self.note(trouble));
+    }
+
+    fn ask_member(&self, host: usize, stop: &AtomicBool) -> Vec<Told> {
+        let member = SocketAddrV4::new(self.host(host).address(), ETCD);
+        self.repeat(FEEL, stop, |_| {
+            let (span, term) = self.timed(|| query::store_term(member));
+            Told { span, term }
+        })
+    }
+
+    /// Which members an agent has connections to.
+    fn look_where_moored(&self, host: usize, stop: &AtomicBool) -> Vec<(Span, BTreeSet<usize>)> {
+        self.repeat(FEEL, stop, |_| {
+            self.timed(|| {
+                let pid = lock(&self.agents[host]).process().pid();
+                let members = pid.map(|pid| query::connected(pid, ETCD)).unwrap_or_default();
+                let number = |address| self.lab.hosts().iter().position(|host| host.address() == address);
+                members.into_iter().filter_map(number).collect()
+            })
+        })
     }
 
     fn feel(&self, stop: &AtomicBool) -> Vec<Pace> {
-        self.repeat(Duration::from_millis(150), stop, |_| {
+        self.repeat(FEEL, stop, |_| {
             let (span, late) = self.timed(|| query::lateness(self.lab.ground().dir()));
             Pace { span, late }
         })
@@ -327,28 +364,6 @@ fn small_disk(host: &Host) {
     let dir = state_dir(host);
     fs::create_dir_all(&dir).expect("the lab's folder can be written");
     run(&["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", &dir.display().to_string()]);
-}
-
-/// The spans in which no member answered, and those in which they came to have another leader.
-fn away(mut looks: Vec<(Span, Option<u64>)>) -> Vec<Trouble> {
-    looks.sort_by_key(|(span, _)| span.to);
-    let mut found = vec![];
-    let mut last: Option<(Moment, u64)> = None;
-    for (span, term) in looks {
-        let Some(term) = term else { continue };
-        if let Some((good, led)) = last {
-            let between = Span { from: good, to: span.to };
-            let mut note = |what| found.push(Trouble { what, span: between, sure: between.from });
-            if span.to.saturating_sub(good) > AWAY + Duration::from_millis(300) {
-                note(What::Store);
-            }
-            if term != led {
-                note(What::Leader);
-            }
-        }
-        last = Some((last.map_or(span.from, |(good, _)| good.max(span.from)), term));
-    }
-    found
 }
 
 /// Holds a server for somebody who does something to it.

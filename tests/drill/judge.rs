@@ -181,6 +181,9 @@ struct Case<'a> {
 struct Named {
     since: Moment,
     last: Moment,
+    /// Since when it served in that of its lives which it is known to be named for: news that could not travel may have
+    /// kept it in the answers from one life to the next, and the end of the first is told late.
+    life: Option<Moment>,
 }
 
 /// What an answer must not do any more, and since when.
@@ -235,8 +238,20 @@ impl Case<'_> {
             }));
             let first = if nth == 0 { record.settled } else { at.from };
             let since = named.map_or(first, |named| named.since);
-            named = there.then_some(Named { since, last: at.from });
+            let life = self.life_named(at, since).or(named.and_then(|named| named.life));
+            named = there.then_some(Named { since, last: at.from, life });
         }
+    }
+
+    /// Which life of its server an endpoint is certainly named for that has been in the answers since `since`: one in
+    /// which it came into them, or one whose beginning was no news any more.
+    fn life_named(&self, at: Span, since: Moment) -> Option<Moment> {
+        let life = covering(self.stretches, at).filter(|stretch| stretch.serves)?.from;
+        let told = match self.troubles.path(self.host, self.viewer, at) {
+            Path::OpenSince(open) => at.from >= life.max(open) + bounds::RETURNED.length,
+            Path::Blocked => false,
+        };
+        (since >= life || told).then_some(life)
     }
 
     /// From when on an answer that names the endpoint is wrong.
@@ -272,10 +287,10 @@ impl Case<'_> {
             What::Cut(_) => lost.sure,
             _ => lost.sure.max(dead?.from),
         };
-        let led_anew = self.troubles.led_anew(Span { from: before(lost.span.from), to: at.to });
-        let mut bound = if led_anew { bounds::LOST_WITH_LEADER } else { bounds::LOST }.length;
+        let lease = Span { from: lost.span.from, to: since + bounds::LOST.length };
+        let mut bound = bounds::LOST.length + self.troubles.lengthened(lease);
         let lately = Span { from: lost.span.from.saturating_sub(bounds::RETURN.length), to: at.to };
-        if self.troubles.store_in(self.viewer, lately) {
+        if self.troubles.may_have_returned(self.viewer, lately) {
             bound += bounds::HELD.length;
         }
         let late = self.troubles.late(Span { from: since, to: at.to });
@@ -296,7 +311,7 @@ impl Case<'_> {
             (clock, bound) = (clock.max(engine), bound.max(bounds::RESYNCED.length));
         }
         // Named since it serves: from then on no trouble on the way may take it out of the answers again.
-        if named.is_some_and(|named| named.last >= up.from && !self.need_not_be_filed(at, named)) {
+        if named.is_some_and(|named| named.life == Some(up.from) && !self.need_not_be_filed(at, named)) {
             return Some(self.charge(Offence::Blink, "serves, and was named,", up, clock, bound, at));
         }
         let Path::OpenSince(open) = self.troubles.path(self.host, self.viewer, at) else { return None };
@@ -324,7 +339,8 @@ impl Case<'_> {
     fn may_have_vanished(&self, at: Span) -> bool {
         self.troubles.away(self.host, self.viewer).iter().any(|away| {
             let late = self.troubles.late(Span { from: away.span.from, to: at.to });
-            let back = away.span.to + bounds::OPEN.length + bounds::RETURNED.length + ROOM + late;
+            let within = bounds::OPEN.length + bounds::RETURNED.length + ROOM + late;
+            let back = self.troubles.through(self.host, self.viewer, away.span.to, within);
             away.span.from + bounds::KEPT.length < at.to && away.span.from <= at.to && at.from <= back
         })
     }

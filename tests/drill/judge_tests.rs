@@ -144,6 +144,21 @@ fn one_that_was_named_and_serves_must_not_vanish() {
 }
 
 #[test]
+fn the_end_of_an_earlier_life_may_be_told_late() {
+    // It died and came back while the store was away: its host, when it can again, first takes the old record out.
+    let server: LookAt = |at| if (10_000..10_800).contains(&at) { Seen::Dead } else { Seen::Serves };
+    let acts = || vec![act(Deed::Ended, 9900, 10_050), act(Deed::Started, 10_700, 10_850)];
+    let reborn =
+        |from, to| Story { server, acts: acts(), troubles: vec![trouble(What::Store, from, to)], ..Story::default() };
+    Story { named: |at| !(19_200..20_500).contains(&at), ..reborn(9000, 19_000) }.is(&[]);
+    Story { named: |at| !(19_200..24_000).contains(&at), ..reborn(9000, 19_000) }.is(&[Offence::Missing]);
+    // Not when it had long been told that it serves again, nor when it had come into the answers since.
+    Story { named: |at| at != 19_200, ..reborn(16_000, 19_000) }.is(&[Offence::Blink]);
+    let back = |at| !(10_500..11_500).contains(&at) && at != 19_200;
+    Story { named: back, ..reborn(13_000, 19_000) }.is(&[Offence::Blink]);
+}
+
+#[test]
 fn while_a_server_is_being_stopped_both_answers_are_right() {
     let acts = || vec![act(Deed::Ended, 14_000, 16_000)];
     let server: LookAt = |at| if at < 15_500 { Seen::Serves } else { Seen::Dead };
@@ -158,16 +173,39 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
     Story { named: |_| true, ..cut() }.is(&[Offence::Wrong]);
     Story { named: |at| !(9000..=20_000).contains(&at), ..cut() }.is(&[Offence::Blink]); // its lease cannot be over
     Story { named: |at| !(14_000..=25_000).contains(&at), ..cut() }.is(&[Offence::Missing]);
+    // It can be no sooner than the store is there for it, when that goes away in its return.
+    let again = |from, to| Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 18_000), trouble(What::Store, from, to)],
+        ..Story::default()
+    };
+    Story { named: |at| !(14_000..=24_500).contains(&at), ..again(18_500, 22_000) }.is(&[]);
+    Story { named: |at| !(14_000..=27_500).contains(&at), ..again(18_500, 22_000) }.is(&[Offence::Missing]);
+    Story { named: |at| !(14_000..=20_000).contains(&at) && at != 25_000, ..again(24_000, 26_000) }
+        .is(&[Offence::Blink]);
     // A new leader of etcd gives every lease its time anew.
     let led =
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, 8500, 9500)], ..cut() };
     Story { named: |at| !(18_000..=26_000).contains(&at), ..led() }.is(&[]);
     Story { named: |at| !(21_000..=26_000).contains(&at), ..led() }.is(&[Offence::Wrong]);
+    // Not one that was over before, nor one that comes when the lease is.
+    let led_at = |from, to| Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Leader, from, to)],
+        ..cut()
+    };
+    Story { named: |at| !(17_000..=26_000).contains(&at), ..led_at(6000, 7000) }.is(&[Offence::Wrong]);
+    Story { named: |at| !(17_000..=26_000).contains(&at), ..led_at(15_500, 16_000) }.is(&[Offence::Wrong]);
     // So does a return of the store shortly before: what vanishes then is held.
     let returned =
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Store, 1000, 2000)], ..cut() };
     Story { named: |at| !(19_000..=26_000).contains(&at), ..returned() }.is(&[]);
     Story { named: |at| !(21_000..=26_000).contains(&at), ..returned() }.is(&[Offence::Wrong]);
+    // For the viewer alone, too, when its agent was connected to that host's member of etcd.
+    let stranded = || Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Stranded(1), 8000, 9000)],
+        ..cut()
+    };
+    Story { named: |at| !(19_000..=26_000).contains(&at), ..stranded() }.is(&[]);
+    Story { named: |at| !(22_500..=26_000).contains(&at), ..stranded() }.is(&[Offence::Wrong]);
     // Its own agent goes on naming what serves there.
     Story { viewer: 0, ..cut() }.is(&[]);
     Story { viewer: 0, named: |at| at != 15_000, ..cut() }.is(&[Offence::Blink]);
@@ -216,6 +254,11 @@ fn a_question_that_fails_counts() {
 fn a_machine_that_is_late_lengthens_the_bounds_and_hides_nothing_else() {
     Story { named: |at| at < 12_500, late: ms(500), ..killed() }.is(&[]);
     Story { named: |at| at < 14_500, late: ms(500), ..killed() }.is(&[Offence::Wrong]);
+    // One that is late by half a second made etcd's members late: agents found it away, and what vanished then is held.
+    let cut = |late| Story { troubles: vec![trouble(What::Cut(0), 8000, 29_000)], late, ..Story::default() };
+    Story { named: |at| at < 17_500, ..cut(ms(100)) }.is(&[Offence::Wrong]);
+    Story { named: |at| at < 19_500, ..cut(ms(130)) }.is(&[]);
+    Story { named: |at| at < 21_500, ..cut(ms(130)) }.is(&[Offence::Wrong]);
     // A machine that stands still for a second may have lost any lease; it names the dead no longer for that.
     Story { named: |at| at != 15_000, late: ms(500), ..Story::default() }.is(&[Offence::Blink]);
     Story { named: |at| at != 15_000, late: ms(1100), ..Story::default() }.is(&[]);

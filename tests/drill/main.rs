@@ -5,6 +5,7 @@
 //! ```text
 //! WHARF_DRILL=1 DRILLS=200 SEED=7 cargo test --test drill -- --nocapture
 //! WHARF_DRILL=1 EACH=1 DRILLS=0 SOAK=1h cargo test --test drill -- --nocapture
+//! WHARF_DRILL=1 WAIT_WHILE=/tmp/measuring ONLY=cut,kill-agent cargo test --test drill -- --nocapture
 //! ```
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub)]
 
@@ -18,6 +19,8 @@ mod field;
 mod judge;
 mod judge_tests;
 mod query;
+mod quorum;
+mod quorum_tests;
 mod report;
 mod soak;
 mod trouble;
@@ -52,7 +55,10 @@ fn answers_stay_true_through_every_drill() {
     let rows = if long { long_form(&field) } else { short_form(&field) };
     let summary = report::summary(&rows);
     println!("{summary}");
-    keep("summary.txt", &summary);
+    keep("drill/summary.txt", &summary);
+    if long {
+        keep("bench/drill.md", &report::benchmark(&rows));
+    }
     assert!(rows.iter().all(Row::clean), "not every drill was clean; all that was seen is in {}", folder().display());
 }
 
@@ -77,9 +83,12 @@ fn short_form(field: &Field<'_>) -> Vec<Row> {
 fn long_form(field: &Field<'_>) -> Vec<Row> {
     let seed = number("SEED").unwrap_or_else(any_seed);
     println!("SEED={seed}: the same again with it\n{}", report::HEAD);
+    let only = std::env::var("ONLY").ok();
+    let names: Vec<&str> = only.as_ref().map_or(NAMES.to_vec(), |only| only.split(',').collect());
+    assert!(names.iter().all(|name| NAMES.contains(name)), "ONLY={names:?}: not all of {NAMES:?}");
     let mut rows = vec![];
     if std::env::var_os("EACH").is_some() {
-        for (name, n) in NAMES.iter().zip(0..) {
+        for (name, n) in names.iter().zip(0..) {
             let mut dice = StdRng::seed_from_u64(seed + n);
             let fault = Fault::named(name, field, &mut dice).expect("a name of the list");
             rows.push(drill(field, &vec![(fault, fault.length(true, &mut dice), Duration::ZERO)], seed + n));
@@ -87,7 +96,7 @@ fn long_form(field: &Field<'_>) -> Vec<Row> {
     }
     for n in 0..number("DRILLS").unwrap_or(20) {
         let seed = seed + 1000 * (n + 1);
-        let plan = random_plan(field, &mut StdRng::seed_from_u64(seed), faketime().is_some());
+        let plan = random_plan(field, &names, &mut StdRng::seed_from_u64(seed), faketime().is_some());
         rows.push(drill(field, &plan, seed));
     }
     if let Ok(length) = std::env::var("SOAK") {
@@ -100,6 +109,7 @@ fn long_form(field: &Field<'_>) -> Vec<Row> {
 /// One drill, from one settled state to the next.
 fn drill(field: &Field<'_>, plan: &Plan, seed: u64) -> Row {
     let names: Vec<String> = plan.iter().map(|(fault, length, _)| format!("{fault} for {length:.1?}")).collect();
+    give_way(field);
     pause((field.settled() + faults::quiet_before(plan)).saturating_sub(field.now()));
     run(field, &format!("{} (seed {seed})", names.join(", ")), seed, || {
         pause(faults::LEAD_IN);
@@ -109,14 +119,27 @@ fn drill(field: &Field<'_>, plan: &Plan, seed: u64) -> Row {
     })
 }
 
+/// How long somebody may want the machine for himself.
+const GIVEN: Duration = Duration::from_secs(3600);
+
+/// Begins nothing while somebody measures beside the drills and says so by a file; for how long it did not.
+fn give_way(field: &Field<'_>) -> Duration {
+    let from = field.now();
+    if let Some(file) = std::env::var_os("WAIT_WHILE") {
+        poll_for(GIVEN, || !Path::new(&file).exists());
+    }
+    field.now().saturating_sub(from)
+}
+
 /// Nothing but churn and questions, and the agents' size meanwhile.
 fn soak(field: &Field<'_>, length: Duration, seed: u64) -> Row {
     let pids: Vec<u32> = field.agents.iter().filter_map(|agent| lock(agent).process().pid()).collect();
     let mut samples = vec![vec![]; pids.len()];
-    let end = field.now() + length;
+    let mut end = field.now() + length;
     let mut row: Option<Row> = None;
     // In pieces, so that what was seen need not be kept for an hour.
     while field.now() < end || row.is_none() {
+        end += give_way(field);
         let piece = end.saturating_sub(field.now()).min(Duration::from_secs(60));
         let next = run(field, &format!("soak of {length:.0?} (seed {seed})"), seed + field.now().as_secs(), || {
             let until = field.now() + piece;
@@ -138,7 +161,9 @@ fn soak(field: &Field<'_>, length: Duration, seed: u64) -> Row {
     for (samples, n) in samples.iter().zip(1..) {
         let told = soak::told(&format!("h{n}"), samples, length / 12);
         println!("{told}");
-        keep(&format!("soak-h{n}.txt"), &told);
+        keep(&format!("drill/soak-h{n}.txt"), &told);
+        let grown = soak::growth(samples).unwrap_or_default();
+        row.sizes.extend(grown.into_iter().map(|growth| (format!("h{n}"), growth)));
         row.unsettled = row.unsettled.or(soak::flat(samples).err().map(|why| format!("h{n}: {why}")));
     }
     row
@@ -161,9 +186,9 @@ fn run(field: &Field<'_>, name: &str, seed: u64, part: impl FnOnce() -> truth::M
         pause(Duration::from_secs(1));
         healed
     });
-    let row =
-        Row { name: name.into(), took: field.now().saturating_sub(from), verdict: judge::judge(&record), unsettled };
-    println!("{}", row.line());
+    let (took, verdict) = (field.now().saturating_sub(from), judge::judge(&record));
+    let row = Row { name: name.into(), took, verdict, unsettled, sizes: vec![] };
+    println!("{}{}", row.line(), report::store(&record, from));
     if !row.clean() {
         tell(field, &row, &record, seed);
     }
@@ -180,7 +205,7 @@ fn tell(field: &Field<'_>, row: &Row, record: &Record, seed: u64) {
         told += &report::around(record, violation);
     }
     println!("{told}");
-    keep(&format!("drill-{seed}.txt"), &(told + &report::logs(field)));
+    keep(&format!("drill/drill-{seed}.txt"), &(told + &report::logs(field)));
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -192,8 +217,9 @@ fn folder() -> PathBuf {
 }
 
 fn keep(file: &str, text: &str) {
-    fs::create_dir_all(folder()).expect("the target folder can be written");
-    fs::write(folder().join(file), text).expect("the target folder can be written");
+    let file = folder().with_file_name(file);
+    fs::create_dir_all(file.parent().expect("each has a folder")).expect("the target folder can be written");
+    fs::write(file, text).expect("the target folder can be written");
 }
 
 /// The library that gives one agent alone another clock, if it is there.

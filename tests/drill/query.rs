@@ -2,7 +2,7 @@
 //! plain blocking code and tells from when to when; none knows what the answer should be.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::path::Path;
@@ -87,6 +87,34 @@ pub fn store_term(member: SocketAddrV4) -> Option<u64> {
     let body = reply.strip_prefix("HTTP/1.0 200")?.split_once("\r\n\r\n")?.1;
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     body["header"]["raft_term"].as_str()?.parse().ok()
+}
+
+/// The addresses that a process has connections to at a port, as the kernel tells it.
+pub fn connected(pid: u32, port: u16) -> BTreeSet<Ipv4Addr> {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let sockets: Vec<(u64, Ipv4Addr)> = table.lines().filter_map(|line| connection(line, port)).collect();
+    if sockets.is_empty() {
+        return BTreeSet::new();
+    }
+    // The table is of all of its network; these are its own.
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let own: BTreeSet<u64> = files.filter_map(|file| socket(&fs::read_link(file.ok()?.path()).ok()?)).collect();
+    sockets.into_iter().filter(|(inode, _)| own.contains(inode)).map(|(_, address)| address).collect()
+}
+
+/// One line of the kernel's table: an open connection to a port, by its inode, and to whom.
+fn connection(line: &str, port: u16) -> Option<(u64, Ipv4Addr)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (address, at) = words.get(2)?.split_once(':')?;
+    let open = words.get(3) == Some(&"01") && u16::from_str_radix(at, 16) == Ok(port);
+    // Written as the machine keeps it in memory.
+    let address = Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?.to_ne_bytes());
+    let inode = words.get(9)?.parse().ok()?;
+    open.then_some((inode, address))
+}
+
+fn socket(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn exchange(at: SocketAddrV4, question: &[u8]) -> std::io::Result<Vec<u8>> {

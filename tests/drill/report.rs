@@ -7,6 +7,8 @@ use std::time::Duration;
 use crate::bounds;
 use crate::field::{Field, KINDS};
 use crate::judge::{Offence, Record, Said, Verdict, Violation};
+use crate::soak::Growth;
+use crate::trouble::What;
 use crate::truth::{Moment, Span};
 
 /// One drill's row.
@@ -17,6 +19,8 @@ pub struct Row {
     pub verdict: Verdict,
     /// Why not every host found everything in the end, if so.
     pub unsettled: Option<String>,
+    /// What became of the agents' sizes, by host, in a soak.
+    pub sizes: Vec<(String, Growth)>,
 }
 
 impl Row {
@@ -89,6 +93,47 @@ pub fn summary(rows: &[Row]) -> String {
         let _ = writeln!(text, "{:>18} {:>8.2?}  {}", bound.name, bound.length, bound.says);
     }
     text
+}
+
+/// The sums as rows of the page of all benchmarks, each with its budget.
+pub fn benchmark(rows: &[Row]) -> String {
+    let sum = |of: &dyn Fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
+    let (asked, decided) = (sum(&|row| row.verdict.asked), sum(&|row| row.verdict.decided));
+    let mut text = String::new();
+    let mut row = |what: &str, figure: u64, budget: u64, compared: &str| {
+        let verdict = if figure <= budget { "kept" } else { "**missed**" };
+        let _ = writeln!(text, "| {what} | {figure} | {budget} | {verdict} | {compared} |");
+    };
+    let clean = rows.iter().filter(|row| row.clean()).count();
+    row("drills that were not clean", (rows.len() - clean) as u64, 0, &format!("{} drills", rows.len()));
+    let truth = format!("the servers themselves, {asked} questions, {decided} times decided");
+    for (what, offence) in [
+        ("wrong answers", Offence::Wrong),
+        ("missing answers", Offence::Missing),
+        ("failed queries", Offence::Failed),
+        ("blinks", Offence::Blink),
+    ] {
+        row(what, sum(&|row| row.verdict.count(offence)) as u64, 0, &truth);
+    }
+    for (host, Growth { what, before, after, room }) in rows.iter().flat_map(|row| &row.sizes) {
+        row(
+            &format!("soak, {host}: {what}, last third"),
+            *after,
+            before + room,
+            &format!("{before} in the first third"),
+        );
+    }
+    text
+}
+
+/// What was seen of the store since a moment, on a line of its own.
+pub fn store(record: &Record, from: Moment) -> String {
+    let its = |what| matches!(what, What::Store | What::Leader | What::Stranded(_));
+    let seen = record.troubles.list.iter().filter(|trouble| its(trouble.what) && trouble.span.to >= from);
+    let seen: Vec<String> = seen
+        .map(|trouble| format!("{:?} {:.1?} to {:.1?}", trouble.what, trouble.span.from, trouble.span.to))
+        .collect();
+    if seen.is_empty() { String::new() } else { format!("\n        store: {}", seen.join(", ")) }
 }
 
 /// Everything around one violation: what was asked and answered, what served, what was broken.

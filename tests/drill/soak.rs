@@ -31,20 +31,42 @@ const MEMORY_ROOM: u64 = 4096;
 const FILES_ROOM: u64 = 16;
 const THREADS_ROOM: u64 = 8;
 
-/// Compares the medians of the first and of the last third: a leak grows, a moment's need does not.
-pub fn flat(samples: &[Sample]) -> Result<(), String> {
-    let third = samples.len() / 3;
-    if third == 0 {
+/// What one agent took of something, early and late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    pub what: &'static str,
+    /// The median of the first third of the samples…
+    pub before: u64,
+    /// …and of the last.
+    pub after: u64,
+    /// By how much it comes and goes.
+    pub room: u64,
+}
+
+impl Growth {
+    fn of(what: &'static str, samples: &[Sample], of: fn(&Sample) -> u64, room: impl Fn(u64) -> u64) -> Self {
+        let third = (samples.len() / 3).max(1);
+        let before = median(&samples[..third], of);
+        Self { what, before, after: median(&samples[samples.len() - third..], of), room: room(before) }
+    }
+}
+
+/// Compares the first and the last third: a leak grows, a moment's need does not.
+pub fn growth(samples: &[Sample]) -> Result<Vec<Growth>, String> {
+    if samples.len() < 3 {
         return Err(format!("{} samples tell nothing", samples.len()));
     }
-    let (first, last) = (&samples[..third], &samples[samples.len() - third..]);
-    let check = |name: &str, of: fn(&Sample) -> u64, room: u64| {
-        let (before, after) = (median(first, of), median(last, of));
-        if after <= before + room { Ok(()) } else { Err(format!("{name} grew from {before} to {after}")) }
-    };
-    check("memory (KiB)", |sample| sample.kib, MEMORY_ROOM + median(first, |sample| sample.kib) / 10)?;
-    check("files", |sample| sample.files, FILES_ROOM)?;
-    check("threads", |sample| sample.threads, THREADS_ROOM)
+    Ok(vec![
+        Growth::of("memory (KiB)", samples, |sample| sample.kib, |before| MEMORY_ROOM + before / 10),
+        Growth::of("files", samples, |sample| sample.files, |_| FILES_ROOM),
+        Growth::of("threads", samples, |sample| sample.threads, |_| THREADS_ROOM),
+    ])
+}
+
+/// Whether nothing grew.
+pub fn flat(samples: &[Sample]) -> Result<(), String> {
+    let grown = growth(samples)?.into_iter().find(|growth| growth.after > growth.before + growth.room);
+    grown.map_or(Ok(()), |Growth { what, before, after, .. }| Err(format!("{what} grew from {before} to {after}")))
 }
 
 fn median(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {

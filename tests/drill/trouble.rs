@@ -16,6 +16,8 @@ pub enum What {
     Cut(usize),
     /// A host's links lose or delay.
     Links(usize),
+    /// A host's agent is connected to a member of etcd that does not answer it, and has not left it yet.
+    Stranded(usize),
     /// A host's agent does not run.
     Agent(usize),
     /// A host's engine does not run, or hangs.
@@ -63,23 +65,36 @@ pub enum Path {
     OpenSince(Moment),
 }
 
+/// Whether something keeps news of a host's servers from a viewer.
+fn blocks(what: What, host: usize, viewer: usize) -> bool {
+    match what {
+        What::Store => host != viewer,
+        What::Cut(n) | What::Links(n) | What::Stranded(n) => host != viewer && (n == host || n == viewer),
+        What::Agent(n) => n == host || n == viewer,
+        What::Leader | What::Engine(_) | What::Disk(_) => false,
+    }
+}
+
 impl Troubles {
     /// Whether news of a host's servers reach a viewer. A host sees its own without the store (section 8's overlay).
     pub fn path(&self, host: usize, viewer: usize, at: Span) -> Path {
-        let blocks = |what: What| match what {
-            What::Store => host != viewer,
-            What::Cut(n) | What::Links(n) => host != viewer && (n == host || n == viewer),
-            What::Agent(n) => n == host || n == viewer,
-            What::Leader | What::Engine(_) | What::Disk(_) => false,
-        };
-        self.open_since(at, blocks)
+        self.open_since(at, |what| blocks(what, host, viewer))
+    }
+
+    /// When news of a host have had so long to reach a viewer, since a moment, without anything new in their way.
+    pub fn through(&self, host: usize, viewer: usize, since: Moment, within: Duration) -> Moment {
+        let mut list: Vec<Span> =
+            self.list.iter().filter(|trouble| blocks(trouble.what, host, viewer)).map(|trouble| trouble.span).collect();
+        list.sort_by_key(|span| span.from);
+        let later = |done: Moment, span: Span| if span.from <= done { done.max(span.to + within) } else { done };
+        list.into_iter().fold(since + within, later)
     }
 
     /// Whether a viewer hears of anything that happens in the store.
     pub fn store_path(&self, viewer: usize, at: Span) -> Path {
         self.open_since(at, |what| match what {
             What::Store => true,
-            What::Cut(n) | What::Links(n) | What::Agent(n) => n == viewer,
+            What::Cut(n) | What::Links(n) | What::Stranded(n) | What::Agent(n) => n == viewer,
             What::Leader | What::Engine(_) | What::Disk(_) => false,
         })
     }
@@ -106,14 +121,28 @@ impl Troubles {
 
     /// Whether the store was in trouble for a host at any time in a span.
     pub fn store_in(&self, host: usize, span: Span) -> bool {
-        let its = |what| matches!(what, What::Store) || what == What::Cut(host) || what == What::Links(host);
+        let its = |what| match what {
+            What::Store => true,
+            What::Cut(n) | What::Links(n) | What::Stranded(n) => n == host,
+            What::Leader | What::Agent(_) | What::Engine(_) | What::Disk(_) => false,
+        };
         self.list.iter().any(|trouble| its(trouble.what) && trouble.span.meets(span))
     }
 
-    /// Whether every lease may have been lengthened in a span, by a change of leader.
-    pub fn led_anew(&self, span: Span) -> bool {
-        let may = |what| matches!(what, What::Leader | What::Store);
-        self.list.iter().any(|trouble| may(trouble.what) && trouble.span.meets(span))
+    /// Whether a host's agent may have found the store away in a span and seen it return: for a trouble that is known, or
+    /// since the machine itself was late by as much as makes a request unanswered.
+    pub fn may_have_returned(&self, host: usize, span: Span) -> bool {
+        self.store_in(host, span) || self.late(span) >= bounds::AWAY.length
+    }
+
+    /// By how much changes of etcd's leader have lengthened a lease that is not renewed from the beginning of a span on
+    /// and would be over at its end: each gives it all of its time anew, if it still lives.
+    pub fn lengthened(&self, lease: Span) -> Duration {
+        let its = self.list.iter().filter(|trouble| trouble.what == What::Leader && trouble.span.to >= lease.from);
+        let mut changes: Vec<Moment> = its.map(|trouble| trouble.span.from).collect();
+        changes.sort();
+        let each = bounds::LOST_WITH_LEADER.length - bounds::LOST.length;
+        changes.into_iter().fold(Duration::ZERO, |more, at| if at <= lease.to + more { more + each } else { more })
     }
 
     /// Whether a host's engine was in trouble at any time in a span.

@@ -123,7 +123,7 @@ impl Store for Faulty {
         .boxed()
     }
 
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>> {
         self.through(async move { self.inner().session(ttl, adopt).await }).boxed()
     }
 

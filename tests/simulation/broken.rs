@@ -60,7 +60,7 @@ impl Store for Ill {
         .boxed()
     }
 
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>> {
         self.inner.session(ttl, adopt)
     }
 

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use wharf::store::etcd::chronicle::Chronicle;
 use wharf::store::{
     Batch, Commit, Condition, History, LeaseId, LeaseInfo, Page, Reach, Revision, Session, Store, StoreError, Watch,
@@ -277,7 +277,7 @@ impl Core {
         });
     }
 
-    async fn session(self: &Arc<Self>, ttl: Duration, adopt: Option<LeaseId>) -> Result<Box<dyn Session>, StoreError> {
+    async fn session(self: &Arc<Self>, ttl: Duration, adopt: Option<LeaseId>) -> Result<Session, StoreError> {
         self.settled().await?;
         let generation = self.shared.chronicle.generation();
         let make: Made<'_, Result<_, StoreError>> = Box::new(|now| {
@@ -303,7 +303,7 @@ impl Core {
             }
             sender.send_replace(true);
         });
-        Ok(Box::new(LinkSession { lease, granted, adopted, lost, keeper: keeper.abort_handle() }))
+        Ok(Session::new((lease, granted), adopted, lost, AbortOnDropHandle::new(keeper)))
     }
 
     /// Returns when the lease is lost.
@@ -342,7 +342,7 @@ impl Store for Link {
         self.core.watch(prefix, from).boxed()
     }
 
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>> {
         self.core.session(ttl, adopt).boxed()
     }
 
@@ -375,39 +375,6 @@ impl Store for Link {
 
     fn reach(&self) -> watch::Receiver<Reach> {
         self.core.shared.reach()
-    }
-}
-
-#[derive(Debug)]
-struct LinkSession {
-    lease: LeaseId,
-    granted: Duration,
-    adopted: bool,
-    lost: watch::Receiver<bool>,
-    keeper: AbortHandle,
-}
-
-impl Session for LinkSession {
-    fn lease(&self) -> LeaseId {
-        self.lease
-    }
-
-    fn granted(&self) -> Duration {
-        self.granted
-    }
-
-    fn adopted(&self) -> bool {
-        self.adopted
-    }
-
-    fn lost(&self) -> watch::Receiver<bool> {
-        self.lost.clone()
-    }
-}
-
-impl Drop for LinkSession {
-    fn drop(&mut self) {
-        self.keeper.abort();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `make test` wants of a whole machine. The rest of this folder is `make drill`'s.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::lab::{Alone, alone, memcached};
@@ -160,4 +161,24 @@ pub fn published(lab: &Alone) -> Machine<'_> {
     machine.put("/etc/wharf.toml", &settings);
     machine.install(&[]);
     machine
+}
+
+#[test]
+fn an_address_that_an_earlier_version_bound_stays_with_its_unit() {
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("etc/systemd/system");
+    let (earlier, private) = (units.join("wharf.socket.d/10-address.conf"), units.join("wharf-private.socket"));
+    let told = |address: &str| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/wharf-address");
+        let said = Command::new(script).arg(address).env("WHARF_ROOT", root.path()).status().unwrap();
+        assert!(said.success());
+        (earlier.exists(), std::fs::read_to_string(&private).unwrap_or_default())
+    };
+    std::fs::create_dir_all(earlier.parent().unwrap()).unwrap();
+    std::fs::write(&earlier, "[Socket]\nListenDatagram=10.0.0.5:53\nListenStream=10.0.0.5:53\n").unwrap();
+    // Bound by two units, each would take queries from the other.
+    assert_eq!(told("10.0.0.5"), (true, String::new()));
+    let (kept, unit) = told("10.0.0.50");
+    assert!(!kept && unit.contains("ListenDatagram=10.0.0.50:53"), "{unit}");
+    assert_eq!(told("10.0.0.50"), (false, unit));
 }

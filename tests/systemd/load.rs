@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::lab::wait::poll_for;
+
 const RATE: u32 = 200;
 /// How long an answer may take. Under socket activation a question waits in the socket until the agent is back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,9 +44,7 @@ impl Load {
     /// Until half a second's worth of questions more has been asked: however fast the rest of a test is, this load was on.
     pub fn goes_on(&self) {
         let enough = self.asked.load(Ordering::SeqCst) + RATE / 2;
-        while self.asked.load(Ordering::SeqCst) < enough && !self.asking.is_finished() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        poll_for(PATIENCE, || self.asked.load(Ordering::SeqCst) >= enough || self.asking.is_finished());
     }
 
     /// No question went without an answer, and every answer had the record.

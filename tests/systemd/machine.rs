@@ -110,8 +110,14 @@ impl<'lab> Machine<'lab> {
     /// Installs wharf as the docs say.
     #[track_caller]
     pub fn install(&self, flags: &[&str]) {
+        self.install_from(UNPACKED, flags);
+    }
+
+    /// The same with another build, unpacked in this folder of it.
+    #[track_caller]
+    fn install_from(&self, folder: &str, flags: &[&str]) {
         let address = self.host.address().to_string();
-        let script = format!("{UNPACKED}/install.sh");
+        let script = format!("{folder}/install.sh");
         let argv: Vec<&str> = [script.as_str(), "--advertise", &address].iter().chain(flags).copied().collect();
         self.run(&argv);
     }
@@ -119,7 +125,27 @@ impl<'lab> Machine<'lab> {
     /// The same with the cluster's etcd.
     #[track_caller]
     pub fn install_with_etcd(&self) {
-        self.install(&["--node", self.host.name(), "--etcd", &self.host.etcd_endpoints().join(",")]);
+        self.install_with_etcd_from(UNPACKED);
+    }
+
+    /// The same with another build.
+    #[track_caller]
+    pub fn install_with_etcd_from(&self, folder: &str) {
+        let endpoints = self.host.etcd_endpoints().join(",");
+        self.install_from(folder, &["--node", self.host.name(), "--etcd", &endpoints]);
+    }
+
+    /// Brings another program to a folder of it, with what was distributed around it: what lies there, or what these
+    /// sources have.
+    pub fn unpack_around(&self, program: &Path, folder: &str) {
+        let staged = self.host.dir().join("other-distribution");
+        let _ = fs::remove_dir_all(&staged);
+        let around = program.parent().filter(|around| around.join("install.sh").exists());
+        let around = around.unwrap_or_else(|| {
+            script("docker/stage.sh", &[&program.display().to_string(), &staged.display().to_string()]);
+            &staged
+        });
+        self.host.docker(&["cp", &around.display().to_string(), &format!("{NAME}:{folder}")]);
     }
 
     /// Writes a file on it, booted or not.
@@ -195,8 +221,7 @@ impl<'lab> Machine<'lab> {
 
     /// What wharf and systemd have logged of it.
     pub fn journal(&self) -> String {
-        let journal =
-            ["journalctl", "--no-pager", "--lines", "60", "--unit", "wharf.service", "--unit", "wharf-address.service"];
+        let journal = ["journalctl", "--no-pager", "--output", "short-precise", "--lines", "100", "--unit", "wharf*"];
         self.try_run(&journal).unwrap_or_else(|error| error)
     }
 

@@ -254,7 +254,7 @@ impl One {
         // One that came back wants endpoints, and what it knows of them is not known here.
         let unknown = by == Changed::ByEndpoint && told.is_none() && before.is_some_and(|seen| seen.mark.is_some());
         if before.is_none() || unknown {
-            return Some(Listing::of_services(&head(now, "snapshot"), at, found.into_iter().collect(), END));
+            return Some(Listing::of_services(&head(now, "snapshot"), at, found.into_iter(), END));
         }
         let change = Difference {
             at,

@@ -1,6 +1,8 @@
 //! The catalog as JSON, made endpoint by endpoint from one snapshot, so that 100,000 endpoints are never in memory as
 //! text, neither as a list of services nor as one of them.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use serde::Serialize;
 
@@ -22,12 +24,13 @@ pub(super) struct Stand {
     pub(super) stale: bool,
 }
 
+/// The services to come: the head of each, and its endpoints.
+type Coming = Box<dyn Iterator<Item = (api::Service, Vec<Endpoint>)> + Send>;
+
 /// JSON under way to a client.
-#[derive(Debug)]
 pub(super) struct Listing {
     text: Vec<u8>,
-    /// The services to come: the head of each, and its endpoints.
-    services: std::vec::IntoIter<(api::Service, Vec<Endpoint>)>,
+    services: Coming,
     /// What is left of the service under way.
     endpoints: Option<std::vec::IntoIter<Endpoint>>,
     /// Whether the next element of the list under way needs no comma.
@@ -38,23 +41,27 @@ pub(super) struct Listing {
 
 impl Listing {
     /// `before`, every service of the zones in the shape of `GET /v1/services`, and `after`.
-    pub(super) fn of_all(before: &str, catalog: &Catalog, stale: bool, zones: &Zones, after: &str) -> Self {
+    pub(super) fn of_all(before: &str, catalog: &Catalog, stale: bool, zones: &Arc<Zones>, after: &str) -> Self {
         let at = Stand { revision: catalog.revision(), stale };
-        Self::of_services(before, at, catalog.services(zones), after)
+        Self::of_services(before, at, catalog.each_service(zones), after)
     }
 
     /// The same with these services only.
-    pub(super) fn of_services(before: &str, at: Stand, services: Vec<Service>, after: &str) -> Self {
+    pub(super) fn of_services<S>(before: &str, at: Stand, services: S, after: &str) -> Self
+    where
+        S: Iterator<Item = Service> + Send + 'static,
+    {
         let document = api::Services { revision: at.revision, stale: at.stale, services: Vec::new() };
-        let services = services.into_iter().map(|service| (api::Service::head(&service), service.endpoints));
-        Self::new(before, &document, services.collect(), after)
+        let services = services.map(|service| (api::Service::head(&service), service.endpoints));
+        Self::new(before, &document, Box::new(services), after)
     }
 
     /// One event's data, with the services that changed whole or by their endpoints that did.
     pub(super) fn of_change(before: &str, of: &Difference, by: Changed, after: &str) -> Self {
         let Stand { revision, stale } = of.at;
         let document = api::Change { revision, stale, removed: of.removed.clone(), changed: Vec::new() };
-        Self::new(before, &document, of.changed.iter().map(|service| service.told(by)).collect(), after)
+        let changed: Vec<_> = of.changed.iter().map(|service| service.told(by)).collect();
+        Self::new(before, &document, Box::new(changed.into_iter()), after)
     }
 
     /// One service as a document of its own.
@@ -62,17 +69,17 @@ impl Listing {
         let endpoints = Some(endpoints.into_iter());
         Self {
             text: open(head),
-            services: Vec::new().into_iter(),
+            services: Box::new(std::iter::empty()),
             endpoints,
             first: true,
             tail: Some(after.to_owned()),
         }
     }
 
-    fn new(before: &str, document: &impl Serialize, services: Vec<(api::Service, Vec<Endpoint>)>, after: &str) -> Self {
+    fn new(before: &str, document: &impl Serialize, services: Coming, after: &str) -> Self {
         let text = [before.as_bytes(), &open(document)].concat();
         let tail = Some(format!("{CLOSE}{after}"));
-        Self { text, services: services.into_iter(), endpoints: None, first: true, tail }
+        Self { text, services, endpoints: None, first: true, tail }
     }
 
     /// Writes the next endpoint, or what stands between two services.
@@ -140,6 +147,7 @@ mod tests {
             catalog.put(&key, br#"{"host":"10.0.0.1","port":80,"role":"primary"}"#, 1, number + 1).expect("a record");
         }
         let zones = Zones::new("services.internal", Prefix::parse("/services").expect("a prefix"), []).expect("a zone");
+        let zones = Arc::new(zones);
         let services = catalog.services(&zones);
         let whole =
             api::Services { revision: 0, stale: true, services: services.iter().map(api::Service::from).collect() };

@@ -1,6 +1,7 @@
 //! The catalog by services, as HTTP and the command line show it: names are exact here, never subtrees.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Catalog, Endpoint, path};
 use crate::model::zone::Zones;
@@ -36,6 +37,21 @@ impl Catalog {
             service.endpoints.push(Endpoint(entry.clone()));
         }
         services.into_values().collect()
+    }
+
+    /// The same for one who takes them slowly: what is not taken yet costs a pointer for each endpoint, and no text.
+    pub fn each_service(&self, zones: &Arc<Zones>) -> impl Iterator<Item = Service> + Send + 'static {
+        let (mut sizes, mut endpoints) = (Vec::new(), Vec::with_capacity(self.tree.len()));
+        for service in self.services(zones) {
+            sizes.push((service.endpoints.len(), service.contested));
+            endpoints.extend(service.endpoints);
+        }
+        let (mut endpoints, zones) = (endpoints.into_iter(), zones.clone());
+        sizes.into_iter().filter_map(move |(size, contested)| {
+            let endpoints: Vec<Endpoint> = endpoints.by_ref().take(size).collect();
+            let name = zones.service_name(path::parent(endpoints.first()?.key())?)?;
+            Some(Service { name, endpoints, contested })
+        })
     }
 
     /// The service of exactly this name: dotted below the default domain, or in full below any zone.

@@ -21,6 +21,7 @@ impl Work<'_> {
             }
             targets.push((target, hit));
         }
+        let targets = targets.iter().map(|(target, hit)| (target, *hit));
         let additional = self.glue(targets, self.context.room);
         Outcome::Answer(self.finish(place, Some(answers), additional))
     }

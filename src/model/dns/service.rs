@@ -83,7 +83,7 @@ impl<'c> Work<'c> {
         let ttl = hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
         rotate(&mut hits, self.context.seed);
         let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
-        let (mut answers, mut targets, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut answers, mut targets, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
         for hit in hits {
             if room == 0 {
                 self.mark_cut();
@@ -91,14 +91,16 @@ impl<'c> Work<'c> {
             }
             let Some(target) = self.target(place, hit) else { continue };
             let (priority, weight) = (priority(hit.entry), weight_of(hit.entry, &weights));
-            if !is_shared(hit) || seen.insert((priority, weight, hit.entry.port, target.clone())) {
+            let known = is_shared(hit).then(|| seen.entry((priority, weight, hit.entry.port, target.clone())));
+            let told = known.map_or(answers.len(), |known| *known.or_insert(answers.len()));
+            targets.push((told, hit));
+            if told == answers.len() {
                 room = room.saturating_sub(SRV_SIZE + wire_length(&target));
-                let data = SRV::new(priority, weight, hit.entry.port, target.clone());
+                let data = SRV::new(priority, weight, hit.entry.port, target);
                 answers.push(Rr::from_rdata(owner.clone(), ttl, RData::SRV(data)));
             }
-            targets.push((target, hit));
         }
-        let additional = self.glue(targets, room);
+        let additional = self.glue(named(&targets, &answers), room);
         Outcome::Answer(self.finish(place, Some(answers), additional))
     }
 
@@ -115,21 +117,22 @@ impl<'c> Work<'c> {
         let ttl = hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
         rotate(&mut hits, self.context.seed);
         let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
-        let (mut answers, mut targets, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut answers, mut targets, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
         for hit in hits {
             if room == 0 {
                 self.mark_cut();
                 break;
             }
             let Some(target) = self.target(place, hit) else { continue };
-            if seen.insert((priority(hit.entry), target.clone())) {
+            let told = *seen.entry((priority(hit.entry), target.clone())).or_insert(answers.len());
+            targets.push((told, hit));
+            if told == answers.len() {
                 room = room.saturating_sub(MX_SIZE + wire_length(&target));
-                let data = MX::new(priority(hit.entry), target.clone());
+                let data = MX::new(priority(hit.entry), target);
                 answers.push(Rr::from_rdata(owner.clone(), ttl, RData::MX(data)));
             }
-            targets.push((target, hit));
         }
-        let additional = self.glue(targets, room);
+        let additional = self.glue(named(&targets, &answers), room);
         Outcome::Answer(self.finish(place, Some(answers), additional))
     }
 
@@ -161,7 +164,7 @@ impl<'c> Work<'c> {
     }
 
     /// The name that a client is sent to.
-    pub(super) fn target(&self, place: usize, hit: Hit<'_>) -> Option<Name> {
+    pub(super) fn target(&mut self, place: usize, hit: Hit<'c>) -> Option<Name> {
         let strip = usize::from(hit.entry.targetstrip.unwrap_or(0));
         if hit.entry.address.is_some() {
             return self.record_name(place, hit, strip);
@@ -172,7 +175,7 @@ impl<'c> Work<'c> {
     }
 
     /// The addresses of targets, as far as they are ours to tell and there is room.
-    pub(super) fn glue(&mut self, targets: Vec<(Name, Hit<'c>)>, room: usize) -> Vec<Rr> {
+    pub(super) fn glue<'t>(&mut self, targets: impl Iterator<Item = (&'t Name, Hit<'c>)>, room: usize) -> Vec<Rr> {
         let mut glue = Glue { room, ..Glue::default() };
         let mut looked_up = HashSet::new();
         for (target, hit) in targets {
@@ -181,16 +184,16 @@ impl<'c> Work<'c> {
             }
             if hit.entry.address.is_none() {
                 if looked_up.len() < MAX_TARGETS && looked_up.insert(target.clone()) {
-                    self.look_up(&target, &mut glue);
+                    self.look_up(target, &mut glue);
                 }
                 continue;
             }
             let ttl = self.ttl(hit.entry);
             for address in hit.entry.addresses() {
                 if is_shared(hit) {
-                    glue.add_shared(address_record(&target, ttl, address));
+                    glue.add_shared(address_record(target, ttl, address));
                 } else {
-                    glue.add_address(&target, ttl, address);
+                    glue.add_address(target, ttl, address);
                 }
             }
         }
@@ -203,6 +206,15 @@ impl<'c> Work<'c> {
             way.records.into_iter().for_each(|record| glue.add_shared(record));
         }
     }
+}
+
+/// The targets that these answers name, each with a record that it was found by.
+fn named<'t, 'c>(found: &'t [(usize, Hit<'c>)], answers: &'t [Rr]) -> impl Iterator<Item = (&'t Name, Hit<'c>)> {
+    found.iter().filter_map(|(told, hit)| match &answers.get(*told)?.data {
+        RData::SRV(srv) => Some((&srv.target, *hit)),
+        RData::MX(mx) => Some((&mx.exchange, *hit)),
+        _ => None,
+    })
 }
 
 /// Whether other records may have the same target.

@@ -32,8 +32,19 @@ pub(super) struct Work<'c> {
     leases: Vec<LeaseId>,
     /// The lease looked at last and its times: neighbours often share one.
     last_lease: Option<(LeaseId, Option<LeaseTimes>)>,
+    /// The path that the record named last stands right below, and its name: neighbours nearly always share it.
+    last_parent: Option<Parent<'c>>,
     contested: bool,
     cut: bool,
+}
+
+/// A path's name in a zone.
+#[derive(Debug)]
+struct Parent<'c> {
+    zone: usize,
+    prefix: usize,
+    path: &'c str,
+    name: Option<Name>,
 }
 
 impl<'c> Work<'c> {
@@ -49,6 +60,7 @@ impl<'c> Work<'c> {
             fresh_until: None,
             leases: Vec::new(),
             last_lease: None,
+            last_parent: None,
             contested: false,
             cut: false,
         }
@@ -196,9 +208,28 @@ impl<'c> Work<'c> {
     }
 
     /// The name of a record in the zone at `place`, below the prefix that it was found under.
-    pub(super) fn record_name(&self, place: usize, hit: Hit<'_>, strip: usize) -> Option<Name> {
+    pub(super) fn record_name(&mut self, place: usize, hit: Hit<'c>, strip: usize) -> Option<Name> {
+        let Some((parent, own)) = hit.entry.path().rsplit_once('/').filter(|_| strip == 0) else {
+            return self.path_name(place, hit.prefix, hit.entry.path(), strip);
+        };
+        let last = self.last_parent.take();
+        let known = last.filter(|last| (last.zone, last.prefix, last.path) == (place, hit.prefix, parent));
+        let parent = known.unwrap_or_else(|| Parent {
+            zone: place,
+            prefix: hit.prefix,
+            path: parent,
+            name: self.path_name(place, hit.prefix, parent, 0),
+        });
+        let own = Name::root().append_label(own.as_bytes()).ok();
+        let name = own.zip(parent.name.as_ref()).and_then(|(own, parent)| own.append_name(parent).ok());
+        self.last_parent = Some(parent);
+        name
+    }
+
+    /// The name that a path below a prefix reads as, without its first `strip` labels unless it has no more.
+    fn path_name(&self, place: usize, prefix: usize, path: &str, strip: usize) -> Option<Name> {
         let zone = self.zones.get(place)?;
-        let own = zone.prefixes().get(hit.prefix)?.parts(hit.entry.path());
+        let own = zone.prefixes().get(prefix)?.parts(path);
         let labels = own.into_iter().flatten().rev().chain(zone.labels().iter().map(String::as_str));
         let most = if strip > 0 { labels.clone().count() } else { 0 };
         join(labels.skip(if strip < most { strip } else { 0 }).map(str::as_bytes))
@@ -298,5 +329,6 @@ pub(super) fn join<'l>(labels: impl Iterator<Item = &'l [u8]>) -> Option<Name> {
 
 /// The bytes that a name takes on the wire, uncompressed.
 pub(crate) fn wire_length(name: &Name) -> usize {
-    name.iter().map(|label| label.len() + 1).sum::<usize>() + 1
+    // hickory's length counts a byte for each label, and one for the root when it is alone.
+    if name.iter().next().is_none() { 1 } else { name.len() + 1 }
 }

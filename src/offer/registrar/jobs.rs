@@ -32,7 +32,7 @@ pub(super) enum Outcome {
 
 /// A session as it was opened.
 pub(super) struct Opened {
-    pub(super) session: Box<dyn Session>,
+    pub(super) session: Session,
     /// Keys that hung on the lease of before.
     pub(super) found: Vec<String>,
     /// A lease of before that was not taken over, to be ended once the new records stand.

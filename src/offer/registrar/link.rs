@@ -18,7 +18,7 @@ use crate::store::{Batch, LeaseId, MAX_WRITES, Reach, Revision, Session, StoreEr
 /// How the registrar is connected.
 #[derive(Default)]
 pub(super) struct Link {
-    pub(super) session: Option<Box<dyn Session>>,
+    pub(super) session: Option<Session>,
     pub(super) lost: Option<watch::Receiver<bool>>,
     pub(super) watch: Option<Box<dyn Watch>>,
     /// The watch of the node record.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::connect::Link;
@@ -19,16 +19,12 @@ use super::{Core, LeaseId, Session, StoreError};
 /// Pause between attempts while the store is away.
 const RETRY: Duration = Duration::from_millis(200);
 
-pub(super) async fn session(
-    core: &Arc<Core>,
-    ttl: Duration,
-    adopt: Option<LeaseId>,
-) -> Result<Box<dyn Session>, StoreError> {
+pub(super) async fn session(core: &Arc<Core>, ttl: Duration, adopt: Option<LeaseId>) -> Result<Session, StoreError> {
     core.settled().await?;
     let generation = core.chronicle.generation();
     if let Some(lease) = adopt {
         match adopted(core, lease).await {
-            Ok((granted, stream)) => return Ok(EtcdSession::start(core, lease, granted, Some(stream), generation)),
+            Ok((granted, stream)) => return Ok(start(core, lease, granted, Some(stream), generation)),
             Err(StoreError::NoLease(_)) => {}
             Err(error) => return Err(error),
         }
@@ -41,7 +37,7 @@ pub(super) async fn session(
         })
         .await?;
     let granted = Duration::from_secs(u64::try_from(grant.ttl()).unwrap_or(0).max(1));
-    Ok(EtcdSession::start(core, grant.id(), granted, None, generation))
+    Ok(start(core, grant.id(), granted, None, generation))
 }
 
 async fn adopted(core: &Core, lease: LeaseId) -> Result<(Duration, Stream), StoreError> {
@@ -72,61 +68,18 @@ async fn open(core: &Core, lease: LeaseId) -> Result<Stream, StoreError> {
     }
 }
 
-#[derive(Debug)]
-struct EtcdSession {
-    lease: LeaseId,
-    granted: Duration,
-    adopted: bool,
-    lost: watch::Receiver<bool>,
-    keeper: AbortHandle,
-}
-
-impl EtcdSession {
-    fn start(
-        core: &Arc<Core>,
-        lease: LeaseId,
-        granted: Duration,
-        stream: Option<Stream>,
-        generation: u64,
-    ) -> Box<dyn Session> {
-        let adopted = stream.is_some();
-        let (sender, lost) = watch::channel(false);
-        let keeper = Keeper { core: Arc::clone(core), lease, pause: granted / 3, generation };
-        let span = tracing::info_span!("keepalive", lease = format_args!("{lease:x}"));
-        // Owned by the session: it ends when that is dropped.
-        let task = tokio::spawn(
-            async move {
-                keeper.run(stream).await;
-                sender.send_replace(true);
-            }
-            .instrument(span),
-        );
-        Box::new(Self { lease, granted, adopted, lost, keeper: task.abort_handle() })
-    }
-}
-
-impl Session for EtcdSession {
-    fn lease(&self) -> LeaseId {
-        self.lease
-    }
-
-    fn granted(&self) -> Duration {
-        self.granted
-    }
-
-    fn adopted(&self) -> bool {
-        self.adopted
-    }
-
-    fn lost(&self) -> watch::Receiver<bool> {
-        self.lost.clone()
-    }
-}
-
-impl Drop for EtcdSession {
-    fn drop(&mut self) {
-        self.keeper.abort();
-    }
+/// The session of a lease, which runs its keepalive.
+fn start(core: &Arc<Core>, lease: LeaseId, granted: Duration, stream: Option<Stream>, generation: u64) -> Session {
+    let adopted = stream.is_some();
+    let (sender, lost) = watch::channel(false);
+    let keeper = Keeper { core: Arc::clone(core), lease, pause: granted / 3, generation };
+    let span = tracing::info_span!("keepalive", lease = format_args!("{lease:x}"));
+    let keeping = async move {
+        keeper.run(stream).await;
+        sender.send_replace(true);
+    };
+    let keeping = AbortOnDropHandle::new(tokio::spawn(keeping.instrument(span)));
+    Session::new((lease, granted), adopted, lost, keeping)
 }
 
 struct Keeper {

@@ -228,7 +228,7 @@ impl Store for Etcd {
         watching::watch(&self.core, prefix, from).boxed()
     }
 
-    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Box<dyn Session>, StoreError>> {
+    fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>> {
         lease::session(&self.core, ttl, adopt).boxed()
     }
 
