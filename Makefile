@@ -71,8 +71,6 @@ drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), t
 	@# First what a clone without history stops at: the older build that hosts are upgraded from.
 	@test -n "$$WHARF_OLDER" || tests/setup/older.sh
 	docker/dist.sh
-	@# Optimized, since a history costs a fifth then; what it depends on is built that way already.
-	WHARF_HISTORIES=10000 CARGO_PROFILE_DEV_OPT_LEVEL=1 $(CARGO) test --locked --test simulation
 	WHARF_DRILL=1 $(CARGO) test --locked --test drill -- --nocapture
 	WHARF_DRILL=1 WHARF_OLDER="$${WHARF_OLDER:-$$(tests/setup/older.sh)}" \
 	  $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
