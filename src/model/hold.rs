@@ -17,7 +17,7 @@ pub type Lease = i64;
 
 /// A lease found dead so soon after the store's return died of the outage.
 pub const RETURN: Duration = Duration::from_secs(10);
-/// From an owner's first put to the end of what it did not put: its puts come in a burst.
+/// From the first put of an owner who knows of the loss to the end of what it did not put: its puts come in a burst.
 pub const BURST: Duration = Duration::from_secs(1);
 
 /// Which instance of which owner a record is of, under whatever key it stands.
@@ -186,16 +186,19 @@ impl Holds {
         self.held.contains_key(key)
     }
 
-    /// Something was put under a key, of this claim if it is a record with an owner. What is held for that claim is held
-    /// no more; and if its owner has put it just now, its other records only as long as a burst of puts may take.
-    pub fn put(&mut self, key: &str, claim: Option<&Claim>, now: Option<Duration>) -> Put {
+    /// Something was put under a key and a lease, of this claim if it is a record with an owner. What is held for that
+    /// claim is held no more; and if its owner has put it just now, knowing what it lost, its other records only as long
+    /// as a burst of puts may take. A put of something else under the lease of before may have been under way already.
+    pub fn put(&mut self, key: &str, lease: Lease, claim: Option<&Claim>, now: Option<Duration>) -> Put {
         let mut put = Put::default();
         if let Some(claim) = claim {
             let keys: Vec<Text> = self.owners.get(&claim.owner).into_iter().flatten().cloned().collect();
+            let again = keys.iter().filter_map(|key| self.held.get(key)).any(|hold| hold.claim.as_ref() == Some(claim));
             for other in keys {
                 let Some(hold) = self.held.get_mut(&other) else { continue };
                 if hold.claim.as_ref() != Some(claim) {
-                    hold.until = now.map_or(hold.until, |now| hold.until.min(now + BURST));
+                    let burst = now.filter(|_| again || hold.lease != lease).map(|now| now + BURST);
+                    hold.until = burst.map_or(hold.until, |over| hold.until.min(over));
                     continue;
                 }
                 self.remove(&other);
@@ -339,7 +342,7 @@ mod tests {
     #[test]
     fn the_owners_return_ends_it_once_its_burst_is_over() {
         let mut holds = three();
-        assert_eq!(holds.put("a", Some(&claim("one", "a")), Some(secs(5))), Put::default());
+        assert_eq!(holds.put("a", 9, Some(&claim("one", "a")), Some(secs(5))), Put::default());
         assert!(!holds.contains("a") && holds.contains("b"));
         assert!(holds.expire(secs(5)).is_empty());
         assert_eq!(holds.expire(secs(6)), ["b".into()] as [Text; 1]);
@@ -347,9 +350,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_under_way_before_the_loss_is_no_return_of_its_owner() {
+        let mut holds = three();
+        holds.put("d", 1, Some(&claim("one", "d")), Some(secs(5)));
+        assert_eq!(holds.next(), Some(secs(30)), "under the lease of before, and none of what is held");
+        holds.put("a", 1, Some(&claim("one", "a")), Some(secs(6)));
+        assert_eq!(holds.next(), Some(secs(7)), "it publishes again what it lost");
+        let mut holds = three();
+        holds.put("d", 9, Some(&claim("one", "d")), Some(secs(5)));
+        assert_eq!(holds.next(), Some(secs(6)), "under another lease, so it knows");
+    }
+
+    #[test]
     fn who_publishes_under_another_key_is_held_no_more() {
         let mut holds = three();
-        let put = holds.put("a-1f", Some(&claim("one", "a")), Some(secs(5)));
+        let put = holds.put("a-1f", 9, Some(&claim("one", "a")), Some(secs(5)));
         assert_eq!(put, Put { over: vec!["a".into()], displaced: false });
         assert!(!holds.contains("a"));
     }
@@ -357,11 +372,11 @@ mod tests {
     #[test]
     fn what_is_held_under_a_key_that_another_takes_is_moved() {
         let mut holds = three();
-        let put = holds.put("a", Some(&claim("three", "a")), Some(secs(5)));
+        let put = holds.put("a", 9, Some(&claim("three", "a")), Some(secs(5)));
         assert_eq!(put, Put { over: vec![], displaced: true });
         assert_eq!(holds.moved("a", Some(&"a-1f".into())), Some(secs(30)));
         assert!(holds.contains("a-1f") && !holds.contains("a"));
-        let put = holds.put("a-2e", Some(&claim("one", "a")), Some(secs(6)));
+        let put = holds.put("a-2e", 9, Some(&claim("one", "a")), Some(secs(6)));
         assert_eq!(put.over, ["a-1f".into()] as [Text; 1]);
     }
 
@@ -369,7 +384,7 @@ mod tests {
     fn what_has_no_owner_gives_way() {
         let mut holds = three();
         holds.hold(&vanished("d - 0"), Verdict::Held, secs(30));
-        assert_eq!(holds.put("d", Some(&claim("one", "d")), Some(secs(5))), Put::default());
+        assert_eq!(holds.put("d", 9, Some(&claim("one", "d")), Some(secs(5))), Put::default());
         assert!(!holds.contains("d"));
     }
 

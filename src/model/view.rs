@@ -127,8 +127,10 @@ impl View {
         }
         let known = self.held.get(seen.key);
         let concerns = known.is_some() || interesting(seen.key) || names(seen.value, &self.owner);
-        let older = known.is_some_and(|held| held.revision > seen.revision)
-            || self.gone.get(seen.key).is_some_and(|gone| *gone > seen.revision);
+        // A read that was made later knows better, even if the store was replaced by one where all happened earlier.
+        let outdated = |at: i64| at > seen.revision && seen.read_at.is_none_or(|read| read < at);
+        let older = known.is_some_and(|held| outdated(held.revision))
+            || self.gone.get(seen.key).is_some_and(|gone| outdated(*gone));
         if !concerns || older {
             return false;
         }
@@ -249,6 +251,15 @@ mod tests {
         view.committed(&op(Change::Delete), 1, 8);
         assert!(!put(&mut view, &ours("new"), 7, None), "the watch lags behind the delete");
         assert!(view.held("/s/a/b").is_none());
+    }
+
+    #[test]
+    fn a_later_read_is_believed_of_a_key_put_earlier() {
+        let mut view = View::new("owner-01".into());
+        view.committed(&op(Change::Put(ours("a"))), 1, 7);
+        let other = Record { owner: Some("owner-02".into()), ..Record::default() };
+        assert!(!put(&mut view, &other, 3, Some(6)), "before our commit");
+        assert!(put(&mut view, &other, 3, Some(9)) && view.occupied("/s/a/b"), "in a store that took its place");
     }
 
     #[test]

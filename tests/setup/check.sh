@@ -15,15 +15,19 @@ step() { # TITLE COMMAND...
 
 tests() { tests/setup/second_look.sh "$flaky" "$@"; }
 
-server_tests() { # all but those that want the machine for themselves, which come last and alone
+server_tests() { # all but the histories, and those that want the machine for themselves, which come last and alone
   local file tests=()
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
-    case $file in tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;; esac
+    case $file in tests/simulation/main.rs | tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;; esac
     file=${file%/main.rs}
     tests+=(--test "$(basename "$file" .rs)")
   done
   tests 1200 "${tests[@]}"
+}
+
+histories() { # Ten thousand: optimized they take a fifth of the time, more than it takes to build the library that way.
+  CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 1200 --test simulation
 }
 
 lab_tests() { # TARGET ARGUMENTS...
@@ -46,6 +50,7 @@ if [ "${1:-test}" = test ]; then
   step 'unit and property tests' "$cargo" test --locked "${all[@]}"
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
+  step 'histories of the simulation' histories
   step 'lab tests' lab_tests cluster
   # One machine after the other; `make drill` runs the rest of them.
   step 'machines under systemd' lab_tests systemd -- --test-threads=1 everyday::

@@ -21,6 +21,12 @@ pub enum Mischief {
     Overwrites,
     /// The mirror takes every lease to live, so that it holds nothing whose lease died.
     HoldsNothing,
+    /// The mirror takes every lease to be dead, so that it holds what was meant to go.
+    HoldsAll,
+    /// The mirror is told of no delete.
+    Haunts,
+    /// The registrar's lease is kept alive no more once it is there.
+    Forsakes,
 }
 
 impl Mischief {
@@ -30,8 +36,8 @@ impl Mischief {
         let ill = |how| Arc::new(Ill { inner: link.beside(), how }) as Arc<dyn Store>;
         match mischief {
             None => (well(), well()),
-            Some(how @ Self::Overwrites) => (ill(how), well()),
-            Some(how @ Self::HoldsNothing) => (well(), ill(how)),
+            Some(how @ (Self::Overwrites | Self::Forsakes)) => (ill(how), well()),
+            Some(how @ (Self::HoldsNothing | Self::HoldsAll | Self::Haunts)) => (well(), ill(how)),
         }
     }
 }
@@ -61,7 +67,15 @@ impl Store for Ill {
     }
 
     fn session(&self, ttl: Duration, adopt: Option<LeaseId>) -> BoxFuture<'_, Result<Session, StoreError>> {
-        self.inner.session(ttl, adopt)
+        async move {
+            let session = self.inner.session(ttl, adopt).await?;
+            if self.how != Mischief::Forsakes {
+                return Ok(session);
+            }
+            let (never, lost) = watch::channel(false);
+            Ok(Session::new((session.lease(), session.granted()), session.adopted(), lost, never))
+        }
+        .boxed()
     }
 
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>> {
@@ -87,6 +101,7 @@ impl Store for Ill {
     fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
         async move {
             match self.inner.lease(id).await {
+                Ok(_) if self.how == Mischief::HoldsAll => Err(StoreError::NoLease(id)),
                 Err(StoreError::NoLease(_)) if self.how == Mischief::HoldsNothing => {
                     let ttl = crate::witness::TTL;
                     Ok(LeaseInfo { granted: ttl, left: ttl, keys: Vec::new() })
@@ -123,8 +138,10 @@ impl Watch for IllWatch {
                 Event::Put(item) => Record::decode(&item.value).is_err(),
                 Event::Delete { .. } => true,
             };
-            if self.how == Mischief::Overwrites {
-                batch.events.retain(others);
+            match self.how {
+                Mischief::Overwrites => batch.events.retain(others),
+                Mischief::Haunts => batch.events.retain(|event| matches!(event, Event::Put(_))),
+                Mischief::HoldsNothing | Mischief::HoldsAll | Mischief::Forsakes => {}
             }
             Ok(batch)
         }

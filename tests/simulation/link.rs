@@ -287,6 +287,7 @@ impl Core {
                     None => false,
                 };
                 let session = now.store.session(ttl, adopt.filter(|_| lives)).await?;
+                self.witness.kept(self.host, session.lease());
                 Ok((session.lease(), session.granted(), session.adopted()))
             }
             .boxed()
@@ -314,6 +315,7 @@ impl Core {
             let once = move |now: Now| {
                 async move {
                     now.store.lease(lease).await?;
+                    self.witness.kept(self.host, lease);
                     now.store.session(granted, Some(lease)).await.map(drop)
                 }
                 .boxed()
@@ -365,7 +367,11 @@ impl Store for Link {
     }
 
     fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
-        let make = move |now: Now| async move { now.store.revoke(id).await }.boxed();
+        let witness = &self.core.witness;
+        let make = move |now: Now| {
+            witness.ended(id);
+            async move { now.store.revoke(id).await }.boxed()
+        };
         self.core.aside("an end", Box::new(make)).boxed()
     }
 

@@ -1,7 +1,9 @@
 //! The witness: what really serves, what each host answers, and which sentence of ARCHITECTURE.md is broken.
 //!
 //! It sees each snapshot of each host's catalog and each commit as the store takes it. Where the contract itself lets a
-//! record go or stay, `granted` and `lingers` say so and quote it; nothing else is forgiven.
+//! record go or stay, [`excuses`] says so and quotes it; nothing else is forgiven.
+
+mod excuses;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,15 +15,13 @@ use tokio::time::Instant;
 use wharf::model::catalog::Catalog;
 use wharf::model::record::Record;
 use wharf::store::embedded::Embedded;
-use wharf::store::{Commit, Condition, Item, Store, StoreError, Write};
+use wharf::store::{Commit, Condition, Item, LeaseId, Revision, Store, StoreError, Write};
 
 use crate::steps::HOSTS;
 
 pub const TTL: Duration = Duration::from_secs(9);
 /// In this time a change of one host is in the store and answered by all others.
 const SPREADS: Duration = Duration::from_secs(2);
-/// In this time an agent that reaches the store has kept its lease, or adopted it.
-const KEEPS: Duration = Duration::from_millis(1_500);
 /// In this time after the store's return everything is published again.
 pub const RETURNS: Duration = Duration::from_secs(3);
 
@@ -65,18 +65,34 @@ struct Out {
 struct Agent {
     owner: String,
     running: bool,
+    started: Instant,
     out: Option<Out>,
+    /// When the store last took a keepalive of each lease of its own: that ends one TTL later.
+    kept: BTreeMap<LeaseId, Instant>,
     slow: bool,
+    /// Whether it has found the store away over a slow link, and when that was last over.
+    away: bool,
+    back: Option<Instant>,
     /// When it was last told what runs, or its link was last well again.
     told: Instant,
-    /// What it answers, and since when that is held; none before its catalog is read.
-    shown: Option<BTreeMap<Place, Option<Instant>>>,
+    /// What it answers; none before its catalog is read.
+    shown: Option<BTreeMap<Place, Shown>>,
+}
+
+/// How a host answers an instance.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// Since when the record is held.
+    held: Option<Instant>,
+    lease: LeaseId,
+    revision: Revision,
 }
 
 #[derive(Debug)]
 struct Ledger {
     start: Instant,
-    trace: DefaultHasher,
+    /// Of all that came, where runs are to be compared.
+    trace: Option<DefaultHasher>,
     /// Whether to tell everything as it comes.
     aloud: bool,
     facts: BTreeMap<Place, Fact>,
@@ -85,6 +101,8 @@ struct Ledger {
     hangs: Vec<Out>,
     /// When the store last came back, from whatever.
     returned: Option<Instant>,
+    /// When it last was another one, or an older one.
+    replaced: Option<Instant>,
     /// When all records of several owners were deleted by hand at once.
     purged: Option<Instant>,
     broken: Option<Broken>,
@@ -102,18 +120,30 @@ pub fn place(record: &Record) -> Option<Place> {
 }
 
 impl Witness {
-    pub fn new(owners: impl Iterator<Item = String>) -> Self {
+    pub fn new(owners: impl Iterator<Item = String>, traced: bool) -> Self {
         let now = Instant::now();
-        let agent = |owner| Agent { owner, running: false, out: None, slow: false, told: now, shown: None };
+        let agent = |owner| Agent {
+            owner,
+            running: false,
+            started: now,
+            out: None,
+            kept: BTreeMap::new(),
+            slow: false,
+            away: false,
+            back: None,
+            told: now,
+            shown: None,
+        };
         let ledger = Ledger {
             start: now,
-            trace: DefaultHasher::new(),
+            trace: traced.then(DefaultHasher::new),
             aloud: std::env::var_os("WHARF_TRACE").is_some(),
             facts: BTreeMap::new(),
             agents: owners.map(agent).collect(),
             hung: false,
             hangs: Vec::new(),
             returned: None,
+            replaced: None,
             purged: None,
             broken: None,
         };
@@ -130,7 +160,7 @@ impl Witness {
 
     /// What tells one run from another.
     pub fn trace(&self) -> u64 {
-        self.ledger().trace.finish()
+        self.ledger().trace.as_ref().map_or(0, DefaultHasher::finish)
     }
 
     pub fn breaks(&self, invariant: Invariant, how: String) {
@@ -157,9 +187,16 @@ impl Witness {
 
     /// An agent starts or ends.
     pub fn runs(&self, host: usize, running: bool) {
-        let mut ledger = self.ledger();
-        ledger.agents[host].running = running;
-        ledger.agents[host].shown = None;
+        let agent = &mut self.ledger().agents[host];
+        (agent.running, agent.away, agent.shown) = (running, false, None);
+        if running {
+            agent.started = Instant::now();
+        }
+    }
+
+    /// The store has given this host a lease, or taken a keepalive of it.
+    pub fn kept(&self, host: usize, lease: LeaseId) {
+        self.ledger().agents[host].kept.insert(lease, Instant::now());
     }
 
     /// An agent can or cannot keep its lease, for a reason of its own host.
@@ -168,8 +205,12 @@ impl Witness {
         let agent = &mut self.ledger().agents[host];
         match &mut agent.out {
             Some(Out { until: None, .. }) if !touch => {}
-            // Too short to be sure of a keepalive: it has been out all along.
-            Some(Out { until, .. }) if !touch && until.is_some_and(|until| now < until + KEEPS) => *until = None,
+            // Without a keepalive in between it has been out all along.
+            Some(Out { until, .. })
+                if !touch && until.is_some_and(|until| !agent.kept.values().any(|kept| *kept >= until)) =>
+            {
+                *until = None;
+            }
             Some(Out { until: until @ None, .. }) => *until = Some(now),
             _ if !touch => agent.out = Some(Out { since: now, until: None }),
             _ => {}
@@ -200,13 +241,22 @@ impl Witness {
 
     /// The store is another one, or an older one.
     pub fn returns(&self) {
-        self.ledger().returned = Some(Instant::now());
+        let (mut ledger, now) = (self.ledger(), Some(Instant::now()));
+        (ledger.returned, ledger.replaced) = (now, now);
     }
 
     /// A record was deleted or spoiled by hand.
     pub fn tampered(&self, place: Place) {
         if let Some(fact) = self.ledger().facts.get_mut(&place) {
             fact.tampered = Some(Instant::now());
+        }
+    }
+
+    /// A lease was ended before its time.
+    pub fn ended(&self, lease: LeaseId) {
+        let over = Instant::now() - TTL;
+        for agent in &mut self.ledger().agents {
+            agent.kept.entry(lease).and_modify(|kept| *kept = over);
         }
     }
 
@@ -263,28 +313,44 @@ impl Witness {
     pub fn look(&self, host: usize, catalog: &Catalog) {
         let now = Instant::now();
         let mut ledger = self.ledger();
-        let mut shown: BTreeMap<Place, bool> = BTreeMap::new();
+        let mut shown: BTreeMap<Place, (bool, LeaseId, Revision)> = BTreeMap::new();
         if ledger.aloud {
             let keys = catalog.endpoints().map(|found| (found.key().to_string(), found.port(), found.held()));
             ledger.note(&(host, "has", catalog.is_stale(), keys.collect::<Vec<_>>()));
         }
         for endpoint in catalog.endpoints() {
             if let Some(place) = place_of(&endpoint) {
-                let held = shown.entry(place).or_insert(true);
-                *held &= endpoint.held();
+                let shown = shown.entry(place).or_insert((true, 0, 0));
+                if shown.0 || !endpoint.held() {
+                    *shown = (endpoint.held(), endpoint.lease(), endpoint.revision());
+                }
             }
         }
         ledger.note(&(host, "shows", &shown));
-        let before = ledger.agents[host].shown.take().unwrap_or_default();
-        for (place, held) in &before {
+        let agent = &mut ledger.agents[host];
+        // Section 8: "etcd away: a request unanswered for 500 ms". A slow link is enough for that.
+        let away = catalog.is_stale() && (agent.slow || agent.away);
+        if std::mem::replace(&mut agent.away, away) && !away {
+            agent.back = Some(now);
+        }
+        let before = agent.shown.take().unwrap_or_default();
+        for (place, was) in &before {
             let serving = ledger.facts.get(place).is_some_and(|fact| fact.serving);
-            if serving && !shown.contains_key(place) && !ledger.granted(host, *place, *held, now) {
+            if serving && !shown.contains_key(place) && !ledger.granted(host, *place, *was, now) {
                 let how = format!("{place:?} serves and is no longer answered on host {host}");
                 ledger.breaks(Invariant::NoNameVanishes, how);
             }
         }
-        let since = |place, held: bool| held.then(|| before.get(place).copied().flatten().unwrap_or(now));
-        let shown = shown.iter().map(|(place, held)| (*place, since(place, *held))).collect();
+        // The same record has been held all along; another one only from now on.
+        let since = |place: &Place, revision| match before.get(place) {
+            Some(was) if was.revision == revision => was.held.unwrap_or(now),
+            _ => now,
+        };
+        let one = |(place, (held, lease, revision)): (Place, _)| {
+            let held = if held { Some(since(&place, revision)) } else { None };
+            (place, Shown { held, lease, revision })
+        };
+        let shown = shown.into_iter().map(one).collect();
         ledger.agents[host].shown = Some(shown);
         ledger.ghosts(now);
     }
@@ -324,93 +390,29 @@ impl Ledger {
     }
 
     fn note(&mut self, what: &impl Debug) {
+        if !self.aloud && self.trace.is_none() {
+            return;
+        }
         let told = format!("{:?} {what:?}", self.start.elapsed());
         if self.aloud {
             eprintln!("{told}");
         }
-        told.hash(&mut self.trace);
-    }
-
-    /// Whether the contract lets a serving instance go from a host's answers.
-    fn granted(&self, host: usize, place: Place, held: Option<Instant>, now: Instant) -> bool {
-        let (agent, view) = (&self.agents[place.0], &self.agents[host]);
-        let soon = |at: Instant| now <= self.known_by(at, &[agent, view], now);
-        // Section 8: "node lost: its records are gone from the store ≤ lease TTL + 1 s", and "agent killed: records stay
-        // ≤ lease TTL". The last keepalive may be a third of the TTL old.
-        let lost = agent.out.is_some_and(|out| {
-            let end = out.until.unwrap_or(now);
-            end - out.since >= TTL * 2 / 3 - Duration::from_secs(2) && soon(end)
-        });
-        // Section 3: "A key of ours that someone deletes or spoils comes back within a second", section 8: "A delete
-        // under a living lease counts at once".
-        let fact = &self.facts[&place];
-        let tampered = fact.tampered.is_some_and(soon);
-        // The same for this host's own records when several owners' were deleted in one revision: only "records of *other*
-        // owners" are held.
-        let purged = host == place.0 && self.purged.is_some_and(soon);
-        // Section 3: "Only what serves is there". A moment ago it did not, and that word is still on its way.
-        let again = soon(fact.changed);
-        // Section 8: "held … until their owner publishes or one lease TTL is over".
-        let over = held.is_some_and(|since| now - since >= TTL - Duration::from_millis(10));
-        lost || tampered || purged || again || over
-    }
-
-    /// By when what was done at `at` has come to where it matters: time in which the store hung, or one of the hosts could
-    /// not reach it, does not count.
-    fn known_by(&self, at: Instant, hosts: &[&Agent], now: Instant) -> Instant {
-        let mut outs: Vec<Out> = hosts.iter().filter_map(|agent| agent.out).chain(self.hangs.iter().copied()).collect();
-        outs.sort_by_key(|out| out.since);
-        let later = |by: Instant, out: &Out| {
-            let until = out.until.unwrap_or(now);
-            if out.since <= by && until + SPREADS > by { until + SPREADS } else { by }
-        };
-        outs.iter().fold(at + SPREADS, later)
+        if let Some(trace) = &mut self.trace {
+            told.hash(trace);
+        }
     }
 
     fn ghosts(&mut self, now: Instant) {
         for host in 0..HOSTS {
-            let shown = self.agents[host].shown.iter().flat_map(BTreeMap::keys);
-            let ghost = shown.copied().find(|place| {
+            let shown = self.agents[host].shown.iter().flatten();
+            let ghost = shown.map(|(place, shown)| (*place, *shown)).find(|(place, shown)| {
                 let serves = self.facts.get(place).is_some_and(|fact| fact.serving);
-                !serves && self.lingers(host, *place, now).is_some_and(|until| until < now)
+                !serves && self.lingers(host, *place, *shown, now).is_some_and(|until| until < now)
             });
-            if let Some(place) = ghost {
+            if let Some((place, _)) = ghost {
                 self.breaks(Invariant::NoGhost, format!("{place:?} is still answered on host {host}"));
             }
         }
-    }
-
-    /// Until when the contract lets an instance be answered that does not serve any more; `None` is for now.
-    fn lingers(&self, host: usize, place: Place, now: Instant) -> Option<Instant> {
-        let ended = self.facts.get(&place).map_or(self.start, |fact| fact.changed);
-        let (agent, view) = (&self.agents[place.0], &self.agents[host]);
-        let mut until = ended.max(agent.told) + SPREADS;
-        if agent.slow || view.slow || !agent.running && host == place.0 {
-            return None;
-        }
-        if let Some(out) = agent.out {
-            // Section 8: "agent killed: records stay ≤ lease TTL", "node lost: … ≤ lease TTL + 1 s".
-            let end = out.until.unwrap_or(now);
-            until = until.max(end.min(out.since + TTL + Duration::from_secs(1)) + SPREADS);
-        }
-        if host == place.0 {
-            // Section 8: etcd is away after "a watch without progress for 5 s", when a change that it confirmed had not come
-            // back yet.
-            let away = self.known_by(ended, &[agent], now) + Duration::from_secs(5);
-            return Some(if self.hangs.is_empty() && agent.out.is_none() { until } else { until.max(away) });
-        }
-        // Section 8: "etcd away: DNS answers go on from the last catalog".
-        if self.hung || view.out.is_some_and(|out| out.until.is_none()) {
-            return None;
-        }
-        // Section 8: "held: still answered, … until their owner publishes or one lease TTL is over", after a return "in
-        // the first relist, together with their lease within 10 s of it, or several owners' in one revision". A restored
-        // lease has its time anew.
-        let back = view.out.and_then(|out| out.until);
-        for returned in [self.returned, self.purged, back].into_iter().flatten() {
-            until = until.max(returned + TTL.max(Duration::from_secs(10)) + TTL + SPREADS);
-        }
-        Some(until)
     }
 }
 

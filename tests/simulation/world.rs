@@ -1,5 +1,7 @@
 //! The hosts of a history with their agents, the hands that meddle, and the steps as they are taken.
 
+mod hands;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,14 +20,14 @@ use wharf::model::memory::Memory;
 use wharf::model::record::Record;
 use wharf::model::standing::State;
 use wharf::state::StateDir;
-use wharf::store::{Commit, Condition, Item, Store, Write};
+use wharf::store::{Store, Write};
 
 use crate::broken::Mischief;
 use crate::cluster::Cluster;
 use crate::harness::{self, Host, Setup};
 use crate::link::{Link, Quality};
 use crate::steps::{HOSTS, Step, What};
-use crate::witness::{Broken, Invariant, Place, TTL, Witness, place};
+use crate::witness::{Broken, Invariant, Place, TTL, Witness};
 
 const NODES: [&str; HOSTS] = ["core-01", "core-01", "core-02"];
 pub const WELL: Quality = Quality { cut: false, loss: 0, slowest: 12 };
@@ -65,9 +67,9 @@ pub struct World {
     mischief: Option<Mischief>,
 }
 
-/// Lives through a history; what it broke, and what tells this run from another.
-pub async fn live(seed: u64, steps: &[Step], mischief: Option<Mischief>) -> (Option<Broken>, u64) {
-    let mut world = World::new(seed, mischief);
+/// Lives through a history; what it broke, and, if it is traced, what tells this run from another.
+pub async fn live(seed: u64, steps: &[Step], mischief: Option<Mischief>, traced: bool) -> (Option<Broken>, u64) {
+    let mut world = World::new(seed, mischief, traced);
     world.begin().await;
     for step in steps {
         if world.witness.broken().is_some() {
@@ -84,14 +86,14 @@ pub async fn live(seed: u64, steps: &[Step], mischief: Option<Mischief>) -> (Opt
 }
 
 impl World {
-    fn new(seed: u64, mischief: Option<Mischief>) -> Self {
+    fn new(seed: u64, mischief: Option<Mischief>, traced: bool) -> Self {
         let machine = |_| Machine { agent: None, runs: Runs::new(), drained: false, memory: Memory::default() };
         let random = StdRng::seed_from_u64(seed ^ 0x5eed);
         let owners = (0..HOSTS).map(|host| owner(seed, host));
         let mut world = Self {
             random,
             cluster: Arc::new(Cluster::new()),
-            witness: Arc::new(Witness::new(owners)),
+            witness: Arc::new(Witness::new(owners, traced)),
             machines: (0..HOSTS).map(machine).collect(),
             mischief,
         };
@@ -163,7 +165,9 @@ impl World {
             }
             What::BackUp => {
                 self.cluster.back_up();
-                self.lengthen().await;
+                if self.all_have_noticed().await {
+                    self.lengthen().await;
+                }
             }
             What::Restore { same } => {
                 let same = same && self.is_long(self.cluster.backed_up().await);
@@ -314,81 +318,6 @@ fn instance(host: usize, number: u16, life: u16) -> Instance {
         id: id.as_str().into(),
         host: address,
         ..plain
-    }
-}
-
-/// What is done to the store by hand. While it hangs, nothing is.
-impl World {
-    /// Whether the history is so much longer than one that ends at `revision` that every agent will notice.
-    fn is_long(&self, revision: i64) -> bool {
-        let reached = self.cluster.now().links.iter().all(|link| *link == WELL);
-        let newest = self.agents().map(|(_, agent)| agent.view.load().revision()).min();
-        reached && newest.is_none_or(|newest| newest >= revision + LONG)
-    }
-
-    async fn items(&self) -> Vec<Item> {
-        self.cluster.store().read("/services/", None, None).await.unwrap().items
-    }
-
-    async fn published(&self) -> Vec<(Item, Place, Record)> {
-        let decoded = |item: Item| {
-            let record = Record::decode(&item.value).ok()?;
-            Some((item, place(&record)?, record))
-        };
-        self.items().await.into_iter().filter_map(decoded).collect()
-    }
-
-    async fn by_hand(&self, conditions: &[Condition], writes: &[Write]) -> bool {
-        matches!(self.cluster.store().commit(conditions, writes).await, Ok(Commit::Done(_)))
-    }
-
-    async fn revoke(&self, host: usize) {
-        let Some(agent) = self.machines[host].agent.as_ref().filter(|_| !self.cluster.now().hung) else { return };
-        let lease = agent.host.outputs.local.borrow().lease;
-        if self.cluster.store().revoke(lease).await.is_ok() {
-            (1..=crate::steps::CONTAINERS).for_each(|number| self.witness.tampered((host, number)));
-        }
-    }
-
-    async fn tamper(&self, pick: usize, spoil: bool) {
-        let published = self.published().await;
-        let Some((item, place, _)) = published.get(pick % published.len().max(1)) else { return };
-        if self.cluster.now().hung {
-            return;
-        }
-        self.witness.tampered(*place);
-        let key = item.key.clone();
-        let write = if spoil { Write::Put { key, value: "spoiled".into(), lease: 0 } } else { Write::Delete(key) };
-        self.by_hand(&[], &[write]).await;
-    }
-
-    async fn purge(&self) {
-        let published = self.published().await;
-        if published.is_empty() || self.cluster.now().hung {
-            return;
-        }
-        let first = published[0].2.owner.clone();
-        let several = published.iter().any(|(_, _, record)| record.owner != first);
-        for (_, place, _) in published.iter().filter(|_| !several) {
-            self.witness.tampered(*place);
-        }
-        self.witness.purged();
-        let writes: Vec<Write> = published.iter().map(|(item, ..)| Write::Delete(item.key.clone())).collect();
-        self.by_hand(&[], &writes).await;
-    }
-
-    async fn meddle(&self, pick: usize) {
-        if self.cluster.now().hung {
-            return;
-        }
-        let keys = ["cache", "core-01-redis-1-6379", "core-02-redis-1-6379"];
-        let key = format!("/services/redis/{}", keys[pick % keys.len()]);
-        let record = Record { host: "10.7.7.7".into(), owner: Some("someone-else".into()), ..Record::default() };
-        let value = bytes::Bytes::from(record.encode());
-        let taken = Write::Put { key: key.clone(), value: value.clone(), lease: 0 };
-        if !self.by_hand(&[Condition::Absent(key.clone())], &[taken]).await {
-            self.by_hand(&[Condition::Holds(key.clone(), value)], &[Write::Delete(key)]).await;
-        }
     }
 }
 

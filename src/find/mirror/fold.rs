@@ -182,8 +182,9 @@ impl Fold {
         if self.holds.is_empty() {
             return;
         }
-        let claim = self.catalog.get(&put.key).and_then(|endpoint| Claim::of(endpoint.key(), &endpoint.record()));
-        let meant = self.holds.put(&put.key, claim.as_ref(), now);
+        let there = self.catalog.get(&put.key);
+        let (lease, claim) = (there.as_ref().map_or(0, Endpoint::lease), there.as_ref().and_then(claim));
+        let meant = self.holds.put(&put.key, lease, claim.as_ref(), now);
         for key in &meant.over {
             // A list has been taken in whole by now: another record may stand there already.
             if self.catalog.get(key).is_some_and(|endpoint| endpoint.held()) {
@@ -272,11 +273,18 @@ impl List {
             self.catalog.delete(&item.key);
         }
         take(&mut self.catalog, item);
-        let owner = self.catalog.get(&item.key).and_then(|endpoint| endpoint.owner().cloned());
+        let now = self.catalog.get(&item.key);
         let (held, stood) =
             known.map_or((None, None), |known| if known.held() { (Some(known), None) } else { (None, Some(known)) });
         let key: Text = item.key.as_str().into();
-        if let Some(stood) = stood.filter(|stood| stood.owner().is_some_and(|was| Some(was) != owner.as_ref())) {
+        let lost = |stood: &Endpoint| match (stood.owner(), &now) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            // In one history an owner's put goes over what it means it to; one that went back may have an older put.
+            (Some(_), Some(now)) if self.rewound => claim(stood) != claim(now),
+            (was, Some(now)) => was != now.owner(),
+        };
+        if let Some(stood) = stood.filter(lost) {
             self.gone.push(Gone { key: key.clone(), endpoint: Some(stood), replaced: true });
         }
         self.put.push(Put { key, held });
@@ -290,12 +298,12 @@ impl Gone {
 
     fn vanished(&self) -> Vanished {
         let endpoint = self.endpoint.as_ref();
-        Vanished {
-            key: self.key.clone(),
-            claim: endpoint.and_then(|endpoint| Claim::of(endpoint.key(), &endpoint.record())),
-            lease: endpoint.map_or(0, Endpoint::lease),
-        }
+        Vanished { key: self.key.clone(), claim: endpoint.and_then(claim), lease: endpoint.map_or(0, Endpoint::lease) }
     }
+}
+
+fn claim(endpoint: &Endpoint) -> Option<Claim> {
+    Claim::of(endpoint.key(), &endpoint.record())
 }
 
 /// Puts one item; a value that is no record is logged once, with its key.

@@ -180,7 +180,7 @@ fn an_owner_who_publishes_in_the_list_ends_the_hold_too() {
 #[test]
 fn what_a_restored_store_still_has_of_an_owner_is_no_sign_of_it() {
     let mut bench = Bench::of(&["a one 1 1", "b one 1 9"]);
-    bench.list(&["a one 1 1 7"], 5, true, BACK);
+    bench.list(&["a one 3 4"], 5, true, BACK);
     assert_eq!(bench.shown(), ["a", "b*"]);
     assert!(!bench.fold.expire(bench.now + 2 * crate::model::hold::BURST));
 }
@@ -265,11 +265,33 @@ fn a_list_that_has_anothers_record_under_a_key_is_no_reason_to_forget_the_first(
 }
 
 #[test]
+fn what_a_restored_store_has_under_a_key_is_no_reason_to_forget_what_its_owner_had_there_since() {
+    let mut bench = Bench::of(&["a one 1 9 7 new"]);
+    bench.list(&["a one 1 2 8 old"], 5, true, BACK);
+    let aside = format!("a-{}", crate::model::name::short_hash("one/new"));
+    assert_eq!(bench.shown(), ["a".to_owned(), format!("{aside}*")]);
+    bench.batch(vec![Event::Put(item("a one 2 6 7 new"))], 6, BACK);
+    assert_eq!(bench.shown(), ["a"], "published again");
+    let mut bench = Bench::of(&["a one 1 9 7 old"]);
+    bench.list(&["a one 1 12 8 new"], 15, false, BACK);
+    assert_eq!(bench.shown(), ["a"], "its owner has put another one there");
+}
+
+#[test]
+fn what_was_under_way_when_all_was_deleted_ends_no_hold() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    bench.batch(deleted(&["a", "b"]), 21, None);
+    bench.batch(vec![Event::Put(item("c one 1 22"))], 22, None);
+    assert!(!bench.fold.expire(bench.now + 2 * crate::model::hold::BURST));
+    assert_eq!(bench.shown(), ["a*", "b*", "c"]);
+}
+
+#[test]
 fn a_revision_of_another_history_is_no_reason_to_keep_a_value() {
     let mut bench = Bench::of(&["a one 1 5 7", "b one 1 6 7"]);
     bench.list(&["a one 1 5 8", "b one 1 6 7"], 6, false, None);
-    let ports: Vec<u16> = bench.fold.catalog().endpoints().map(|found| found.port()).collect();
-    assert_eq!(ports, [8, 7]);
+    let stored = bench.fold.catalog().endpoints().filter(|found| !found.held());
+    assert_eq!(stored.map(|found| found.port()).collect::<Vec<u16>>(), [8, 7]);
 }
 
 #[test]
