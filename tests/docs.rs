@@ -40,7 +40,8 @@ fn flags_in(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn flags_in_the_pages_are_flags_of_the_program() {
-    let known: BTreeSet<String> = Cli::command().get_subcommands().flat_map(flags).collect();
+    let mut known: BTreeSet<String> = Cli::command().get_subcommands().flat_map(flags).collect();
+    known.extend(["help", "version"].map(str::to_owned));
     for name in PAGES {
         let unknown: Vec<String> = flags_in(&page(name)).into_iter().filter(|flag| !known.contains(flag)).collect();
         assert!(unknown.is_empty(), "{name} speaks of --{}", unknown.join(", --"));
