@@ -39,11 +39,6 @@ const EACH: usize = 3;
 const ROUNDS: usize = 3;
 const RUN: Duration = Duration::from_secs(2);
 
-/// Microseconds until a change is answered.
-fn change(child: &Child) -> f64 {
-    child.ask("change").split(' ').next().unwrap().parse().unwrap()
-}
-
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     if let Some(at) = args.iter().position(|arg| arg == "--serve") {
@@ -60,7 +55,7 @@ fn main() -> ExitCode {
         let services = (size / EACH).clamp(1, 1_000);
         let names: Vec<String> = (0..services).map(|number| format!("s{number}.services.internal SRV")).collect();
         let mut costs: Vec<f64> = (0..ROUNDS).map(|_| load::cpu_per_query(&child, child.port, &names, RUN)).collect();
-        let mut waits: Vec<f64> = (0..20).map(|_| change(&child)).collect();
+        let mut waits: Vec<f64> = (0..20).map(|_| child.change().0).collect();
         answers.push(size, percentile(&mut costs, 50));
         changes.push(size, percentile(&mut waits, 50));
         memory.push(size, child.memory("VmRSS"));

@@ -90,7 +90,7 @@ fn costs(table: &mut Table) {
 /// Records that change in a large catalog: how long until each is answered, and how much of that was work. On a machine
 /// that is busy with other things the rest is waiting for a turn.
 fn changes(table: &mut Table, large: &Child) {
-    let changes: Vec<(f64, f64)> = (0..21).map(|_| change(large)).collect();
+    let changes: Vec<(f64, f64)> = (0..21).map(|_| large.change()).collect();
     let (first, further) = (changes[0], &changes[1..]);
     let most = |of: fn(&(f64, f64)) -> f64| further.iter().map(of).fold(0.0, f64::max);
     let compared = |work: f64| format!("{work:.0} µs of CPU");
@@ -100,13 +100,6 @@ fn changes(table: &mut Table, large: &Child) {
     table.row("one of 20 more, their median", median, 5_000.0, "µs", "");
     table.row("the slowest of them", most(|(time, _)| *time), 5_000.0, "µs", "");
     table.row("CPU of the one that took most of it", most(|(_, work)| *work), 5_000.0, "µs", "");
-}
-
-/// Microseconds until a change is seen, and those of CPU that the server used meanwhile.
-fn change(large: &Child) -> (f64, f64) {
-    let said = large.ask("change");
-    let (time, work) = said.split_once(' ').unwrap();
-    (time.parse().unwrap(), work.parse().unwrap())
 }
 
 /// Large sets by TCP.

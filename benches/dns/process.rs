@@ -48,6 +48,13 @@ impl Child {
         self.line()
     }
 
+    /// Changes a record: microseconds until it is seen, and those of CPU that the server used meanwhile.
+    pub(crate) fn change(&self) -> (f64, f64) {
+        let said = self.ask("change");
+        let (time, work) = said.split_once(' ').unwrap();
+        (time.parse().unwrap(), work.parse().unwrap())
+    }
+
     fn line(&self) -> String {
         let mut line = String::new();
         let mut talk = self.talk.borrow_mut();
