@@ -21,7 +21,7 @@ pub const RETURN: Duration = Duration::from_secs(10);
 pub const BURST: Duration = Duration::from_secs(1);
 
 /// Which instance of which owner a record is of, under whatever key it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The agent that published it.
     pub owner: Text,
@@ -44,6 +44,15 @@ impl Claim {
             port: record.port,
         })
     }
+
+    /// Whether the record under `key` claims the same.
+    pub fn is_of(&self, key: &str, record: &Record) -> bool {
+        record.owner.as_ref() == Some(&self.owner)
+            && record.container == self.container
+            && record.id.as_deref().unwrap_or(key) == &*self.id
+            && record.service == self.service
+            && (record.proto, record.port) == (self.proto, self.port)
+    }
 }
 
 /// A record that is no longer in the store.
@@ -55,6 +64,8 @@ pub struct Vanished {
     pub claim: Option<Claim>,
     /// Its lease; 0 is none.
     pub lease: Lease,
+    /// For a record of this agent's own, once it knows what it offers: whether it still offers this.
+    pub offered: Option<bool>,
 }
 
 impl Vanished {
@@ -91,17 +102,20 @@ pub enum Verdict {
     HeldUnlessLeaseLives,
 }
 
-/// Judges what one relist or one revision took away. `own` is this agent's owner, once it knows what it offers: then its
-/// records are told by the overlay.
-pub fn judge(vanished: &[Vanished], how: How, own: Option<&str>) -> Vec<Verdict> {
+/// Judges what one relist or one revision took away.
+pub fn judge(vanished: &[Vanished], how: How) -> Vec<Verdict> {
     let owners: HashSet<&str> = vanished.iter().filter_map(Vanished::owner).collect();
     let several = owners.len() > 1;
-    vanished.iter().map(|record| judge_one(record, how, several, own)).collect()
+    vanished.iter().map(|record| judge_one(record, how, several)).collect()
 }
 
-fn judge_one(record: &Vanished, how: How, several: bool, own: Option<&str>) -> Verdict {
-    if record.owner().is_some_and(|owner| Some(owner) == own) {
-        return Verdict::Gone;
+fn judge_one(record: &Vanished, how: How, several: bool) -> Verdict {
+    match record.offered {
+        // This agent let it go itself.
+        Some(false) => return Verdict::Gone,
+        // It will hear that its lease is lost, and say then what is to be answered; until then nothing has changed.
+        Some(true) if !matches!(how, How::Relist { rewound: true, .. }) => return Verdict::HeldUnlessLeaseLives,
+        Some(true) | None => {}
     }
     let recent = |returned: Option<Duration>| returned.is_some_and(|since| since <= RETURN);
     match how {
@@ -223,13 +237,20 @@ impl Holds {
         Some(until)
     }
 
-    /// An owner's records are told otherwise from now on: the keys held for it, which are held no more.
-    pub fn release(&mut self, owner: &Text) -> Vec<Text> {
-        let keys: Vec<Text> = self.owners.get(owner).into_iter().flatten().cloned().collect();
-        for key in &keys {
+    /// Whether any is of this owner.
+    pub fn any_of(&self, owner: &str) -> bool {
+        self.owners.contains_key(owner)
+    }
+
+    /// An owner says which of its records it still means: the keys held for its others, which are held no more.
+    pub fn release(&mut self, owner: &str, means: impl Fn(&Claim) -> bool) -> Vec<Text> {
+        let keys = self.owners.get(owner).into_iter().flatten();
+        let meant = |key: &Text| self.held.get(key).and_then(|hold| hold.claim.as_ref()).is_some_and(&means);
+        let over: Vec<Text> = keys.filter(|key| !meant(key)).cloned().collect();
+        for key in &over {
             self.remove(key);
         }
-        keys
+        over
     }
 
     /// The leases whose life decides about records held, each once.
@@ -240,20 +261,25 @@ impl Holds {
         leases
     }
 
-    /// The store was asked about a lease. The keys whose deletion was meant are returned and held no more.
-    pub fn lease_known(&mut self, lease: Lease, lives: bool) -> Vec<Text> {
-        if lives {
-            return self.take(|hold| hold.unless_lives && hold.lease == lease);
-        }
-        for hold in self.held.values_mut().filter(|hold| hold.lease == lease) {
-            hold.unless_lives = false;
-        }
-        Vec::new()
+    /// A lease lives, and these keys hang on it: the keys whose deletion was meant are returned and held no more. One that
+    /// does hang on it has come back with another history, or been put again, and will be told.
+    pub fn lease_lives(&mut self, lease: Lease, keys: &HashSet<&str>) -> Vec<Text> {
+        self.take(|key, hold| hold.unless_lives && hold.lease == lease && !keys.contains(key))
+    }
+
+    /// A lease is dead: what hung on it went with it.
+    pub fn lease_is_dead(&mut self, lease: Lease) {
+        self.held.values_mut().filter(|hold| hold.lease == lease).for_each(|hold| hold.unless_lives = false);
+    }
+
+    /// The store is another one, or went back: that a lease lives in it says nothing of what another history lost.
+    pub fn lease_says_nothing(&mut self) {
+        self.held.values_mut().for_each(|hold| hold.unless_lives = false);
     }
 
     /// The keys whose time is over; they are held no more.
     pub fn expire(&mut self, now: Duration) -> Vec<Text> {
-        self.take(|hold| hold.until <= now)
+        self.take(|_, hold| hold.until <= now)
     }
 
     /// When the next one is over.
@@ -261,8 +287,9 @@ impl Holds {
         self.held.values().map(|hold| hold.until).min()
     }
 
-    fn take(&mut self, over: impl Fn(&Hold) -> bool) -> Vec<Text> {
-        let taken: Vec<_> = self.held.iter().filter(|(_, hold)| over(hold)).map(|(key, _)| key.clone()).collect();
+    fn take(&mut self, over: impl Fn(&str, &Hold) -> bool) -> Vec<Text> {
+        let taken: Vec<_> =
+            self.held.iter().filter(|(key, hold)| over(key, hold)).map(|(key, _)| key.clone()).collect();
         for key in &taken {
             self.remove(key);
         }
@@ -274,14 +301,14 @@ impl Holds {
 mod tests {
     use super::*;
 
-    const OWN: &str = "me";
-
+    /// `key owner lease`, where the owner `me` still offers it and `was-me` does not.
     fn vanished(text: &str) -> Vanished {
         let mut parts = text.split_whitespace();
         let mut next = || parts.next().expect("key owner lease");
         let (key, owner, lease) = (next(), next(), next());
         let claim = (owner != "-").then(|| claim(owner, key));
-        Vanished { key: key.into(), claim, lease: lease.parse().expect("a number") }
+        let offered = owner.ends_with("me").then_some(owner == "me");
+        Vanished { key: key.into(), claim, lease: lease.parse().expect("a number"), offered }
     }
 
     fn claim(owner: &str, id: &str) -> Claim {
@@ -308,14 +335,14 @@ mod tests {
             ("a compacted watch", relist(false, None), &["a one 1", "b two 2"], &[Gone, Gone]),
             ("a list after an outage", relist(false, Some(0)), &["a one 1", "b - 0"], &[HeldUnlessLeaseLives, Gone]),
             ("another store", relist(true, None), &["a one 1", "b - 0"], &[Held, Held]),
-            ("our own are told by the overlay", relist(true, None), &["a me 1", "b one 1"], &[Gone, Held]),
+            ("another store that lacks our own", relist(true, None), &["a me 1", "b was-me 1"], &[Held, Gone]),
+            ("our own lease was ended", deleted(None), &["a me 1", "b me 1"], &[HeldUnlessLeaseLives; 2]),
+            ("our own delete", deleted(Some(1)), &["a was-me 1"], &[Gone]),
         ];
         for (name, how, records, verdicts) in cases {
             let records: Vec<_> = records.iter().map(|record| vanished(record)).collect();
-            assert_eq!(judge(&records, *how, Some(OWN)), *verdicts, "{name}");
+            assert_eq!(judge(&records, *how), *verdicts, "{name}");
         }
-        let own = [vanished("a me 1")];
-        assert_eq!(judge(&own, relist(true, None), None), [Held], "before this host knows what it offers");
     }
 
     fn three() -> Holds {
@@ -392,10 +419,28 @@ mod tests {
     fn a_delete_under_a_living_lease_counts() {
         let mut holds = three();
         assert_eq!(holds.doubtful(), [1, 2]);
-        assert_eq!(holds.lease_known(1, true), ["b".into()] as [Text; 1]);
-        assert!(holds.lease_known(2, false).is_empty());
+        assert!(holds.lease_lives(1, &HashSet::from(["b"])).is_empty(), "the store has it again");
+        assert_eq!(holds.lease_lives(1, &HashSet::from(["e"])), ["b".into()] as [Text; 1]);
+        holds.lease_is_dead(2);
         assert!(holds.doubtful().is_empty());
         assert!(holds.contains("a") && holds.contains("c"));
+    }
+
+    #[test]
+    fn a_lease_of_another_history_says_nothing() {
+        let mut holds = three();
+        holds.lease_says_nothing();
+        assert!(holds.doubtful().is_empty() && holds.lease_lives(1, &HashSet::new()).is_empty());
+        assert_eq!(holds.len(), 3);
+    }
+
+    #[test]
+    fn what_its_owner_no_longer_means_is_held_no_more() {
+        let mut holds = three();
+        let meant = claim("one", "b");
+        assert_eq!(holds.release("one", |claim| *claim == meant), ["a".into()] as [Text; 1]);
+        assert!(!holds.contains("a") && holds.contains("b") && holds.contains("c"));
+        assert!(holds.any_of("one") && !holds.any_of("three"));
     }
 
     #[test]

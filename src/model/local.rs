@@ -192,14 +192,16 @@ fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: Dra
 pub struct Overlay {
     /// The revision of this host's newest write: what is laid over stays so until the catalog has got there.
     pub written: i64,
-    /// Whether it is to be laid over. When not, the rest says nothing.
+    /// Whether it is to be laid over. When not, nothing is said of what goes out.
     pub active: bool,
+    /// How many leases this host has lost.
+    pub lost: u64,
     /// Whose records go out.
     pub owner: Text,
     /// Docker has not been listed yet: records of containers stay as the catalog has them.
     pub partial: bool,
     /// Keys of this owner as the store held them last: they go out too where the catalog names no owner.
     pub out: BTreeSet<String>,
-    /// What this host would have published, by key.
+    /// What this host means to have published, by key; what the store loses of it is answered on.
     pub records: BTreeMap<String, Arc<Record>>,
 }

@@ -96,6 +96,8 @@ impl Fault {
             Self::KillAgent(_) | Self::RestartAllAgents => between(dice, 0, 1000),
             Self::LoseAgent(_) | Self::Freeze(_) => between(dice, 9000, 12_000),
             Self::LoseQuorum(_) if long => Duration::from_secs(60),
+            // Long after the others went on without it, and long after its leases are over by its own reckoning.
+            Self::HangMember(_) if long => between(dice, 20_000, 30_000),
             Self::RestartEngine(_) => between(dice, 0, 3000),
             Self::WipeEtcd => between(dice, 0, 2000),
             _ => between(dice, 4000, 12_000),

@@ -83,6 +83,8 @@ pub enum What {
     Revoke {
         host: usize,
     },
+    /// A leader that had hung for long comes back and ends every lease, one by one.
+    EndLeases,
     /// One record is deleted or spoiled by hand.
     Tamper {
         pick: usize,
@@ -164,7 +166,7 @@ fn phrase(random: &mut StdRng, depth: u32, steps: &mut Vec<Step>) {
         68..72 => tell(What::Wipe { same: random.random_bool(0.5) }, wait),
         72..77 => tell(What::BackUp, wait),
         77..82 => tell(What::Restore { same: random.random_bool(0.7) }, wait),
-        82..84 => tell(What::Revoke { host }, wait),
+        82..84 => tell(if random.random_bool(0.5) { What::Revoke { host } } else { What::EndLeases }, wait),
         84..88 => tell(What::Tamper { pick: random.random_range(0..16), spoil: random.random_bool(0.5) }, wait),
         88..90 => tell(What::Purge, wait),
         90..94 => tell(What::Meddle { pick: random.random_range(0..3) }, wait),

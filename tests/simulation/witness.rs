@@ -22,6 +22,9 @@ use crate::steps::HOSTS;
 pub const TTL: Duration = Duration::from_secs(9);
 /// In this time a change of one host is in the store and answered by all others.
 const SPREADS: Duration = Duration::from_secs(2);
+/// In this time what was lost to a leader that was away is answered again by a host that lost its lease to it, too: when it
+/// has heard of that.
+const BACK_AGAIN: Duration = Duration::from_millis(500);
 /// In this time after the store's return everything is published again.
 pub const RETURNS: Duration = Duration::from_secs(3);
 
@@ -73,6 +76,8 @@ struct Agent {
     /// Whether it has found the store away over a slow link, and when that was last over.
     away: bool,
     back: Option<Instant>,
+    /// When its lease was last ended under it, and whether that of others was, too.
+    revoked: Option<(Instant, bool)>,
     /// When it was last told what runs, or its link was last well again.
     told: Instant,
     /// What it answers; none before its catalog is read.
@@ -86,6 +91,22 @@ struct Shown {
     held: Option<Instant>,
     lease: LeaseId,
     revision: Revision,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    host: usize,
+    place: Place,
+    was: Shown,
+    by: Instant,
+}
+
+/// Whether a serving instance may go from a host's answers.
+enum Grant {
+    No,
+    /// For a moment.
+    Short,
+    Yes,
 }
 
 #[derive(Debug)]
@@ -105,6 +126,8 @@ struct Ledger {
     replaced: Option<Instant>,
     /// When all records of several owners were deleted by hand at once.
     purged: Option<Instant>,
+    /// What a host is to answer again, and by when.
+    owed: Vec<Owed>,
     broken: Option<Broken>,
 }
 
@@ -131,6 +154,7 @@ impl Witness {
             slow: false,
             away: false,
             back: None,
+            revoked: None,
             told: now,
             shown: None,
         };
@@ -145,6 +169,7 @@ impl Witness {
             returned: None,
             replaced: None,
             purged: None,
+            owed: Vec::new(),
             broken: None,
         };
         Self { ledger: Mutex::new(ledger) }
@@ -260,6 +285,19 @@ impl Witness {
         }
     }
 
+    /// A host's lease was ended under it.
+    pub fn revoked(&self, host: usize) {
+        self.ledger().agents[host].revoked = Some((Instant::now(), false));
+    }
+
+    /// Those of several were, by a leader that was away.
+    pub fn usurped(&self, hosts: &[usize]) {
+        let mut ledger = self.ledger();
+        for host in hosts.iter().filter(|_| hosts.len() > 1) {
+            ledger.agents[*host].revoked = Some((Instant::now(), true));
+        }
+    }
+
     /// All records of several owners were deleted by hand at once.
     pub fn purged(&self) {
         self.ledger().purged = Some(Instant::now());
@@ -336,9 +374,16 @@ impl Witness {
         let before = agent.shown.take().unwrap_or_default();
         for (place, was) in &before {
             let serving = ledger.facts.get(place).is_some_and(|fact| fact.serving);
-            if serving && !shown.contains_key(place) && !ledger.granted(host, *place, *was, now) {
-                let how = format!("{place:?} serves and is no longer answered on host {host}");
-                ledger.breaks(Invariant::NoNameVanishes, how);
+            if !serving || shown.contains_key(place) {
+                continue;
+            }
+            match ledger.granted(host, *place, *was, now) {
+                Grant::Yes => {}
+                Grant::Short => ledger.owed.push(Owed { host, place: *place, was: *was, by: now + BACK_AGAIN }),
+                Grant::No => {
+                    let how = format!("{place:?} serves and is no longer answered on host {host}");
+                    ledger.breaks(Invariant::NoNameVanishes, how);
+                }
             }
         }
         // The same record has been held all along; another one only from now on.
@@ -352,18 +397,24 @@ impl Witness {
         };
         let shown = shown.into_iter().map(one).collect();
         ledger.agents[host].shown = Some(shown);
+        ledger.owed(now);
         ledger.ghosts(now);
     }
 
-    /// Looks for what is answered too long.
-    pub fn ghosts(&self) {
-        self.ledger().ghosts(Instant::now());
+    /// Looks for what is answered too long, or too late again.
+    pub fn watch(&self) {
+        let now = Instant::now();
+        let mut ledger = self.ledger();
+        ledger.owed(now);
+        ledger.ghosts(now);
     }
 
     /// Whether the store is there, and has been for long enough.
     pub fn store_settled(&self) -> bool {
         let ledger = self.ledger();
-        let last = [ledger.returned, ledger.purged].into_iter().chain(ledger.facts.values().map(|fact| fact.tampered));
+        let revoked = ledger.agents.iter().map(|agent| agent.revoked.map(|(at, _)| at));
+        let tampered = ledger.facts.values().map(|fact| fact.tampered);
+        let last = [ledger.returned, ledger.purged].into_iter().chain(tampered).chain(revoked);
         !ledger.hung && last.flatten().all(|at| at + RETURNS < Instant::now())
     }
 
@@ -399,6 +450,22 @@ impl Ledger {
         }
         if let Some(trace) = &mut self.trace {
             told.hash(trace);
+        }
+    }
+
+    fn owed(&mut self, now: Instant) {
+        let due: Vec<Owed> = self.owed.extract_if(.., |owed| owed.by <= now).collect();
+        for Owed { host, place, was, .. } in due {
+            let shown = self.agents[host].shown.as_ref();
+            let serves = self.facts.get(&place).is_some_and(|fact| fact.serving);
+            // Of its own loss it is only sure when the store says so.
+            let silent = self.hangs.iter().map(|hang| hang.until.unwrap_or(now)).chain(self.replaced);
+            let told = silent.max().is_none_or(|silent| silent + SPREADS < now);
+            let lacks = told && serves && shown.is_some_and(|shown| !shown.contains_key(&place));
+            if lacks && !matches!(self.granted(host, place, was, now), Grant::Yes) {
+                let how = format!("{place:?} serves and is not answered again on host {host}");
+                self.breaks(Invariant::NoNameVanishes, how);
+            }
         }
     }
 

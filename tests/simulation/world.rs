@@ -174,7 +174,8 @@ impl World {
                 self.cluster.restore(same).await;
                 self.witness.returns();
             }
-            What::Revoke { host } => self.revoke(host).await,
+            What::Revoke { host } => drop(self.revoke(host).await),
+            What::EndLeases => self.end_leases().await,
             What::Tamper { pick, spoil } => self.tamper(pick, spoil).await,
             What::Purge => self.purge().await,
             What::Meddle { pick } => self.meddle(pick).await,
@@ -330,7 +331,7 @@ impl World {
             let next = (Instant::now() + Duration::from_secs(1)).min(end).min(told.unwrap_or(end));
             tokio::time::sleep_until(next).await;
             self.tell_due();
-            self.witness.ghosts();
+            self.witness.watch();
             if self.witness.broken().is_some() || Instant::now() >= end {
                 break;
             }

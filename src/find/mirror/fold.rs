@@ -3,13 +3,17 @@
 //! A list is folded into a copy that shares everything unchanged with the catalog, and takes its place when it is
 //! whole: readers never see half of one. No sockets and no waiting here; time is an argument.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::lately::{LATELY, Lately};
 use super::leases::Desk;
 use super::source::ListPage;
 use crate::model::catalog::{Catalog, Endpoint, LeaseId, LeaseTimes};
 use crate::model::hold::{self, Claim, Holds, How, Vanished, Verdict};
 use crate::model::key::Prefix;
+use crate::model::local::Overlay;
 use crate::model::plan;
 use crate::model::record::{Record, Text};
 use crate::store::{Batch, Event, Item, Revision};
@@ -19,8 +23,11 @@ use crate::store::{Batch, Event, Item, Revision};
 pub(super) struct Fold {
     prefixes: Vec<Prefix>,
     owner: Text,
-    /// Whether the overlay tells of this owner's records.
-    own_known: bool,
+    /// What tells which of this owner's records it offers, once that is known.
+    offered: Option<Arc<Overlay>>,
+    /// When this owner last seemed to have lost its lease.
+    robbed: Option<Duration>,
+    lately: Lately,
     lease_ttl: Duration,
     catalog: Catalog,
     holds: Holds,
@@ -57,8 +64,9 @@ struct Put {
 
 impl Fold {
     pub(super) fn new(prefixes: Vec<Prefix>, owner: Text, lease_ttl: Duration) -> Self {
-        let (catalog, holds) = Default::default();
-        Self { prefixes, owner, own_known: false, lease_ttl, catalog, holds, list: None, told: 0 }
+        let (catalog, holds, lately) = Default::default();
+        let (offered, robbed, list) = (None, None, None);
+        Self { prefixes, owner, offered, robbed, lately, lease_ttl, catalog, holds, list, told: 0 }
     }
 
     pub(super) fn catalog(&self) -> &Catalog {
@@ -115,6 +123,7 @@ impl Fold {
     /// The list is whole: it takes the catalog's place.
     pub(super) fn listed(&mut self, revision: Revision, returned: Option<Duration>, now: Duration, desk: &mut Desk) {
         let Some(list) = self.list.take() else { return };
+        let returned = self.shaken(returned, now);
         self.catalog = list.catalog;
         let fresh = list.gone.into_iter().filter(|gone| gone.replaced || !self.holds.contains(&gone.key));
         self.let_go(fresh.collect(), How::Relist { rewound: list.rewound, returned }, now);
@@ -131,11 +140,18 @@ impl Fold {
     /// What happened; whether anything did. Each revision is judged by itself, however many come together.
     pub(super) fn batch(&mut self, batch: &Batch, returned: Option<Duration>, now: Duration, desk: &mut Desk) -> bool {
         for events in batch.events.chunk_by(|a, b| a.revision() == b.revision()) {
+            let returned = self.shaken(returned, now);
             self.revision(events, How::Deleted { returned }, now, desk);
         }
         self.tell_held(desk);
         self.catalog.set_revision(batch.revision);
         !batch.events.is_empty()
+    }
+
+    /// Time since the store came back, or took what it should not have.
+    fn shaken(&self, returned: Option<Duration>, now: Duration) -> Option<Duration> {
+        let robbed = self.robbed.map(|at| now.saturating_sub(at)).filter(|since| *since <= LATELY);
+        returned.into_iter().chain(robbed).min()
     }
 
     /// One revision. What it takes away is seen first: what it puts may be the same under another key.
@@ -144,6 +160,7 @@ impl Fold {
             Event::Delete { key, .. } if !self.holds.contains(key) => Some(Gone::at(&self.catalog, key)),
             Event::Delete { .. } | Event::Put(_) => None,
         });
+        let robbed = self.holds.any_of(&self.owner);
         self.let_go(deleted.collect(), how, now);
         for event in events {
             let Event::Put(item) = event else { continue };
@@ -152,12 +169,16 @@ impl Fold {
             look_at_lease(&self.catalog, &item.key, desk);
             self.settle(Put { key: item.key.as_str().into(), held }, Some(now));
         }
+        if !robbed && self.holds.any_of(&self.owner) {
+            self.robbed = Some(now);
+        }
     }
 
     /// Takes away what vanished, or holds it.
     fn let_go(&mut self, gone: Vec<Gone>, how: How, now: Duration) {
-        let vanished: Vec<Vanished> = gone.iter().map(Gone::vanished).collect();
-        let verdicts = hold::judge(&vanished, how, self.own_known.then_some(&*self.owner));
+        let vanished: Vec<Vanished> = gone.iter().map(|gone| self.vanished(gone)).collect();
+        let verdicts = hold::judge(&vanished, how);
+        let mut went = Vec::new();
         for ((gone, vanished), verdict) in gone.into_iter().zip(vanished).zip(verdicts) {
             let time = self.catalog.lease(vanished.lease).map_or(self.lease_ttl, |lease| lease.granted);
             match gone.endpoint.filter(|_| verdict != Verdict::Gone) {
@@ -171,18 +192,52 @@ impl Fold {
                     self.catalog.hold(&gone.key, now + time);
                 }
                 None if gone.replaced => {}
-                None => self.catalog.delete(&gone.key),
+                None => {
+                    went.extend(vanished.claim.zip(self.catalog.get(&gone.key)));
+                    self.catalog.delete(&gone.key);
+                }
             }
         }
+        self.remember(went, now);
+    }
+
+    /// Remembers for a moment what went of others with all else under its lease. What an owner deletes itself seldom does.
+    fn remember(&mut self, went: Vec<(Claim, Endpoint)>, now: Duration) {
+        let mut leases = HashMap::from([(0, true)]);
+        for (claim, endpoint) in went.into_iter().filter(|(claim, _)| claim.owner != self.owner) {
+            let lease = endpoint.lease();
+            let more = || endpoint.node().is_some_and(|node| self.catalog.hangs_on(node, lease));
+            if !*leases.entry(lease).or_insert_with(more) {
+                self.lately.gone(claim, endpoint, now);
+            }
+        }
+    }
+
+    fn vanished(&self, gone: &Gone) -> Vanished {
+        let endpoint = gone.endpoint.as_ref();
+        let (claim, lease) = (endpoint.and_then(claim), endpoint.map_or(0, Endpoint::lease));
+        let own = self.offered.as_ref().zip(claim.as_ref()).filter(|(_, claim)| claim.owner == self.owner);
+        let offered = own.map(|(offered, own)| self.is_offered(offered, &gone.key, own));
+        Vanished { key: gone.key.clone(), claim, lease, offered }
+    }
+
+    /// Whether this host still offers what it had under `key`, and has not just published it under another one.
+    fn is_offered(&self, offered: &Overlay, key: &str, own: &Claim) -> bool {
+        let here = offered.records.get(key).is_some_and(|record| own.is_of(key, record));
+        let stands = |key: &str| self.catalog.get(key).is_some_and(|it| !it.held() && own.is_of(key, &it.record()));
+        here || offered.records.iter().any(|(key, record)| own.is_of(key, record) && !stands(key))
     }
 
     /// A key was put, now if that is given: holds of the same claim are over, and what was held there for another is shown
     /// elsewhere.
     fn settle(&mut self, put: Put, now: Option<Duration>) {
-        if self.holds.is_empty() {
+        if self.holds.is_empty() && self.lately.is_empty() {
             return;
         }
         let there = self.catalog.get(&put.key);
+        if let Some(claim) = there.as_ref().and_then(claim) {
+            self.lately.put(&claim);
+        }
         let (lease, claim) = (there.as_ref().map_or(0, Endpoint::lease), there.as_ref().and_then(claim));
         let meant = self.holds.put(&put.key, lease, claim.as_ref(), now);
         for key in &meant.over {
@@ -202,10 +257,16 @@ impl Fold {
     /// Shows a record whose key is another's now under the key that its owner will turn to, or one beside it.
     fn show_aside(&mut self, endpoint: &Endpoint) -> Option<Text> {
         let record = endpoint.record();
-        let free = |key: &String| self.catalog.get(key).is_none() && self.catalog.bad_at(key).is_none();
-        let key: Text = plan::asides(endpoint.key(), &record).find(free)?.into();
+        let key = self.free_key(endpoint, &record)?;
         self.catalog.put_record(&key, &record, endpoint.lease(), endpoint.revision());
         Some(key)
+    }
+
+    /// A record's own key, or, if that is another's now, one of those beside it.
+    fn free_key(&self, endpoint: &Endpoint, record: &Record) -> Option<Text> {
+        let free = |key: &str| self.catalog.get(key).is_none() && self.catalog.bad_at(key).is_none();
+        let own = Some(endpoint.key().clone()).filter(|key| free(key));
+        own.or_else(|| plan::asides(endpoint.key(), record).find(|key| free(key)).map(Text::from))
     }
 
     /// Has the leases asked about that decide on what is held.
@@ -219,31 +280,76 @@ impl Fold {
         }
     }
 
-    /// This host knows what it offers: from now on the overlay tells what of its own is to be answered.
-    pub(super) fn own_is_known(&mut self) {
-        if !std::mem::replace(&mut self.own_known, true) {
-            for key in self.holds.release(&self.owner.clone()) {
-                self.both(|catalog| catalog.delete(&key));
-            }
+    /// This host says what it offers: what is held of it and is offered no more is over; whether there was any.
+    pub(super) fn offers(&mut self, offered: &Arc<Overlay>) -> bool {
+        self.offered = Some(offered.clone());
+        if !self.holds.any_of(&self.owner) {
+            return false;
         }
+        let claims = offered.records.iter().filter_map(|(key, record)| Claim::of(&key.as_str().into(), record));
+        let claims: HashSet<Claim> = claims.collect();
+        let over = self.holds.release(&self.owner, |claim| claims.contains(claim));
+        for key in &over {
+            self.both(|catalog| catalog.delete(key));
+        }
+        !over.is_empty()
     }
 
-    /// The store says that a lease lives.
-    pub(super) fn lease_lives(&mut self, lease: LeaseId, times: LeaseTimes) {
+    /// This host has lost its lease. What others lost a moment ago may have gone the same way, and is held like what they
+    /// lose from now on: unless its lease lives. Whether there is any.
+    pub(super) fn lease_was_lost(&mut self, now: Duration, desk: &mut Desk) -> bool {
+        self.robbed = Some(now);
+        let mut held = false;
+        for endpoint in self.lately.take(now) {
+            let (record, lease) = (endpoint.record(), endpoint.lease());
+            let Some(key) = self.free_key(&endpoint, &record) else { continue };
+            let until = now + self.catalog.lease(lease).map_or(self.lease_ttl, |lease| lease.granted);
+            let vanished = Vanished { key: key.clone(), claim: claim(&endpoint), lease, offered: None };
+            held |= self.holds.hold(&vanished, Verdict::HeldUnlessLeaseLives, until);
+            self.both(|catalog| {
+                catalog.put_record(&key, &record, lease, endpoint.revision());
+                catalog.hold(&key, until);
+            });
+        }
+        self.tell_held(desk);
+        held
+    }
+
+    /// The store says that a lease lives, and what hangs on it.
+    pub(super) fn lease_lives(&mut self, lease: LeaseId, times: LeaseTimes, keys: &[String]) {
         self.both(|catalog| catalog.set_lease(lease, times));
-        for key in self.holds.lease_known(lease, true) {
+        if self.holds.is_empty() {
+            return;
+        }
+        let gone = self.holds.lease_lives(lease, &keys.iter().map(String::as_str).collect());
+        let own = |key: &Text| self.catalog.get(key).is_some_and(|endpoint| endpoint.owner() == Some(&self.owner));
+        if gone.iter().any(own) {
+            self.robbed = None;
+        }
+        for key in gone {
             self.both(|catalog| catalog.delete(&key));
         }
     }
 
+    /// The store is another one, or went back: of its leases those of before are none.
+    pub(super) fn other_history(&mut self) {
+        self.holds.lease_says_nothing();
+    }
+
     /// The store says that it does not.
     pub(super) fn lease_is_dead(&mut self, lease: LeaseId) {
-        self.holds.lease_known(lease, false);
+        self.holds.lease_is_dead(lease);
         self.both(|catalog| catalog.drop_lease(lease));
+    }
+
+    /// When something is over next.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.holds.next().into_iter().chain(self.lately.next()).min()
     }
 
     /// Takes away what has been held long enough; whether there was any.
     pub(super) fn expire(&mut self, now: Duration) -> bool {
+        self.lately.forget(now);
         let over = self.holds.expire(now);
         for key in &over {
             self.both(|catalog| catalog.delete(key));
@@ -294,11 +400,6 @@ impl List {
 impl Gone {
     fn at(catalog: &Catalog, key: &str) -> Self {
         Self { key: key.into(), endpoint: catalog.get(key), replaced: false }
-    }
-
-    fn vanished(&self) -> Vanished {
-        let endpoint = self.endpoint.as_ref();
-        Vanished { key: self.key.clone(), claim: endpoint.and_then(claim), lease: endpoint.map_or(0, Endpoint::lease) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! last: nothing here is written back.
 
 mod fold;
+mod lately;
 mod leases;
 mod source;
 #[cfg(test)]
@@ -50,7 +51,7 @@ pub struct Settings {
     pub prefixes: Vec<Prefix>,
     /// This host's name.
     pub node: Text,
-    /// This agent's owner, whose records are never held.
+    /// This agent's owner, whose records are held only while it offers them.
     pub owner: Text,
     /// How long a held record stays when nobody publishes it, where its own lease's time is not known.
     pub lease_ttl: Duration,
@@ -86,6 +87,10 @@ pub struct Mirror {
     returned: Option<Duration>,
     was_away: bool,
     contested: BTreeSet<Text>,
+    /// What the registrar said last.
+    said: Arc<Overlay>,
+    /// Whether that tells of all that this host offers.
+    own_known: bool,
     /// What is laid over the catalog, while something is.
     laid: Option<Arc<Overlay>>,
 }
@@ -120,6 +125,8 @@ impl Mirror {
             returned: None,
             was_away: false,
             contested: BTreeSet::new(),
+            said: Arc::default(),
+            own_known: false,
             laid: None,
         };
         (mirror, view)
@@ -148,7 +155,7 @@ impl Mirror {
                 biased;
                 () = stop.cancelled() => break,
                 Ok(()) = self.overlay.changed() => {
-                    if self.holding.is_none() || self.overlay.borrow().active {
+                    if self.listen() && (self.holding.is_none() || self.said.active) {
                         self.publish();
                     }
                 }
@@ -158,6 +165,7 @@ impl Mirror {
                 }
                 Ok(()) = history.changed() => {
                     let cluster = history.borrow_and_update().cluster;
+                    self.fold.other_history();
                     self.seen_cluster(cluster);
                 }
                 Some(answer) = &mut asking => {
@@ -181,7 +189,7 @@ impl Mirror {
 
     /// Answers from the kept file until the store has been read, unless that is done in a moment.
     async fn warm_up(&mut self) {
-        let own = self.overlay.borrow_and_update().active;
+        self.listen();
         let cluster = self.store.history().borrow().cluster;
         if let Some(keep) = &mut self.keep
             && let Some(kept) = keep.load(cluster).await
@@ -191,9 +199,25 @@ impl Mirror {
             self.progress = Progress::Kept;
             self.holding = Some(self.outlet.clock().now() + FIRST_WORD);
         }
-        if own {
+        if self.said.active {
             self.publish();
         }
+    }
+
+    /// Takes in what the registrar says; whether readers should see what has become of it.
+    fn listen(&mut self) -> bool {
+        let said = self.overlay.borrow_and_update().clone();
+        let mut changed = said.active || self.laid.is_some();
+        self.own_known |= !said.partial && !said.owner.is_empty();
+        if self.own_known {
+            changed |= self.fold.offers(&said);
+        }
+        if said.lost > self.said.lost {
+            let now = self.outlet.clock().now();
+            changed |= self.fold.lease_was_lost(now, &mut self.desk);
+        }
+        self.said = said;
+        changed
     }
 
     /// Takes in a feed, and what waits behind it.
@@ -308,7 +332,7 @@ impl Mirror {
         match answer {
             Ok(info) => {
                 self.desk.answered(lease, Some(info.left), now);
-                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now));
+                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), &info.keys);
             }
             Err(StoreError::NoLease(_)) => {
                 self.desk.answered(lease, None, now);
@@ -342,7 +366,7 @@ impl Mirror {
     fn wake(&self, now: Duration) -> Duration {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
-        let due = [self.fold.holds().next(), lease, self.keep_due(), self.holding];
+        let due = [self.fold.next(), lease, self.keep_due(), self.holding];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -353,10 +377,8 @@ impl Mirror {
     /// Hands out what the store says, with what is laid over it.
     fn publish(&mut self) {
         self.holding = None;
+        self.listen();
         let overlay = self.overlay();
-        if !overlay.partial && !overlay.owner.is_empty() {
-            self.fold.own_is_known();
-        }
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
         let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
@@ -373,7 +395,7 @@ impl Mirror {
 
     /// What is to be laid over: what the registrar says, and after that what it said last until the catalog has its write.
     fn overlay(&mut self) -> Arc<Overlay> {
-        let overlay = self.overlay.borrow_and_update().clone();
+        let overlay = self.said.clone();
         let behind = self.fold.catalog().revision() < overlay.written;
         if overlay.active {
             self.laid = Some(overlay.clone());

@@ -1,14 +1,18 @@
 //! Lists, changes and holds, as the fold sees them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::fold::Fold;
+use super::lately::LATELY;
 use super::leases::{Desk, times};
 use super::source::ListPage;
 use crate::model::catalog::Catalog;
 use crate::model::key::Prefix;
+use crate::model::local::Overlay;
+use crate::model::record::Record;
 use crate::store::{Batch, Event, Item, Revision};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -21,7 +25,7 @@ fn item(text: &str) -> Item {
         "-" => r#"{"host":"10.0.0.1","port":1}"#.to_owned(),
         owner => {
             let (port, id) = (parts.get(4).unwrap_or(&"1"), parts.get(5).unwrap_or(&parts[0]));
-            format!(r#"{{"host":"10.0.0.1","port":{port},"owner":"{owner}","id":"{id}"}}"#)
+            format!(r#"{{"host":"10.0.0.1","port":{port},"node":"{owner}","owner":"{owner}","id":"{id}"}}"#)
         }
     };
     Item {
@@ -74,6 +78,17 @@ impl Bench {
         self.fold.batch(&Batch { events, revision }, returned, self.now, &mut self.desk);
     }
 
+    /// This host says what it offers; whether something is over by that.
+    fn offer(&mut self, items: &[&str]) -> bool {
+        let record = |item: Item| (item.key, Arc::new(Record::decode(&item.value).expect("a record")));
+        let records = items.iter().map(|text| record(item(text))).collect();
+        self.fold.offers(&Arc::new(Overlay { owner: "own".into(), records, ..Overlay::default() }))
+    }
+
+    fn lose_lease(&mut self) -> bool {
+        self.fold.lease_was_lost(self.now, &mut self.desk)
+    }
+
     fn shown(&self) -> Vec<String> {
         shown(self.fold.catalog())
     }
@@ -123,7 +138,7 @@ fn what_a_list_lacks_is_gone_in_quiet_times_and_held_after_an_outage() {
         [(false, None, &["a"]), (false, BACK, &["a", "b*"]), (true, BACK, &["a", "b*", "c*"])];
     for (rewound, returned, left) in cases {
         let mut bench = Bench::of(&all);
-        bench.fold.own_is_known();
+        bench.offer(&[]);
         bench.list(&["a one 1 1"], 20, rewound, returned);
         assert_eq!(bench.shown(), left, "rewound {rewound}, returned {returned:?}");
     }
@@ -134,8 +149,108 @@ fn own_records_are_held_like_others_until_this_host_knows_what_it_offers() {
     let mut bench = Bench::of(&["a one 1 1", "d own 4 4"]);
     bench.list(&["a one 1 1"], 20, false, BACK);
     assert_eq!(bench.shown(), ["a", "d*"]);
-    bench.fold.own_is_known();
-    assert_eq!(bench.shown(), ["a"], "the overlay tells of them from now on");
+    assert!(!bench.offer(&["d own 0 0"]));
+    assert_eq!(bench.shown(), ["a", "d*"]);
+    assert!(bench.offer(&["d own 0 0 2"]));
+    assert_eq!(bench.shown(), ["a"], "it offers another one there");
+}
+
+#[test]
+fn own_records_that_go_with_their_lease_are_held_for_as_long_as_this_host_offers_them() {
+    let mut bench = Bench::of(&["a one 1 1", "d own 4 4", "e own 4 4"]);
+    bench.offer(&["d own 0 0", "e own 0 0"]);
+    bench.batch(deleted(&["d", "e"]), 21, None);
+    assert_eq!(bench.shown(), ["a", "d*", "e*"]);
+    assert_eq!(bench.desk.next(bench.now), Some(4), "whether the lease lives is asked");
+    bench.fold.lease_is_dead(4);
+    assert!(bench.offer(&["d own 0 0"]), "the other one has died meanwhile");
+    assert_eq!(bench.shown(), ["a", "d*"]);
+    bench.batch(vec![Event::Put(item("d own 9 22"))], 22, None);
+    assert_eq!(bench.shown(), ["a", "d"]);
+}
+
+#[test]
+fn what_this_host_lets_go_goes_at_once() {
+    let mut bench = Bench::of(&["a one 1 1", "d own 4 4"]);
+    bench.offer(&[]);
+    bench.batch(deleted(&["d"]), 21, BACK);
+    assert_eq!(bench.shown(), ["a"]);
+    bench.batch(deleted_at(&["a"], 22), 22, None);
+    assert_eq!(bench.shown(), [] as [&str; 0], "and is no reason to doubt others");
+}
+
+#[test]
+fn an_own_record_that_is_to_move_is_held_when_it_goes_first_and_there_once_when_it_moves() {
+    let mut bench = Bench::of(&["d-1f own 4 4 1 d"]);
+    bench.offer(&["d own 0 0"]);
+    bench.batch(deleted(&["d-1f"]), 21, None);
+    assert_eq!(bench.shown(), ["d-1f*"]);
+    bench.batch(vec![Event::Put(item("d own 9 22"))], 22, None);
+    assert_eq!(bench.shown(), ["d"]);
+    for revision in [21, 22] {
+        let mut bench = Bench::of(&["a one 1 1", "d-1f own 4 4 1 d"]);
+        bench.offer(&["d own 0 0"]);
+        let moved = [vec![Event::Put(item("d own 4 21"))], deleted_at(&["d-1f"], revision)].concat();
+        bench.batch(moved, revision, None);
+        assert_eq!(bench.shown(), ["a", "d"]);
+        bench.batch(deleted_at(&["a"], 23), 23, None);
+        assert_eq!(bench.shown(), ["d"], "a move is no loss that would make this host doubt others'");
+    }
+}
+
+#[test]
+fn an_own_record_deleted_by_hand_is_out_once_its_lease_is_known_to_live() {
+    let mut bench = Bench::of(&["a one 1 1", "d own 4 4"]);
+    bench.offer(&["d own 0 0"]);
+    bench.batch(deleted(&["d"]), 21, None);
+    bench.fold.lease_lives(4, times(TTL, TTL, bench.now), &[]);
+    assert_eq!(bench.shown(), ["a"]);
+    bench.batch(deleted_at(&["a"], 22), 22, None);
+    assert_eq!(bench.shown(), [] as [&str; 0], "and nobody else is doubted for it");
+}
+
+#[test]
+fn what_goes_after_own_records_went_with_their_lease_is_held_like_after_an_outage() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "d own 4 4"]);
+    bench.offer(&["d own 0 0"]);
+    bench.batch([deleted_at(&["d"], 21), deleted_at(&["a"], 22)].concat(), 22, None);
+    assert_eq!(bench.shown(), ["a*", "b", "d*"]);
+    bench.now += LATELY + secs(1);
+    bench.batch(deleted_at(&["b"], 23), 23, None);
+    assert_eq!(bench.shown(), ["a*", "d*"], "for a moment only");
+}
+
+#[test]
+fn what_went_in_the_moment_before_is_held_when_this_hosts_lease_turns_out_to_be_lost() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "c three 3 3"]);
+    bench.batch([deleted_at(&["a"], 21), deleted_at(&["b"], 22), deleted_at(&["c"], 23)].concat(), 23, None);
+    bench.batch(vec![Event::Put(item("c three 9 24"))], 24, None);
+    assert_eq!(bench.shown(), ["c"]);
+    bench.now += LATELY / 2;
+    assert!(bench.lose_lease());
+    assert_eq!(bench.shown(), ["a*", "b*", "c"], "what was published again is there once");
+    bench.fold.lease_lives(1, times(TTL, TTL, bench.now), &[]);
+    bench.fold.lease_is_dead(2);
+    assert_eq!(bench.shown(), ["b*", "c"], "the first one had been let go by its owner");
+    assert!(!bench.lose_lease(), "once");
+}
+
+#[test]
+fn what_its_owner_let_go_while_more_hung_on_its_lease_is_gone() {
+    let mut bench = Bench::of(&["a one 1 1", "b one 1 1", "c two 2 2"]);
+    bench.batch([deleted_at(&["a"], 21), deleted_at(&["b"], 22)].concat(), 22, None);
+    assert!(bench.lose_lease());
+    assert_eq!(bench.shown(), ["b*", "c"]);
+}
+
+#[test]
+fn what_went_longer_ago_is_gone() {
+    let mut bench = Bench::of(&["a one 1 1"]);
+    bench.batch(deleted(&["a"]), 21, None);
+    assert_eq!(bench.fold.next(), Some(bench.now + LATELY));
+    bench.now += LATELY;
+    assert!(!bench.lose_lease());
+    assert_eq!((bench.shown(), bench.fold.next()), (vec![], None));
 }
 
 #[test]
@@ -151,7 +266,7 @@ fn a_held_record_goes_with_its_time() {
 #[test]
 fn the_time_of_a_held_record_is_its_leases_where_that_is_known() {
     let mut bench = Bench::of(&["a one 1 1"]);
-    bench.fold.lease_lives(1, times(secs(7), secs(3), bench.now));
+    bench.fold.lease_lives(1, times(secs(7), secs(3), bench.now), &[]);
     bench.list(&[], 20, true, BACK);
     assert!(!bench.fold.expire(bench.now + secs(6)) && bench.fold.expire(bench.now + secs(7)));
 }
@@ -191,7 +306,7 @@ fn a_delete_under_a_living_lease_counts() {
     bench.batch(deleted(&["a"]), 21, BACK);
     assert_eq!(bench.shown(), ["a*", "b"], "until the lease has been asked about");
     assert_eq!(bench.desk.next(bench.now), Some(1));
-    bench.fold.lease_lives(1, times(TTL, TTL, bench.now));
+    bench.fold.lease_lives(1, times(TTL, TTL, bench.now), &[]);
     assert_eq!(bench.shown(), ["b"]);
 }
 

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::{Bad, CUT, Catalog, Counts, Endpoint, Text, WINDOW, index, path};
+use super::{Bad, CUT, Catalog, Counts, Endpoint, LeaseId, Text, WINDOW, index, path};
 use crate::model::record::Role;
 
 /// What an answer rests on: it holds as long as the catalog says so.
@@ -89,6 +89,12 @@ impl Catalog {
         let term = format!("n:{slug}");
         let own = self.selectors.all(&term).filter(|entry| entry.owner.as_deref() == Some(owner));
         own.cloned().map(Endpoint).collect()
+    }
+
+    /// Whether any record of a node hangs on a lease.
+    pub fn hangs_on(&self, node: &str, lease: LeaseId) -> bool {
+        let Some(slug) = crate::model::name::Label::slug(node) else { return false };
+        self.selectors.all(&format!("n:{slug}")).any(|entry| entry.lease == lease)
     }
 
     /// Whether everything that an answer rests on is as it was. `epoch` is what [`Catalog::epoch`] was then.

@@ -46,6 +46,8 @@ pub(super) struct Desk {
     pending: BTreeMap<String, Instant>,
     /// When the store came back, or the lease was lost: for a while it may yet lose what it seems to hold.
     pub(super) doubted: Option<Instant>,
+    /// How many leases have been lost.
+    pub(super) lost: u64,
     /// The revision of the newest own commit.
     pub(super) written: i64,
     /// Whether what is found of this owner before Docker has been listed counts as ready: under whatever lease it stands,
@@ -95,6 +97,7 @@ impl Desk {
             ops: Vec::new(),
             pending: BTreeMap::new(),
             doubted: None,
+            lost: 0,
             written: 0,
             adopts,
             overlaid: false,
@@ -256,17 +259,14 @@ impl Desk {
         // Once laid over it stays until nothing waits: what this host has shown it does not take back for half a second.
         let unfinished = self.overlaid && !self.pending.is_empty();
         self.overlaid = !nothing && (late || settling || unfinished || self.reach == Reach::Away);
-        let (owner, written) = (self.publisher.owner.clone(), self.written);
-        if !self.overlaid {
-            return Overlay { owner, partial, written, ..Overlay::default() };
-        }
-        let goes = |record: &Record| !partial || record.container.is_none();
+        let goes = |record: &Record| self.overlaid && (!partial || record.container.is_none());
         let ours = self.view.ours().filter(|(_, _, record)| goes(record));
         Overlay {
-            active: true,
-            owner,
+            active: self.overlaid,
+            owner: self.publisher.owner.clone(),
             partial,
-            written,
+            lost: self.lost,
+            written: self.written,
             out: ours.map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }

@@ -172,6 +172,7 @@ impl Registrar {
         }
         tracing::warn!(lease = format_args!("{:x}", self.desk.lease), why, "lease lost, publishing under a new one");
         self.metrics.lost.inc();
+        self.desk.lost += 1;
         self.desk.doubted = Some(Instant::now());
         self.link.lost = None;
         self.link.unwatch();

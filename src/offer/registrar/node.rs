@@ -9,8 +9,9 @@ use crate::store::{Batch, Event, Item, LeaseId, Page, Revision};
 
 /// It is written at most this often,
 const PAUSE: Duration = Duration::from_secs(5);
-/// but after so long when someone else has deleted or spoiled it. Two agents that cannot be told apart (a clone with
-/// its original's machine id) spoil each other's, and shall not do so as fast as they can.
+/// but at once when someone else has deleted or spoiled it: with its lease it goes before anything else tells of that. Two
+/// agents that cannot be told apart (a clone with its original's machine id) spoil each other's, and shall not do so as
+/// fast as they can: so long after the last time.
 const RESTORE: Duration = Duration::from_millis(200);
 
 /// See the module.
@@ -18,8 +19,12 @@ pub(super) struct NodeDesk {
     pub(super) key: String,
     pub(super) wanted: Bytes,
     stands: Option<Stands>,
-    /// It is not written before this.
+    /// When it was last deleted, as far as a watch has told.
+    deleted: Revision,
+    /// It is not written before this,
     earliest: Instant,
+    /// nor, where it was spoiled, before this.
+    restore: Instant,
 }
 
 /// What the store holds.
@@ -31,7 +36,8 @@ struct Stands {
 
 impl NodeDesk {
     pub(super) fn new(key: String) -> Self {
-        Self { key, wanted: Bytes::new(), stands: None, earliest: Instant::now() }
+        let now = Instant::now();
+        Self { key, wanted: Bytes::new(), stands: None, deleted: 0, earliest: now, restore: now }
     }
 
     /// When the record is to be written, if it differs from what stands.
@@ -42,20 +48,24 @@ impl NodeDesk {
 
     /// It was written.
     pub(super) fn written(&mut self, value: Bytes, lease: LeaseId, revision: Revision) {
-        self.earliest = Instant::now() + PAUSE;
-        if self.stands.as_ref().is_none_or(|it| it.revision < revision) {
+        let now = Instant::now();
+        (self.earliest, self.restore) = (now + PAUSE, now + RESTORE);
+        if revision < self.deleted {
+            // That it is gone again was heard before that it was written.
+            self.earliest = self.restore;
+        } else if self.stands.as_ref().is_none_or(|it| it.revision < revision) {
             self.stands = Some(Stands { value, lease, revision });
         }
     }
 
     /// Its lease is lost, and it with it.
     pub(super) fn lost(&mut self) {
-        self.stands = None;
+        (self.stands, self.deleted) = (None, 0);
     }
 
     /// Takes in what a read of its key among others found.
     pub(super) fn read(&mut self, page: &Page) {
-        self.stands = page.items.iter().find(|item| item.key == self.key).map(Stands::of);
+        (self.stands, self.deleted) = (page.items.iter().find(|item| item.key == self.key).map(Stands::of), 0);
     }
 
     /// Takes in what a watch of its key brought.
@@ -66,12 +76,12 @@ impl NodeDesk {
                 Event::Put(item) if item.revision < newest => {}
                 Event::Delete { revision, .. } if *revision < newest => {}
                 Event::Put(item) => self.stands = Some(Stands::of(item)),
-                Event::Delete { .. } => self.stands = None,
+                Event::Delete { revision, .. } => (self.stands, self.deleted) = (None, *revision),
             }
         }
         let foreign = self.stands.as_ref().is_none_or(|it| it.value != self.wanted && it.revision > newest);
         if foreign && !batch.events.is_empty() {
-            self.earliest = self.earliest.min(Instant::now() + RESTORE);
+            self.earliest = self.earliest.min(self.restore);
         }
     }
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wharf::store::LeaseId;
 
-use super::{Agent, Ledger, Out, Place, SPREADS, Shown, TTL};
+use super::{Agent, Grant, Ledger, Out, Place, SPREADS, Shown, TTL};
+
+/// For so long before and after its own lease was lost a host doubts the end of others'.
+const LATELY: Duration = Duration::from_secs(1);
 
 impl Ledger {
     /// Whether the contract lets a serving instance go from a host's answers.
-    pub(super) fn granted(&self, host: usize, place: Place, was: Shown, now: Instant) -> bool {
+    pub(super) fn granted(&self, host: usize, place: Place, was: Shown, now: Instant) -> Grant {
         let (agent, view) = (&self.agents[place.0], &self.agents[host]);
         let kept = agent.kept(was.lease);
         let soon = |at: Instant| now <= self.known_by(at, &[agent, view], now);
@@ -34,7 +37,18 @@ impl Ledger {
         let again = soon(fact.changed);
         // Section 8: "held … until their owner publishes or one lease TTL is over".
         let over = was.held.is_some_and(|since| now - since >= TTL - Duration::from_millis(10));
-        lost || tampered || purged || again || over
+        // A lease that is ended under its owner looks to others like the end of a lost node. Its own host goes on answering,
+        // and so does one whose lease was ended with it, as soon as it knows.
+        let robbed = agent.revoked.filter(|(at, _)| host != place.0 && soon(*at));
+        let alike = view.revoked.is_some_and(|(at, all)| all && soon(at)) && !view.slow && view.out.is_none();
+        if lost || tampered || purged || again || over {
+            return Grant::Yes;
+        }
+        match robbed {
+            None => Grant::No,
+            Some((_, all)) if all && alike => Grant::Short,
+            Some(_) => Grant::Yes,
+        }
     }
 
     /// By when what was done at `at` has come to where it matters: time in which the store hung, or one of the hosts could
@@ -79,9 +93,12 @@ impl Ledger {
         let known = || known.into_iter().flatten();
         if let Some(since) = shown.held {
             let soon = |at: Instant| since <= at + Duration::from_secs(10) + SPREADS;
+            // "The lease is lost": what went in the moment before or after may have gone the same way.
+            let alike = |(at, _): (Instant, bool)| since + LATELY >= at && since <= at + LATELY + SPREADS;
+            let robbed = view.revoked.is_some_and(alike);
             let lost = [self.replaced, self.purged].into_iter().flatten().any(soon);
             let dead = agent.kept(shown.lease) + TTL <= now;
-            let held = if lost || dead && known().any(soon) {
+            let held = if lost || dead && (robbed || known().any(soon)) {
                 since + TTL + SPREADS
             } else {
                 // It has to ask whether the lease lives.

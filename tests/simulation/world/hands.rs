@@ -4,7 +4,7 @@ use wharf::model::record::Record;
 use wharf::store::{Commit, Condition, Item, Store, Write};
 
 use super::{LONG, WELL, World};
-use crate::steps::CONTAINERS;
+use crate::steps::HOSTS;
 use crate::witness::{Place, place};
 
 /// While the store hangs, nothing is done to it by hand.
@@ -39,13 +39,26 @@ impl World {
         matches!(self.cluster.store().commit(conditions, writes).await, Ok(Commit::Done(_)))
     }
 
-    pub(super) async fn revoke(&self, host: usize) {
-        let Some(agent) = self.machines[host].agent.as_ref().filter(|_| !self.cluster.now().hung) else { return };
+    /// Ends a host's lease; whether it had one.
+    pub(super) async fn revoke(&self, host: usize) -> bool {
+        let Some(agent) = self.machines[host].agent.as_ref().filter(|_| !self.cluster.now().hung) else { return false };
         let lease = agent.host.outputs.local.borrow().lease;
-        if self.cluster.store().revoke(lease).await.is_ok() {
+        let ended = self.cluster.store().revoke(lease).await.is_ok();
+        if ended {
             self.witness.ended(lease);
-            (1..=CONTAINERS).for_each(|number| self.witness.tampered((host, number)));
+            self.witness.revoked(host);
         }
+        ended
+    }
+
+    pub(super) async fn end_leases(&self) {
+        let mut ended = Vec::new();
+        for host in 0..HOSTS {
+            if self.revoke(host).await {
+                ended.push(host);
+            }
+        }
+        self.witness.usurped(&ended);
     }
 
     pub(super) async fn tamper(&self, pick: usize, spoil: bool) {

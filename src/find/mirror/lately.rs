@@ -1,0 +1,60 @@
+//! What has gone in the last moment, for the case that it turns out to have been taken wrongly.
+//!
+//! A leader of etcd that hung for longer than leases live may, when it comes back, have every lease ended that is over by
+//! its own reckoning, though the others have renewed them all since. Each goes with a revision of its own, and looks like
+//! the end of a lost node; only when this host's own lease turns out to be among them is it clear what they are.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::model::catalog::Endpoint;
+use crate::model::hold::Claim;
+
+/// How long: one round of such leases, and the time in which this host learns that it has lost its own.
+pub(super) const LATELY: Duration = Duration::from_secs(1);
+
+/// Other owners' records that were deleted lately, each with when.
+#[derive(Debug, Default)]
+pub(super) struct Lately {
+    gone: HashMap<Claim, (Duration, Endpoint)>,
+    order: VecDeque<(Duration, Claim)>,
+}
+
+impl Lately {
+    pub(super) fn gone(&mut self, claim: Claim, endpoint: Endpoint, now: Duration) {
+        self.forget(now);
+        self.order.push_back((now, claim.clone()));
+        self.gone.insert(claim, (now, endpoint));
+    }
+
+    /// It has been put again since.
+    pub(super) fn put(&mut self, claim: &Claim) {
+        self.gone.remove(claim);
+    }
+
+    /// Everything that has gone lately, which is forgotten with that.
+    pub(super) fn take(&mut self, now: Duration) -> Vec<Endpoint> {
+        self.forget(now);
+        self.order.clear();
+        self.gone.drain().map(|(_, (_, endpoint))| endpoint).collect()
+    }
+
+    /// Forgets what is no longer of interest.
+    pub(super) fn forget(&mut self, now: Duration) {
+        while let Some((at, claim)) = self.order.pop_front_if(|(at, _)| *at + LATELY <= now) {
+            // It may have come and gone again since.
+            if self.gone.get(&claim).is_some_and(|(then, _)| *then == at) {
+                self.gone.remove(&claim);
+            }
+        }
+    }
+
+    /// When there is something to forget.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.order.front().map(|(at, _)| *at + LATELY)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.gone.is_empty()
+    }
+}
