@@ -75,3 +75,44 @@ fn an_etcd_that_hangs_blocks_nothing_else() {
         nobody_finds(&lab, &dns(name));
     }
 }
+
+/// What a leader of etcd does that had hung for so long that by its own reckoning every lease is over, though the others
+/// have renewed them all since. The other hosts' agents stand still, so that nothing is published again meanwhile.
+#[test]
+fn leases_that_are_ended_under_living_agents_take_no_name_with_them() {
+    let lab = lab::alone();
+    let mut agents = lab.wharves();
+    let _caches: Vec<_> = lab.hosts().iter().map(|host| host.run(cache("cache", 11211))).collect();
+    let targets: Vec<String> = lab.hosts().iter().map(|host| host.at(11211)).collect();
+    everyone_finds(&lab, &dns("cache"), &targets);
+    let own = || {
+        let found = lab.host(1).dig(&dns("cache"), "SRV").targets();
+        if found.contains(&targets[0]) { Ok(()) } else { Err(format!("{found:?}")) }
+    };
+
+    let leases: Vec<String> = [2, 3, 1].map(|n| lease_of(&lab, n)).into();
+    agents[1..].iter_mut().for_each(|agent| agent.process().hang());
+    std::thread::scope(|scope| {
+        let own = scope.spawn(|| throughout(Duration::from_secs(3), "a host answers its own all along", own));
+        for lease in &leases {
+            lab.etcd().ctl(&["lease", "revoke", lease]);
+        }
+        eventually("and the others' again", || lab.host(1).dig(&dns("cache"), "SRV").is(&targets));
+        throughout(Duration::from_secs(1), "for as long as they may need", || {
+            lab.host(1).dig(&dns("cache"), "SRV").is(&targets)
+        });
+        own.join().unwrap();
+    });
+    agents[1..].iter_mut().for_each(|agent| agent.process().thaw());
+    everyone_finds(&lab, &dns("cache"), &targets);
+    eventually("and they are published again", || lab.etcd().keys("/services/cache").len() == 3);
+}
+
+/// The lease that a host's record hangs on, as etcdctl writes it.
+fn lease_of(lab: &Lab, n: usize) -> String {
+    let keys = lab.etcd().keys("/services/cache");
+    let name = lab.host(n).name();
+    let key = keys.iter().find(|key| key.contains(name)).unwrap_or_else(|| panic!("no record of {name}: {keys:?}"));
+    let reply: serde_json::Value = serde_json::from_str(&lab.etcd().ctl(&["get", key, "-w", "json"])).unwrap();
+    format!("{:x}", reply["kvs"][0]["lease"].as_i64().expect("a record hangs on a lease"))
+}
