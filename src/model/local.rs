@@ -190,7 +190,8 @@ fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: Dra
 /// under its hashed key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
-    /// The revision of this host's newest write: what is laid over stays so until the catalog has got there.
+    /// The newest revision that this host has written, or seen of its own: what is laid over stays so until the catalog has
+    /// got there.
     pub written: i64,
     /// Whether it is to be laid over. When not, nothing is said of what goes out.
     pub active: bool,

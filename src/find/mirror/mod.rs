@@ -393,16 +393,19 @@ impl Mirror {
         self.outlet.publish(shown, self.progress);
     }
 
-    /// What is to be laid over: what the registrar says, and after that what it said last until the catalog has its write.
+    /// What is to be laid over: what the registrar says, and after that what it offers until the catalog has its write.
     fn overlay(&mut self) -> Arc<Overlay> {
-        let overlay = self.said.clone();
-        let behind = self.fold.catalog().revision() < overlay.written;
-        if overlay.active {
-            self.laid = Some(overlay.clone());
-        } else if !behind {
-            self.laid = None;
-        }
-        self.laid.clone().unwrap_or(overlay)
+        let said = &self.said;
+        let behind = self.fold.catalog().revision() < said.written;
+        self.laid = match self.laid.take() {
+            _ if said.active => Some(said.clone()),
+            Some(laid) if behind => {
+                let out = laid.out.clone();
+                Some(Arc::new(Overlay { active: true, out, ..Overlay::clone(said) }))
+            }
+            _ => None,
+        };
+        self.laid.clone().unwrap_or_else(|| said.clone())
     }
 
     /// Logs which services have come to have several primaries, and which no longer do.

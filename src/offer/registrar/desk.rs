@@ -48,7 +48,7 @@ pub(super) struct Desk {
     pub(super) doubted: Option<Instant>,
     /// How many leases have been lost.
     pub(super) lost: u64,
-    /// The revision of the newest own commit.
+    /// The newest revision at which this host has changed anything, or has found that something of its own changed.
     pub(super) written: i64,
     /// Whether what is found of this owner before Docker has been listed counts as ready: under whatever lease it stands,
     /// since the store may have been replaced while the agent was away.
@@ -149,7 +149,11 @@ impl Desk {
         for event in &batch.events {
             changed |= match event {
                 Event::Put(item) => self.item(item, None),
-                Event::Delete { key, revision } => self.view.deleted(key, *revision),
+                Event::Delete { key, revision } => {
+                    let deleted = self.view.deleted(key, *revision);
+                    self.written = if deleted { self.written.max(*revision) } else { self.written };
+                    deleted
+                }
             };
         }
         self.view.reached(batch.revision);
@@ -161,6 +165,14 @@ impl Desk {
         self.found(page);
         let found: BTreeSet<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
         self.view.absent(asked.iter(), &found, page.revision);
+    }
+
+    /// The store is another one, or went back: nothing seen before counts.
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.view.clear();
+        self.written = 0;
+        // Also without a session yet: what this host has published may be gone before it has one.
+        self.doubted = Some(now);
     }
 
     /// Takes in the keys that a read found.
@@ -179,7 +191,12 @@ impl Desk {
             return false;
         }
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
-        self.view.put(seen, |key| self.interest.covers(key))
+        let matters = self.view.put(seen, |key| self.interest.covers(key));
+        if matters {
+            // The echo of a write may come before its outcome, and what waited for it waits no more.
+            self.written = self.written.max(item.revision);
+        }
+        matters
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.

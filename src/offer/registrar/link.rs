@@ -158,10 +158,8 @@ impl Registrar {
             cluster = history.cluster,
             "the store went back in its history or is another one, publishing anew"
         );
-        self.desk.view.clear();
+        self.desk.forget(Instant::now());
         self.scan = Scan::now();
-        // Also without a session yet: what this host has published may be gone before it has one.
-        self.desk.doubted = Some(Instant::now());
         self.on_lost("the store is another one");
         true
     }

@@ -75,7 +75,7 @@ impl Registrar {
                 self.metrics.writes.inc_by(ops.len() as u64);
                 self.desk.view.committed(ops, lease, revision);
                 (self.link.retry, self.link.refused) = (None, false);
-                self.desk.written = revision;
+                self.desk.written = self.desk.written.max(revision);
                 self.link.chunk = MAX_WRITES;
             }
             Ok(Commit::Refused(_)) => {

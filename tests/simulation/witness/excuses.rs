@@ -96,7 +96,9 @@ impl Ledger {
             // "The lease is lost": what went in the moment before or after may have gone the same way.
             let alike = |(at, _): (Instant, bool)| since + LATELY >= at && since <= at + LATELY + SPREADS;
             let robbed = view.revoked.is_some_and(alike);
-            let lost = [self.replaced, self.purged].into_iter().flatten().any(soon);
+            // Whoever was out then returns, and reads its first list, when it is back.
+            let soon_for_it = |at| since <= self.known_by(at, &[view], now) + Duration::from_secs(10);
+            let lost = [self.replaced, self.purged].into_iter().flatten().any(soon_for_it);
             let dead = agent.kept(shown.lease) + TTL <= now;
             let held = if lost || dead && (robbed || known().any(soon)) {
                 since + TTL + SPREADS
