@@ -289,7 +289,13 @@ async fn our_own_unconfirmed_records_are_laid_over() {
     let records = BTreeMap::from([("/services/web/other".to_owned(), Arc::new(own))]);
     desk.overlay.send_replace(Arc::new(Overlay { active: true, owner: "own".into(), records, ..Overlay::default() }));
     answered(&desk, &["10.0.0.2", "10.0.0.5"]).await;
-    desk.overlay.send_replace(Arc::default());
+    // It stays until the catalog has what has been written, and follows what this host offers until then.
+    let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.7", "own")).unwrap();
+    let records = BTreeMap::from([("/services/web/other".to_owned(), Arc::new(own))]);
+    let written = world.store.get(&[]).await.unwrap().revision + 1;
+    desk.overlay.send_replace(Arc::new(Overlay { owner: "own".into(), records, written, ..Overlay::default() }));
+    answered(&desk, &["10.0.0.2", "10.0.0.7"]).await;
+    put(&*world.store, &[("/services/web/two", &record("10.0.0.2", "two"))]).await;
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
 
     // A key that another owner holds is not taken from it, here as little as in the store.

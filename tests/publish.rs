@@ -476,6 +476,23 @@ async fn a_leftover_that_no_watch_tells_is_gone_within_the_hour_and_others_are_n
     host.publishes(&[FIRST]).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_laid_over_is_let_go_with_the_revision_that_the_catalog_has_to_reach() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    let host = Host::start(store.clone(), directory.path(), Setup::default());
+    host.ready([instance("redis", 1)]);
+    host.publishes(&[FIRST]).await;
+    let mut overlay = host.outputs.overlay.clone();
+    // The echo of each write comes before its outcome.
+    store.slow_down(Duration::from_millis(700));
+    for ready in [[1, 2].as_slice(), &[1]] {
+        host.ready(ready.iter().map(|number| instance("redis", *number)));
+        overlay.wait_for(|overlay| overlay.active).await.unwrap();
+        let written = overlay.wait_for(|overlay| !overlay.active).await.unwrap().written;
+        assert_eq!(written, store.inner().get(&[]).await.unwrap().revision, "{ready:?}");
+    }
+}
+
 /// A host that was stopped while its instance served, started again with etcd away and what the kept catalog has of it.
 async fn started_away(store: &Arc<Faulty>, directory: &std::path::Path) -> Host {
     let host = Host::start(store.clone(), directory, Setup::default());

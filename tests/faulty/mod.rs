@@ -29,6 +29,8 @@ pub struct Faulty {
     trap: AtomicBool,
     /// What watches leave out.
     hidden: Mutex<Option<String>>,
+    /// How much longer calls take there, and back again.
+    slow: Mutex<Duration>,
 }
 
 fn lost_call() -> StoreError {
@@ -45,6 +47,7 @@ impl Faulty {
             history: watch::Sender::new(History { cluster: Some(1), generation: 0 }),
             trap: AtomicBool::new(false),
             hidden: Mutex::new(None),
+            slow: Mutex::new(Duration::ZERO),
         }
     }
 
@@ -78,18 +81,24 @@ impl Faulty {
         *self.hidden.lock().unwrap() = Some(prefix.to_owned());
     }
 
+    /// Calls take so much longer there, and back again; watches tell at once.
+    pub fn slow_down(&self, by: Duration) {
+        *self.slow.lock().unwrap() = by;
+    }
+
     /// A call takes its time; while the store is away it fails, before it is made or after.
     async fn through<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let (before, wait) = {
             let mut random = self.random.lock().unwrap();
             (random.random_bool(0.5), Duration::from_millis(random.random_range(0..20)))
         };
-        tokio::time::sleep(wait).await;
+        let slow = *self.slow.lock().unwrap();
+        tokio::time::sleep(wait + slow).await;
         if *self.away.borrow() && before {
             return Err(lost_call());
         }
         let result = call.await;
-        tokio::time::sleep(wait / 2).await;
+        tokio::time::sleep(wait / 2 + slow).await;
         if *self.away.borrow() { Err(lost_call()) } else { result }
     }
 }
