@@ -91,3 +91,78 @@ impl Stands {
         Self { value: item.value.clone(), lease: item.lease, revision: item.revision }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "/wharf/services/nodes/core-01/one";
+
+    fn batch(event: Event) -> Batch {
+        Batch { revision: event.revision(), events: vec![event] }
+    }
+
+    fn put(value: &'static str, revision: Revision) -> Batch {
+        batch(Event::Put(Item { key: KEY.into(), value: value.into(), lease: 7, revision }))
+    }
+
+    fn deleted(revision: Revision) -> Batch {
+        batch(Event::Delete { key: KEY.into(), revision })
+    }
+
+    /// A record that stands as it should, written a while ago.
+    fn standing() -> NodeDesk {
+        let mut desk = NodeDesk::new(KEY.into());
+        desk.wanted = "right".into();
+        desk.written("right".into(), 7, 10);
+        desk
+    }
+
+    fn ms(ms: u64) -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(ms))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_else_did_to_it_is_mended_at_once_and_five_times_a_second_at_most() {
+        for foreign in [deleted(11), put("wrong", 11)] {
+            let mut desk = standing();
+            assert_eq!(desk.due(7), None);
+            tokio::time::advance(Duration::from_secs(60)).await;
+            desk.batch(&foreign);
+            assert!(desk.due(7).is_some_and(|due| due <= Instant::now()));
+            desk.written("right".into(), 7, 12);
+            desk.batch(&deleted(13));
+            assert_eq!(desk.due(7), ms(200));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_of_our_own_waits_for_five_seconds_to_be_over() {
+        let mut desk = standing();
+        desk.wanted = "newer".into();
+        assert_eq!(desk.due(7), ms(5_000));
+        desk.batch(&put("right", 10));
+        assert_eq!(desk.due(7), ms(5_000), "the echo of what was written is nobody else's doing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_it_went_counts_though_it_is_heard_before_that_it_was_written() {
+        let mut desk = NodeDesk::new(KEY.into());
+        desk.wanted = "right".into();
+        desk.batch(&put("right", 10));
+        desk.batch(&deleted(11));
+        desk.written("right".into(), 7, 10);
+        assert_eq!(desk.due(7), ms(200));
+        desk.written("right".into(), 8, 12);
+        assert_eq!(desk.due(8), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_whose_revisions_begin_anew_is_believed() {
+        let mut desk = standing();
+        desk.batch(&deleted(1_000));
+        desk.read(&Page { items: vec![], more: false, revision: 2 });
+        desk.written("right".into(), 7, 3);
+        assert_eq!(desk.due(7), None);
+    }
+}
