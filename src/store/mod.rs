@@ -141,6 +141,8 @@ pub struct History {
     pub cluster: Option<u64>,
     /// Grows when the store turns out to be another one, or an older one than it was.
     pub generation: u64,
+    /// How far it had come by then: what was put later was put by someone who knows it as it is.
+    pub begun: Revision,
 }
 
 /// What went wrong with a call.

@@ -44,7 +44,7 @@ impl Faulty {
             random: Mutex::new(StdRng::seed_from_u64(seed)),
             away: watch::Sender::new(false),
             reach: watch::Sender::new(Reach::There),
-            history: watch::Sender::new(History { cluster: Some(1), generation: 0 }),
+            history: watch::Sender::new(History { cluster: Some(1), ..History::default() }),
             trap: AtomicBool::new(false),
             hidden: Mutex::new(None),
             slow: Mutex::new(Duration::ZERO),

@@ -40,7 +40,8 @@ pub(super) struct Fold {
 #[derive(Debug)]
 struct List {
     catalog: Catalog,
-    rewound: bool,
+    /// The store went back, and had come so far again when that was seen.
+    rewound: Option<Revision>,
     gone: Vec<Gone>,
     /// What came anew or changed: what that means for holds is seen when the list is whole.
     put: Vec<Put>,
@@ -59,6 +60,7 @@ struct Gone {
 #[derive(Debug)]
 struct Put {
     key: Text,
+    revision: Revision,
     held: Option<Endpoint>,
 }
 
@@ -99,8 +101,8 @@ impl Fold {
     }
 
     /// A list begins.
-    pub(super) fn begin(&mut self, rewound: bool) {
-        let rewound = rewound || self.list.take().is_some_and(|list| list.rewound);
+    pub(super) fn begin(&mut self, rewound: Option<Revision>) {
+        let rewound = rewound.or_else(|| self.list.take().and_then(|list| list.rewound));
         self.list = Some(List::over(&self.catalog, rewound));
     }
 
@@ -108,7 +110,9 @@ impl Fold {
     pub(super) fn page(&mut self, page: &ListPage, desk: &mut Desk) {
         let ListPage { after, items, last, .. } = page;
         let (Some(list), Some(prefix)) = (&mut self.list, self.prefixes.get(page.prefix)) else { return };
-        list.rewound |= page.revision < self.catalog.revision();
+        if page.revision < self.catalog.revision() {
+            list.rewound.get_or_insert(page.revision);
+        }
         let through = items.last().filter(|_| !*last).map(|item| item.key.as_str());
         let present = items.iter().map(|item| item.key.as_str());
         for key in list.catalog.vanished(prefix.as_str(), after.as_deref(), through, present) {
@@ -126,11 +130,11 @@ impl Fold {
         let returned = self.shaken(returned, now);
         self.catalog = list.catalog;
         let fresh = list.gone.into_iter().filter(|gone| gone.replaced || !self.holds.contains(&gone.key));
-        self.let_go(fresh.collect(), How::Relist { rewound: list.rewound, returned }, now);
-        // What a store brings that went back was published long ago.
-        let burst = (!list.rewound).then_some(now);
+        self.let_go(fresh.collect(), How::Relist { rewound: list.rewound.is_some(), returned }, now);
         for put in list.put {
-            self.settle(put, burst);
+            // What a store brings that went back was published long ago.
+            let since = list.rewound.is_none_or(|begun| put.revision > begun);
+            self.settle(put, since.then_some(now));
         }
         self.tell_held(desk);
         self.catalog.set_revision(revision);
@@ -167,7 +171,7 @@ impl Fold {
             let held = self.catalog.get(&item.key).filter(Endpoint::held);
             take(&mut self.catalog, item);
             look_at_lease(&self.catalog, &item.key, desk);
-            self.settle(Put { key: item.key.as_str().into(), held }, Some(now));
+            self.settle(Put { key: item.key.as_str().into(), revision: item.revision, held }, Some(now));
         }
         if !robbed && self.holds.any_of(&self.owner) {
             self.robbed = Some(now);
@@ -359,22 +363,23 @@ impl Fold {
 }
 
 impl List {
-    fn over(catalog: &Catalog, rewound: bool) -> Self {
+    fn over(catalog: &Catalog, rewound: Option<Revision>) -> Self {
         Self { catalog: catalog.clone(), rewound, gone: Vec::new(), put: Vec::new() }
     }
 
     fn take(&mut self, item: &Item) {
+        let rewound = self.rewound.is_some();
         let same = |endpoint: &Endpoint| {
             let unheld = endpoint.lease() == item.lease && !endpoint.held();
-            unheld && (endpoint.revision() == item.revision || self.rewound) && {
-                !self.rewound || Record::decode(&item.value).is_ok_and(|record| record == endpoint.record())
+            unheld && (endpoint.revision() == item.revision || rewound) && {
+                !rewound || Record::decode(&item.value).is_ok_and(|record| record == endpoint.record())
             }
         };
         let known = self.catalog.get(&item.key);
         if known.as_ref().is_some_and(same) {
             return;
         }
-        if self.rewound {
+        if rewound {
             // The same revision may have brought something else in another history.
             self.catalog.delete(&item.key);
         }
@@ -387,13 +392,13 @@ impl List {
             (None, _) => false,
             (Some(_), None) => true,
             // In one history an owner's put goes over what it means it to; one that went back may have an older put.
-            (Some(_), Some(now)) if self.rewound => claim(stood) != claim(now),
+            (Some(_), Some(now)) if rewound => claim(stood) != claim(now),
             (was, Some(now)) => was != now.owner(),
         };
         if let Some(stood) = stood.filter(lost) {
             self.gone.push(Gone { key: key.clone(), endpoint: Some(stood), replaced: true });
         }
-        self.put.push(Put { key, held });
+        self.put.push(Put { key, revision: item.revision, held });
     }
 }
 

@@ -23,8 +23,9 @@ const UNDER_WAY: usize = 16;
 pub(super) enum Feed {
     /// A list begins: forget what an earlier one that did not come to its end has brought.
     Begin {
-        /// The store is another one, or went back in its history: revisions seen before mean nothing.
-        rewound: bool,
+        /// The store is another one, or went back in its history, which had come so far when that was seen: revisions
+        /// seen before mean nothing.
+        rewound: Option<Revision>,
     },
     /// A page of the list.
     Page(ListPage),
@@ -101,8 +102,8 @@ impl Source {
     /// list of another one, whoever found out about it, means that revisions seen before mean nothing.
     async fn list(&self, generation: &mut Option<u64>) -> Result<Revision, Over> {
         loop {
-            let begun = self.generation();
-            let rewound = generation.is_some_and(|before| before != begun);
+            let History { generation: begun, begun: since, .. } = *self.store.history().borrow();
+            let rewound = generation.filter(|before| *before != begun).map(|_| since);
             self.tell(Feed::Begin { rewound }).await?;
             match self.list_once().await? {
                 Ok(revision) if self.generation() == begun => {

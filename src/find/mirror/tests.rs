@@ -69,7 +69,7 @@ impl Bench {
 
     fn list(&mut self, items: &[&str], revision: Revision, rewound: bool, returned: Option<Duration>) {
         let items: Vec<Item> = items.iter().map(|text| item(text)).collect();
-        self.fold.begin(rewound);
+        self.fold.begin(rewound.then_some(revision));
         self.page(&items, None, true, revision);
         self.fold.listed(revision, returned, self.now, &mut self.desk);
     }
@@ -114,7 +114,7 @@ fn deleted_at(names: &[&str], revision: Revision) -> Vec<Event> {
 #[test]
 fn a_list_is_seen_when_it_is_whole() {
     let mut bench = Bench::of(&["a - 0 1", "b - 0 2"]);
-    bench.fold.begin(false);
+    bench.fold.begin(None);
     bench.page(&[item("a - 0 1")], None, false, 20);
     bench.page(&[item("c - 0 15")], Some("a"), true, 20);
     assert_eq!(bench.shown(), ["a", "b"]);
@@ -125,7 +125,7 @@ fn a_list_is_seen_when_it_is_whole() {
 #[test]
 fn a_list_that_broke_off_leaves_no_trace() {
     let mut bench = Bench::of(&["a - 0 1", "b - 0 2"]);
-    bench.fold.begin(false);
+    bench.fold.begin(None);
     bench.page(&[item("c - 0 15")], None, false, 20);
     bench.list(&["a - 0 1", "b - 0 2"], 21, false, None);
     assert_eq!(bench.shown(), ["a", "b"]);
@@ -301,6 +301,18 @@ fn what_a_restored_store_still_has_of_an_owner_is_no_sign_of_it() {
 }
 
 #[test]
+fn what_its_owner_put_in_a_restored_store_since_that_was_seen_is_a_sign_of_it() {
+    for (begun, held) in [(20, true), (21, false)] {
+        let mut bench = Bench::of(&["a one 1 1", "b one 1 9"]);
+        bench.fold.begin(Some(begun));
+        bench.page(&[item("a one 3 21")], None, true, 21);
+        bench.fold.listed(21, BACK, bench.now, &mut bench.desk);
+        assert_eq!(bench.shown(), ["a", "b*"]);
+        assert_eq!(bench.fold.expire(bench.now + crate::model::hold::BURST), held, "seen at {begun}");
+    }
+}
+
+#[test]
 fn a_delete_under_a_living_lease_counts() {
     let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
     bench.batch(deleted(&["a"]), 21, BACK);
@@ -434,7 +446,7 @@ proptest! {
             bench.batch(vec![event], revision, None);
         }
         let items: Vec<Item> = after.iter().map(|name| item(&format!("{name:02} one 1 {}", revision + 1))).collect();
-        bench.fold.begin(false);
+        bench.fold.begin(None);
         let size = items.len().div_ceil(pages).max(1);
         let mut last_name = None;
         let chunks: Vec<&[Item]> = if items.is_empty() { vec![&[]] } else { items.chunks(size).collect() };

@@ -102,7 +102,7 @@ impl Chronicle {
                 "etcd went back, or is another"
             );
             self.history.send_modify(|history| {
-                *history = History { cluster: Some(cluster), generation: history.generation + 1 };
+                *history = History { cluster: Some(cluster), generation: history.generation + 1, begun: revision };
             });
         } else if first {
             self.history.send_modify(|history| history.cluster = Some(cluster));
