@@ -83,8 +83,11 @@ pub enum What {
     Revoke {
         host: usize,
     },
-    /// A leader that had hung for long comes back and ends every lease, one by one.
-    EndLeases,
+    /// A leader that had hung for long comes back and ends every lease that it knew, one by one.
+    EndLeases {
+        /// The host whose lease it did not know, if that is one.
+        but: usize,
+    },
     /// One record is deleted or spoiled by hand.
     Tamper {
         pick: usize,
@@ -166,7 +169,10 @@ fn phrase(random: &mut StdRng, depth: u32, steps: &mut Vec<Step>) {
         68..72 => tell(What::Wipe { same: random.random_bool(0.5) }, wait),
         72..77 => tell(What::BackUp, wait),
         77..82 => tell(What::Restore { same: random.random_bool(0.7) }, wait),
-        82..84 => tell(if random.random_bool(0.5) { What::Revoke { host } } else { What::EndLeases }, wait),
+        82..84 => {
+            let leases = What::EndLeases { but: random.random_range(0..=HOSTS) };
+            tell(if random.random_bool(0.5) { What::Revoke { host } } else { leases }, wait);
+        }
         84..88 => tell(What::Tamper { pick: random.random_range(0..16), spoil: random.random_bool(0.5) }, wait),
         88..90 => tell(What::Purge, wait),
         90..94 => tell(What::Meddle { pick: random.random_range(0..3) }, wait),

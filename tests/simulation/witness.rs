@@ -76,8 +76,8 @@ struct Agent {
     /// Whether it has found the store away over a slow link, and when that was last over.
     away: bool,
     back: Option<Instant>,
-    /// When its lease was last ended under it, and whether that of others was, too.
-    revoked: Option<(Instant, bool)>,
+    /// When its lease was ended under it, and whether that of others was, too; the last time last.
+    revoked: Vec<(Instant, bool)>,
     /// When it was last told what runs, or its link was last well again.
     told: Instant,
     /// What it answers; none before its catalog is read.
@@ -154,7 +154,7 @@ impl Witness {
             slow: false,
             away: false,
             back: None,
-            revoked: None,
+            revoked: Vec::new(),
             told: now,
             shown: None,
         };
@@ -287,14 +287,14 @@ impl Witness {
 
     /// A host's lease was ended under it.
     pub fn revoked(&self, host: usize) {
-        self.ledger().agents[host].revoked = Some((Instant::now(), false));
+        self.ledger().agents[host].revoked.push((Instant::now(), false));
     }
 
     /// Those of several were, by a leader that was away.
     pub fn usurped(&self, hosts: &[usize]) {
         let mut ledger = self.ledger();
         for host in hosts.iter().filter(|_| hosts.len() > 1) {
-            ledger.agents[*host].revoked = Some((Instant::now(), true));
+            ledger.agents[*host].revoked.push((Instant::now(), true));
         }
     }
 
@@ -412,7 +412,7 @@ impl Witness {
     /// Whether the store is there, and has been for long enough.
     pub fn store_settled(&self) -> bool {
         let ledger = self.ledger();
-        let revoked = ledger.agents.iter().map(|agent| agent.revoked.map(|(at, _)| at));
+        let revoked = ledger.agents.iter().map(|agent| agent.revoked.last().map(|(at, _)| *at));
         let tampered = ledger.facts.values().map(|fact| fact.tampered);
         let last = [ledger.returned, ledger.purged].into_iter().chain(tampered).chain(revoked);
         !ledger.hung && last.flatten().all(|at| at + RETURNS < Instant::now())

@@ -175,7 +175,7 @@ impl World {
                 self.witness.returns();
             }
             What::Revoke { host } => drop(self.revoke(host).await),
-            What::EndLeases => self.end_leases().await,
+            What::EndLeases { but } => self.end_leases(but).await,
             What::Tamper { pick, spoil } => self.tamper(pick, spoil).await,
             What::Purge => self.purge().await,
             What::Meddle { pick } => self.meddle(pick).await,

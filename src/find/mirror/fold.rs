@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lately::{LATELY, Lately};
+use super::lately::{LATELY, Lately, PUBLISHED};
 use super::leases::Desk;
 use super::source::ListPage;
 use crate::model::catalog::{Catalog, Endpoint, LeaseId, LeaseTimes};
@@ -165,7 +165,7 @@ impl Fold {
             Event::Delete { .. } | Event::Put(_) => None,
         });
         let robbed = self.holds.any_of(&self.owner);
-        self.let_go(deleted.collect(), how, now);
+        let went = self.let_go(deleted.collect(), how, now);
         for event in events {
             let Event::Put(item) = event else { continue };
             let held = self.catalog.get(&item.key).filter(Endpoint::held);
@@ -176,10 +176,11 @@ impl Fold {
         if !robbed && self.holds.any_of(&self.owner) {
             self.robbed = Some(now);
         }
+        self.remember(went, now);
     }
 
-    /// Takes away what vanished, or holds it.
-    fn let_go(&mut self, gone: Vec<Gone>, how: How, now: Duration) {
+    /// Takes away what vanished, or holds it; what has gone for good, with what it claimed.
+    fn let_go(&mut self, gone: Vec<Gone>, how: How, now: Duration) -> Vec<(Claim, Endpoint)> {
         let vanished: Vec<Vanished> = gone.iter().map(|gone| self.vanished(gone)).collect();
         let verdicts = hold::judge(&vanished, how);
         let mut went = Vec::new();
@@ -202,10 +203,11 @@ impl Fold {
                 }
             }
         }
-        self.remember(went, now);
+        went
     }
 
-    /// Remembers for a moment what went of others with all else under its lease. What an owner deletes itself seldom does.
+    /// Remembers for a moment what went of others with all else under its lease, and brings back what went together with
+    /// that of several owners. What an owner deletes itself seldom goes so.
     fn remember(&mut self, went: Vec<(Claim, Endpoint)>, now: Duration) {
         let mut leases = HashMap::from([(0, true)]);
         for (claim, endpoint) in went.into_iter().filter(|(claim, _)| claim.owner != self.owner) {
@@ -214,6 +216,9 @@ impl Fold {
             if !*leases.entry(lease).or_insert_with(more) {
                 self.lately.gone(claim, endpoint, now);
             }
+        }
+        for endpoint in self.lately.take_together(now) {
+            self.bring_back(&endpoint, now + PUBLISHED);
         }
     }
 
@@ -305,18 +310,23 @@ impl Fold {
         self.robbed = Some(now);
         let mut held = false;
         for endpoint in self.lately.take(now) {
-            let (record, lease) = (endpoint.record(), endpoint.lease());
-            let Some(key) = self.free_key(&endpoint, &record) else { continue };
-            let until = now + self.catalog.lease(lease).map_or(self.lease_ttl, |lease| lease.granted);
-            let vanished = Vanished { key: key.clone(), claim: claim(&endpoint), lease, offered: None };
-            held |= self.holds.hold(&vanished, Verdict::HeldUnlessLeaseLives, until);
-            self.both(|catalog| {
-                catalog.put_record(&key, &record, lease, endpoint.revision());
-                catalog.hold(&key, until);
-            });
+            let time = self.catalog.lease(endpoint.lease()).map_or(self.lease_ttl, |lease| lease.granted);
+            held |= self.bring_back(&endpoint, now + time);
         }
         self.tell_held(desk);
         held
+    }
+
+    /// Shows again what went, unless its lease turns out to live; whether there is a place for it.
+    fn bring_back(&mut self, endpoint: &Endpoint, until: Duration) -> bool {
+        let (record, lease) = (endpoint.record(), endpoint.lease());
+        let Some(key) = self.free_key(endpoint, &record) else { return false };
+        let vanished = Vanished { key: key.clone(), claim: claim(endpoint), lease, offered: None };
+        self.both(|catalog| {
+            catalog.put_record(&key, &record, lease, endpoint.revision());
+            catalog.hold(&key, until);
+        });
+        self.holds.hold(&vanished, Verdict::HeldUnlessLeaseLives, until)
     }
 
     /// The store says that a lease lives, and what hangs on it.

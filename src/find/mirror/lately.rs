@@ -2,7 +2,8 @@
 //!
 //! A leader of etcd that hung for longer than leases live may, when it comes back, have every lease ended that is over by
 //! its own reckoning, though the others have renewed them all since. Each goes with a revision of its own, and looks like
-//! the end of a lost node; only when this host's own lease turns out to be among them is it clear what they are.
+//! the end of a lost node. What tells them apart is that this host's own lease turns out to be among them, or that leases
+//! of several owners end together; then their owners live, most likely, and publish again in a moment.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -12,12 +13,18 @@ use crate::model::hold::Claim;
 
 /// How long: one round of such leases, and the time in which this host learns that it has lost its own.
 pub(super) const LATELY: Duration = Duration::from_secs(1);
+/// So close to each other the leases of several owners end together.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// In this time an owner that lives has published again what it lost.
+pub(super) const PUBLISHED: Duration = Duration::from_millis(2_500);
 
 /// Other owners' records that were deleted lately, each with when.
 #[derive(Debug, Default)]
 pub(super) struct Lately {
     gone: HashMap<Claim, (Duration, Endpoint)>,
     order: VecDeque<(Duration, Claim)>,
+    /// When several went together last.
+    together: Option<Duration>,
 }
 
 impl Lately {
@@ -30,6 +37,20 @@ impl Lately {
     /// It has been put again since.
     pub(super) fn put(&mut self, claim: &Claim) {
         self.gone.remove(claim);
+    }
+
+    /// What has gone together with records of other owners, which is forgotten with that.
+    pub(super) fn take_together(&mut self, now: Duration) -> Vec<Endpoint> {
+        let close = |at: Duration| at + TOGETHER > now;
+        let mut owners = self.order.iter().rev().take_while(|(at, _)| close(*at)).map(|(_, claim)| &claim.owner);
+        let several = owners.next().is_some_and(|first| owners.any(|other| other != first));
+        if !several && !self.together.is_some_and(close) {
+            return Vec::new();
+        }
+        self.together = Some(now);
+        let first = self.order.partition_point(|(at, _)| !close(*at));
+        let claims: Vec<Claim> = self.order.drain(first..).map(|(_, claim)| claim).collect();
+        claims.iter().filter_map(|claim| self.gone.remove(claim)).map(|(_, endpoint)| endpoint).collect()
     }
 
     /// Everything that has gone lately, which is forgotten with that.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::fold::Fold;
-use super::lately::LATELY;
+use super::lately::{LATELY, PUBLISHED};
 use super::leases::{Desk, times};
 use super::source::ListPage;
 use crate::model::catalog::Catalog;
@@ -223,16 +223,55 @@ fn what_goes_after_own_records_went_with_their_lease_is_held_like_after_an_outag
 #[test]
 fn what_went_in_the_moment_before_is_held_when_this_hosts_lease_turns_out_to_be_lost() {
     let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "c three 3 3"]);
-    bench.batch([deleted_at(&["a"], 21), deleted_at(&["b"], 22), deleted_at(&["c"], 23)].concat(), 23, None);
+    for (name, revision) in [("a", 21), ("b", 22), ("c", 23)] {
+        bench.batch(deleted_at(&[name], revision), revision, None);
+        bench.now += Duration::from_millis(300);
+    }
     bench.batch(vec![Event::Put(item("c three 9 24"))], 24, None);
     assert_eq!(bench.shown(), ["c"]);
-    bench.now += LATELY / 2;
     assert!(bench.lose_lease());
     assert_eq!(bench.shown(), ["a*", "b*", "c"], "what was published again is there once");
     bench.fold.lease_lives(1, times(TTL, TTL, bench.now), &[]);
     bench.fold.lease_is_dead(2);
     assert_eq!(bench.shown(), ["b*", "c"], "the first one had been let go by its owner");
     assert!(!bench.lose_lease(), "once");
+}
+
+#[test]
+fn leases_of_several_owners_that_end_together_take_nothing_with_them_until_their_owners_had_time_to_publish() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "c three 3 3", "d three 3 3"]);
+    bench.batch(deleted(&["a"]), 21, None);
+    assert_eq!(bench.shown(), ["b", "c", "d"], "like the end of a lost node");
+    bench.now += Duration::from_millis(100);
+    bench.batch(deleted_at(&["b"], 22), 22, None);
+    assert_eq!(bench.shown(), ["a*", "b*", "c", "d"]);
+    bench.now += Duration::from_millis(100);
+    bench.batch(deleted_at(&["c", "d"], 23), 23, None);
+    assert_eq!(bench.shown(), ["a*", "b*", "c*", "d*"], "and every one that goes with them");
+    bench.fold.lease_lives(2, times(TTL, TTL, bench.now), &[]);
+    [1, 3].into_iter().for_each(|lease| bench.fold.lease_is_dead(lease));
+    assert_eq!(bench.shown(), ["a*", "c*", "d*"], "the second had been let go by its owner");
+    bench.batch(vec![Event::Put(item("a one 9 24"))], 24, None);
+    assert!(bench.fold.expire(bench.now + PUBLISHED));
+    assert_eq!(bench.shown(), ["a"], "the third is lost");
+}
+
+#[test]
+fn a_move_is_no_end_of_a_lease() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    let moved = [deleted(&["b"]), vec![Event::Put(item("c two 2 21 1 b"))]].concat();
+    bench.batch(moved, 21, None);
+    bench.batch(deleted_at(&["a"], 22), 22, None);
+    assert_eq!(bench.shown(), ["c"]);
+}
+
+#[test]
+fn leases_that_end_one_after_another_are_those_of_lost_nodes() {
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    bench.batch(deleted(&["a"]), 21, None);
+    bench.now += Duration::from_millis(250);
+    bench.batch(deleted_at(&["b"], 22), 22, None);
+    assert_eq!(bench.shown(), [] as [&str; 0]);
 }
 
 #[test]
@@ -338,10 +377,10 @@ fn what_one_revision_takes_from_several_owners_is_held() {
 
 #[test]
 fn what_several_revisions_take_is_judged_one_by_one() {
-    let mut bench = Bench::of(&["a one 1 1", "b two 2 2"]);
+    let mut bench = Bench::of(&["a one 1 1", "b two 2 2", "c one 1 1", "d two 2 2"]);
     let events = [deleted_at(&["a"], 21), deleted_at(&["b"], 22)].concat();
     bench.batch(events, 22, None);
-    assert!(bench.shown().is_empty(), "{:?}", bench.shown());
+    assert_eq!(bench.shown(), ["c", "d"]);
 }
 
 #[test]

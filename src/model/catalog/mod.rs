@@ -151,6 +151,11 @@ impl Catalog {
         }
     }
 
+    /// Until when a record is held.
+    pub fn held_until(&self, key: &str) -> Option<Duration> {
+        self.held.get(key).copied()
+    }
+
     /// Takes a hold back: the record counts as any other.
     pub fn unhold(&mut self, key: &str) {
         self.held.remove(key);

@@ -178,6 +178,7 @@ impl<'c> Work<'c> {
         let own = entry.ttl.filter(|ttl| *ttl > 0).unwrap_or(self.context.dns_ttl);
         let short = entry.held || self.catalog.is_stale();
         let own = if short { own.min(SHORT_TTL) } else { own };
+        let own = if entry.held { own.min(self.time_held(entry)) } else { own };
         if entry.lease == 0 {
             return own;
         }
@@ -198,6 +199,15 @@ impl<'c> Work<'c> {
         let again = self.context.now + second;
         self.fresh_until = Some(self.fresh_until.map_or(again, |until| until.min(again)));
         own.min(u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// For how many seconds more a record is held, at least one: then its owner has published it again, or it goes.
+    fn time_held(&mut self, entry: &Entry) -> u32 {
+        let second = Duration::from_secs(1);
+        let again = self.context.now + second;
+        self.fresh_until = Some(self.fresh_until.map_or(again, |until| until.min(again)));
+        let left = self.catalog.held_until(&entry.key).map(|until| until.saturating_sub(self.context.now));
+        u32::try_from(left.map_or(1, |left| left.as_secs().max(1))).unwrap_or(u32::MAX)
     }
 
     /// The host of a record as a name, when it is one.

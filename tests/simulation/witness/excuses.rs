@@ -7,6 +7,9 @@ use wharf::store::LeaseId;
 
 use super::{Agent, Grant, Ledger, Out, Place, SPREADS, Shown, TTL};
 
+/// Leases that end so close to each other may have been ended together, and in this time their owners publish again.
+const TOGETHER: Duration = Duration::from_millis(500);
+const PUBLISHED: Duration = Duration::from_millis(2_500);
 /// For so long before and after its own lease was lost a host doubts the end of others'.
 const LATELY: Duration = Duration::from_secs(1);
 
@@ -36,19 +39,34 @@ impl Ledger {
         // Section 3: "Only what serves is there". A moment ago it did not, and that word is still on its way.
         let again = soon(fact.changed);
         // Section 8: "held … until their owner publishes or one lease TTL is over".
-        let over = was.held.is_some_and(|since| now - since >= TTL - Duration::from_millis(10));
+        let held = |time: Duration| was.held.is_some_and(|since| now - since >= time - Duration::from_millis(10));
+        // What went together with that of others is held for so long that an owner that lives has published it again.
+        let together = was.held.is_some_and(|since| self.ended_together(place, was.lease, since));
+        let over = held(TTL) || host != place.0 && together && held(PUBLISHED);
         // A lease that is ended under its owner looks to others like the end of a lost node. Its own host goes on answering,
-        // and so does one whose lease was ended with it, as soon as it knows.
-        let robbed = agent.revoked.filter(|(at, _)| host != place.0 && soon(*at));
-        let alike = view.revoked.is_some_and(|(at, all)| all && soon(at)) && !view.slow && view.out.is_none();
+        // and so does one whose lease was ended with it, as soon as it knows, or who sees several end.
+        let robbed = agent.revoked.last().filter(|(at, _)| host != place.0 && soon(*at));
+        let ended = |agent: &&Agent| agent.revoked.last().is_some_and(|(at, all)| *all && soon(*at));
+        let known = ended(&view) || self.agents.iter().filter(ended).count() > 1;
+        let alike = known && !view.slow && view.out.is_none();
         if lost || tampered || purged || again || over {
             return Grant::Yes;
         }
         match robbed {
             None => Grant::No,
-            Some((_, all)) if all && alike => Grant::Short,
+            Some((_, true)) if alike => Grant::Short,
             Some(_) => Grant::Yes,
         }
+    }
+
+    /// Whether the lease of what is held since then ended together with one of another host.
+    fn ended_together(&self, place: Place, lease: LeaseId, since: Instant) -> bool {
+        let close = |kept: Instant| kept + TTL <= since + TOGETHER;
+        let near = |kept: &Instant| close(*kept) && *kept + TTL + TOGETHER >= since;
+        let others = self.agents.iter().enumerate().filter(|(other, _)| *other != place.0);
+        let revoked = |agent: &Agent| agent.revoked.iter().any(|(at, _)| *at <= since && *at + TOGETHER >= since);
+        let ended = |agent: &Agent| agent.kept.values().any(near) || revoked(agent);
+        close(self.agents[place.0].kept(lease)) && others.into_iter().any(|(_, other)| ended(other))
     }
 
     /// By when what was done at `at` has come to where it matters: time in which the store hung, or one of the hosts could
@@ -95,13 +113,15 @@ impl Ledger {
             let soon = |at: Instant| since <= at + Duration::from_secs(10) + SPREADS;
             // "The lease is lost": what went in the moment before or after may have gone the same way.
             let alike = |(at, _): (Instant, bool)| since + LATELY >= at && since <= at + LATELY + SPREADS;
-            let robbed = view.revoked.is_some_and(alike);
+            let robbed = view.revoked.iter().copied().any(alike);
             // Whoever was out then returns, and reads its first list, when it is back.
             let soon_for_it = |at| since <= self.known_by(at, &[view], now) + Duration::from_secs(10);
             let lost = [self.replaced, self.purged].into_iter().flatten().any(soon_for_it);
             let dead = agent.kept(shown.lease) + TTL <= now;
             let held = if lost || dead && (robbed || known().any(soon)) {
                 since + TTL + SPREADS
+            } else if self.ended_together(place, shown.lease, since) {
+                since + PUBLISHED + SPREADS
             } else {
                 // It has to ask whether the lease lives.
                 self.known_by(since, &[view], now)

@@ -51,10 +51,12 @@ impl World {
         ended
     }
 
-    pub(super) async fn end_leases(&self) {
+    pub(super) async fn end_leases(&self, but: usize) {
+        let published = self.published().await;
         let mut ended = Vec::new();
-        for host in 0..HOSTS {
-            if self.revoke(host).await {
+        for host in (0..HOSTS).filter(|host| *host != but) {
+            let had = published.iter().any(|(_, place, _)| place.0 == host);
+            if self.revoke(host).await && had {
                 ended.push(host);
             }
         }
