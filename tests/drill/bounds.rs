@@ -53,6 +53,13 @@ pub const HELD: Bound = bound(
     5000,
     "8: vanished together with their lease within 10 s of the store's return: held for one lease TTL",
 );
+/// The same when another node is lost with it.
+pub const TOGETHER: Bound = bound(
+    "together",
+    2500,
+    "8: no name turns NXDOMAIN only because etcd came back: leases of several owners that end together are held for so long, \
+     in which an owner that lives has published again",
+);
 /// How soon after.
 pub const RETURN: Bound = bound("return", 10_000, "8: … within 10 s of it");
 /// How long a cut or killed node keeps its records for certain: a lease is renewed each third of its TTL.
@@ -81,6 +88,7 @@ pub const ALL: &[Bound] = &[
     LOST,
     LOST_WITH_LEADER,
     HELD,
+    TOGETHER,
     RETURN,
     KEPT,
     AWAY,

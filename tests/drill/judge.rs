@@ -292,6 +292,8 @@ impl Case<'_> {
         let lately = Span { from: lost.span.from.saturating_sub(bounds::RETURN.length), to: at.to };
         if self.troubles.may_have_returned(self.viewer, lately) {
             bound += bounds::HELD.length;
+        } else if self.troubles.another_away(self.host, lease) {
+            bound += bounds::TOGETHER.length;
         }
         let late = self.troubles.late(Span { from: since, to: at.to });
         let (offence, clock) = (Offence::Wrong, since.max(open));

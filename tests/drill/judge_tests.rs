@@ -194,6 +194,14 @@ fn a_lost_node_is_forgotten_after_its_lease_and_named_again_on_return() {
     };
     Story { named: |at| !(17_000..=26_000).contains(&at), ..led_at(6000, 7000) }.is(&[Offence::Wrong]);
     Story { named: |at| !(17_000..=26_000).contains(&at), ..led_at(15_500, 16_000) }.is(&[Offence::Wrong]);
+    // One that is lost together with another is held for as long as its owner would need to publish again.
+    let two = |another| Story {
+        troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Agent(another), 8000, 24_000)],
+        ..cut()
+    };
+    Story { named: |at| !(17_000..=26_000).contains(&at), ..two(2) }.is(&[]);
+    Story { named: |at| !(19_000..=26_000).contains(&at), ..two(2) }.is(&[Offence::Wrong]);
+    Story { named: |at| !(17_000..=26_000).contains(&at), ..two(0) }.is(&[Offence::Wrong]);
     // So does a return of the store shortly before: what vanishes then is held.
     let returned =
         || Story { troubles: vec![trouble(What::Cut(0), 8000, 24_000), trouble(What::Store, 1000, 2000)], ..cut() };

@@ -168,6 +168,12 @@ impl Troubles {
         merged
     }
 
+    /// Whether another host's lease may have ended in a span.
+    pub fn another_away(&self, host: usize, span: Span) -> bool {
+        let its = |what| matches!(what, What::Agent(n) | What::Cut(n) if n != host);
+        self.list.iter().any(|trouble| its(trouble.what) && trouble.span.meets(span))
+    }
+
     /// The latest span without an agent on a host that began before a moment.
     pub fn last_restart(&self, host: usize, before: Moment) -> Option<Trouble> {
         let its = self.list.iter().filter(|trouble| trouble.what == What::Agent(host) && trouble.span.from <= before);
