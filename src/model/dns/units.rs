@@ -133,6 +133,15 @@ fn a_host_is_an_address_or_a_name() {
 }
 
 #[test]
+fn what_is_held_may_be_kept_no_longer_than_it_is_held() {
+    for (left, ttl) in [(30_000, 5), (2_500, 2), (300, 1), (0, 1)] {
+        let mut catalog = one("/z/x", "10.0.0.1:80");
+        catalog.hold("/z/x", Duration::from_millis(left));
+        assert_eq!(ask(&catalog, "/z", "x.skydns.local A", 60)[0].ttl, ttl, "{left} ms left");
+    }
+}
+
+#[test]
 fn the_lesser_of_lease_and_ttl_counts() {
     for case in cases("unit-ttl-rule") {
         let number = |field: &str, otherwise: u64| case[field].as_u64().unwrap_or(otherwise);
