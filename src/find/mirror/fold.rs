@@ -185,7 +185,7 @@ impl Fold {
         let verdicts = hold::judge(&vanished, how);
         let mut went = Vec::new();
         for ((gone, vanished), verdict) in gone.into_iter().zip(vanished).zip(verdicts) {
-            let time = self.catalog.lease(vanished.lease).map_or(self.lease_ttl, |lease| lease.granted);
+            let time = self.lease_time(vanished.lease);
             match gone.endpoint.filter(|_| verdict != Verdict::Gone) {
                 Some(endpoint) if gone.replaced => {
                     let Some(key) = self.show_aside(&endpoint) else { continue };
@@ -204,6 +204,11 @@ impl Fold {
             }
         }
         went
+    }
+
+    /// For how long a lease was granted, as far as that is known.
+    fn lease_time(&self, lease: LeaseId) -> Duration {
+        self.catalog.lease(lease).map_or(self.lease_ttl, |lease| lease.granted)
     }
 
     /// Remembers for a moment what went of others with all else under its lease, and brings back what went together with
@@ -244,10 +249,10 @@ impl Fold {
             return;
         }
         let there = self.catalog.get(&put.key);
-        if let Some(claim) = there.as_ref().and_then(claim) {
-            self.lately.put(&claim);
-        }
         let (lease, claim) = (there.as_ref().map_or(0, Endpoint::lease), there.as_ref().and_then(claim));
+        if let Some(claim) = &claim {
+            self.lately.put(claim);
+        }
         let meant = self.holds.put(&put.key, lease, claim.as_ref(), now);
         for key in &meant.over {
             // A list has been taken in whole by now: another record may stand there already.
@@ -289,8 +294,13 @@ impl Fold {
         }
     }
 
-    /// This host says what it offers: what is held of it and is offered no more is over; whether there was any.
+    /// This host says what it offers, once it is known whole: what is held of it and is offered no more is over; whether
+    /// there was any.
     pub(super) fn offers(&mut self, offered: &Arc<Overlay>) -> bool {
+        let all = !offered.partial && !offered.owner.is_empty();
+        if !all && self.offered.is_none() {
+            return false;
+        }
         self.offered = Some(offered.clone());
         if !self.holds.any_of(&self.owner) {
             return false;
@@ -310,8 +320,7 @@ impl Fold {
         self.robbed = Some(now);
         let mut held = false;
         for endpoint in self.lately.take(now) {
-            let time = self.catalog.lease(endpoint.lease()).map_or(self.lease_ttl, |lease| lease.granted);
-            held |= self.bring_back(&endpoint, now + time);
+            held |= self.bring_back(&endpoint, now + self.lease_time(endpoint.lease()));
         }
         self.tell_held(desk);
         held

@@ -89,8 +89,6 @@ pub struct Mirror {
     contested: BTreeSet<Text>,
     /// What the registrar said last.
     said: Arc<Overlay>,
-    /// Whether that tells of all that this host offers.
-    own_known: bool,
     /// What is laid over the catalog, while something is.
     laid: Option<Arc<Overlay>>,
 }
@@ -126,7 +124,6 @@ impl Mirror {
             was_away: false,
             contested: BTreeSet::new(),
             said: Arc::default(),
-            own_known: false,
             laid: None,
         };
         (mirror, view)
@@ -208,10 +205,7 @@ impl Mirror {
     fn listen(&mut self) -> bool {
         let said = self.overlay.borrow_and_update().clone();
         let mut changed = said.active || self.laid.is_some();
-        self.own_known |= !said.partial && !said.owner.is_empty();
-        if self.own_known {
-            changed |= self.fold.offers(&said);
-        }
+        changed |= self.fold.offers(&said);
         if said.lost > self.said.lost {
             let now = self.outlet.clock().now();
             changed |= self.fold.lease_was_lost(now, &mut self.desk);

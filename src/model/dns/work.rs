@@ -194,18 +194,20 @@ impl<'c> Work<'c> {
         if !self.leases.contains(&entry.lease) && self.leases.len() < 64 {
             self.leases.push(entry.lease);
         }
-        let second = Duration::from_secs(1);
-        let left = times.map_or(second, |times| times.until.saturating_sub(self.context.now));
-        let again = self.context.now + second;
-        self.fresh_until = Some(self.fresh_until.map_or(again, |until| until.min(again)));
+        self.fresh_for_a_second();
+        let left = times.map_or(Duration::from_secs(1), |times| times.until.saturating_sub(self.context.now));
         own.min(u32::try_from(left.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// The answer tells of time that runs out.
+    fn fresh_for_a_second(&mut self) {
+        let again = self.context.now + Duration::from_secs(1);
+        self.fresh_until = Some(self.fresh_until.map_or(again, |until| until.min(again)));
     }
 
     /// For how many seconds more a record is held, at least one: then its owner has published it again, or it goes.
     fn time_held(&mut self, entry: &Entry) -> u32 {
-        let second = Duration::from_secs(1);
-        let again = self.context.now + second;
-        self.fresh_until = Some(self.fresh_until.map_or(again, |until| until.min(again)));
+        self.fresh_for_a_second();
         let left = self.catalog.held_until(&entry.key).map(|until| until.saturating_sub(self.context.now));
         u32::try_from(left.map_or(1, |left| left.as_secs().max(1))).unwrap_or(u32::MAX)
     }

@@ -151,7 +151,9 @@ impl Desk {
                 Event::Put(item) => self.item(item, None),
                 Event::Delete { key, revision } => {
                     let deleted = self.view.deleted(key, *revision);
-                    self.written = if deleted { self.written.max(*revision) } else { self.written };
+                    if deleted {
+                        self.written = self.written.max(*revision);
+                    }
                     deleted
                 }
             };
