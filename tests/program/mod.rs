@@ -24,6 +24,8 @@ pub struct Options<'o> {
     pub settings: &'o str,
     /// Further flags.
     pub flags: Vec<String>,
+    /// Further environment: systemd's, say.
+    pub env: Vec<(String, String)>,
 }
 
 impl Agent {
@@ -47,6 +49,7 @@ impl Agent {
             .arg("--http-socket")
             .arg(dir.path().join("http.sock"))
             .args(&options.flags)
+            .envs(options.env.iter().map(|(name, value)| (name, value)))
             .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
             .stdout(Stdio::null())
             .spawn()
@@ -57,6 +60,10 @@ impl Agent {
             ready && agent.log().contains("serving")
         });
         agent
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -141,7 +148,8 @@ impl Drop for Server {
 /// The program, knowing nothing of this machine's own agent.
 pub fn wharf() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WHARF_")) {
+    let ours = |name: &str| name.starts_with("WHARF_") || matches!(name, "NOTIFY_SOCKET" | "WATCHDOG_USEC");
+    for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command

@@ -19,7 +19,10 @@ server_tests() { # all but the histories, and those that want the machine for th
   local file tests=()
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
-    case $file in tests/simulation/main.rs | tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;; esac
+    case $file in
+      tests/simulation/main.rs | tests/hostile/main.rs) continue ;;
+      tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;;
+    esac
     file=${file%/main.rs}
     tests+=(--test "$(basename "$file" .rs)")
   done
@@ -28,6 +31,10 @@ server_tests() { # all but the histories, and those that want the machine for th
 
 histories() { # Ten thousand: optimized they take a fifth of the time, more than it takes to build the library that way.
   CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 1200 --test simulation
+}
+
+hostile_tests() { # What others may be kept waiting for is a claim about the program that people run.
+  tests 1200 --release --test hostile
 }
 
 lab_tests() { # TARGET ARGUMENTS...
@@ -50,6 +57,7 @@ if [ "${1:-test}" = test ]; then
   step 'unit and property tests' "$cargo" test --locked "${all[@]}"
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
+  step 'hostile tests' hostile_tests
   step 'histories of the simulation' histories
   step 'lab tests' lab_tests cluster
   # One machine after the other; `make drill` runs the rest of them.

@@ -40,11 +40,13 @@ mapfile -t again < <(failed "$log")
 [ ${#again[@]} -gt 0 ] || exit "$rc"
 # Many failures are no accident.
 [ ${#again[@]} -le 4 ] || { echo "second look: ${#again[@]} failed, too many for one" >&2; exit "$rc"; }
+profile=()
+[[ " $* " != *' --release '* ]] || profile=(--release)
 for one in "${again[@]}"; do
   read -r target name <<<"$one"
   only=(--exact "$name")
   [ "$name" != - ] || only=()
   echo "==> second look: $target $name"
-  timeout --foreground "$seconds" "$cargo" test --locked --test "$target" -- "${only[@]}" --test-threads=1 || exit 1
+  timeout --foreground "$seconds" "$cargo" test --locked "${profile[@]}" --test "$target" -- "${only[@]}" --test-threads=1 || exit 1
   echo "$target $name" >>"$flaky"
 done
