@@ -1,9 +1,9 @@
-//! What a hostile or broken client cannot do.
+//! What a hostile or broken client cannot do: to itself, to others, to the agent.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod side;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use side::{Options, Side, send_unix};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,4 +58,125 @@ async fn clients_under_way_do_not_hinder_the_stop() {
     let mut half = TcpStream::connect(side.address).await.unwrap();
     half.write_all(b"POST /v1/drain HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nx").await.unwrap();
     side.stop().await; // panics unless it ends in time
+}
+
+/// Two peers: one means harm, the other asks as always.
+const CROWD: [u8; 4] = [127, 0, 0, 3];
+const NEIGHBOUR: [u8; 4] = [127, 0, 0, 2];
+/// What no input of one client costs another one.
+const AT_MOST: Duration = Duration::from_secs(1);
+
+/// The slowest of a neighbour's questions while `harm` is done to the agent, and of the agent's own.
+async fn slowest_beside(side: &Side, path: &str) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        assert_eq!(side.get_from(NEIGHBOUR, path).await.status, 200);
+        slowest = slowest.max(begun.elapsed());
+        let begun = Instant::now();
+        let mut inside = side.door.enter().await.expect("it serves");
+        inside.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut status = [0; 15];
+        inside.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200 OK");
+        slowest = slowest.max(begun.elapsed());
+    }
+    slowest
+}
+
+/// `count` connections of the crowd that have sent these bytes.
+async fn crowd(side: &Side, count: usize, bytes: &str) -> Vec<TcpStream> {
+    let mut crowd = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = side.connect_from(CROWD).await;
+        let _ = stream.write_all(bytes.as_bytes()).await; // it may have had to make room already
+        crowd.push(stream);
+    }
+    crowd
+}
+
+/// A catalog with this many endpoints, each under a service of its own.
+fn fill(side: &mut Side, count: u32) {
+    for number in 0..count {
+        let value = format!(
+            r#"{{"host":"10.{}.{}.{}","port":80,"tags":["{number}"]}}"#,
+            number >> 16,
+            number >> 8 & 255,
+            number & 255
+        );
+        let key = format!("/services/web-{number}/one");
+        side.catalog.put(&key, value.as_bytes(), 1, i64::from(number) + 1).unwrap();
+    }
+    side.show();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twelve_hundred_slow_clients_keep_nobody_waiting() {
+    for (what, bytes) in [
+        ("nothing", ""),
+        ("half a head", "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "),
+        ("half a body", "POST /v1/drain HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\nx"),
+        ("many questions", &"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(50)),
+    ] {
+        let side = Side::start().await;
+        let held = crowd(&side, 1_200, bytes).await;
+        let slowest = slowest_beside(&side, "/healthz").await;
+        assert!(slowest < AT_MOST, "{what}: {slowest:?}");
+        drop(held);
+        side.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_ask_for_what_is_costly_keep_nobody_waiting() {
+    let mut side = Side::start().await;
+    fill(&mut side, 5_000); // as many as near names are looked for among
+    let long = format!("/v1/services/{}", "web-".repeat(3_000));
+    for path in
+        ["/v1/services/wob-0000", &long, "/sd/prometheus", "/v1/services", "/metrics", "/v1/watch?changes=endpoints"]
+    {
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        let held = crowd(&side, 300, &ask).await;
+        let slowest = slowest_beside(&side, "/healthz").await;
+        assert!(slowest < AT_MOST, "{path}: {slowest:?}");
+        let begun = Instant::now();
+        assert_eq!(side.get_from(NEIGHBOUR, "/v1/services/web-7").await.status, 200);
+        assert!(begun.elapsed() < AT_MOST, "{path}: {:?} for one service", begun.elapsed());
+        drop(held);
+    }
+    side.stop().await;
+}
+
+#[tokio::test]
+async fn watchers_of_one_peer_leave_places_for_another() {
+    let side = Side::start().await;
+    let watch = |version: &str| format!("GET /v1/watch HTTP/1.{version}\r\nHost: 127.0.0.1\r\n\r\n");
+    let mut crowd = crowd(&side, 64, &watch("1")).await;
+    for stream in &mut crowd {
+        let mut status = [0; 15];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200 OK");
+    }
+    let one_more = side.get_from(CROWD, "/v1/watch").await;
+    assert_eq!(one_more.status, 503, "they would push each other out: {one_more:?}");
+    let mut neighbour = side.connect_from(NEIGHBOUR).await;
+    neighbour.write_all(watch("1").as_bytes()).await.unwrap();
+    let mut status = [0; 15];
+    neighbour.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+    side.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_makes_room_for_the_next() {
+    let mut side = Side::start().await;
+    fill(&mut side, 20_000); // more than the buffers between two sockets hold
+    let stalled = crowd(&side, 40, "GET /v1/services HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+    for source in [NEIGHBOUR, CROWD] {
+        let reply = side.get_from(source, "/sd/prometheus").await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.json().as_array().unwrap().len(), 20_000, "whole, for whoever reads");
+    }
+    drop(stalled);
+    side.stop().await;
 }

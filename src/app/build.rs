@@ -26,6 +26,7 @@ use crate::find::mirror::Mirror;
 use crate::find::nodes::Nodes;
 use crate::find::view::CatalogView;
 use crate::host::Addresses;
+use crate::host::clients::Door;
 use crate::host::logind::{self, ShutdownWatch};
 use crate::host::sockets::Passed;
 use crate::model::advertise::Place;
@@ -190,6 +191,7 @@ struct Finding {
     ready: watch::Sender<Readiness>,
     dns: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    door: Option<Door>,
 }
 
 impl Finding {
@@ -225,7 +227,7 @@ impl Finding {
             registry: Arc::new(registry),
         };
         let http = HttpServer::bind(translate::http(config)?, sources).await?;
-        let found = Self { view, ready, dns: dns.addresses(), http: http.addresses() };
+        let found = Self { view, ready, dns: dns.addresses(), http: http.addresses(), door: http.door() };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
         supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
         supervisor.spawn("dns", Half::Find, dns.run(stop.clone()));
@@ -251,7 +253,7 @@ impl Finding {
                 period,
                 dns: self.dns.clone(),
                 domain: config.dns.domain.clone(),
-                http: self.http.first().copied(),
+                http: self.door,
             };
             let watchdog = Watchdog::new(settings, supervisor.pulses(), Notify);
             supervisor.spawn("watchdog", Half::Find, watchdog.run(stop.clone()));

@@ -1,8 +1,9 @@
 //! Tells systemd that the agent moves, and only while it does.
 //!
 //! A timer of its own would beat on while everything else stands still. So each beat is earned: a question is asked of
-//! the agent's own DNS socket and of its HTTP, from outside as a client would, and no worker may be stuck in one turn
-//! ([`Pulses`]). Without a watchdog in the unit nothing of this runs.
+//! the agent's own DNS socket, from outside as a client would, and of its HTTP through a door of its own: a crowd of
+//! clients must not keep the watchdog out, and it is served by the very loop and the very handlers that serve them. And
+//! no worker may be stuck in one turn ([`Pulses`]). Without a watchdog in the unit nothing of this runs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::host::clients::Door;
 use crate::notify::Notify;
 use crate::pulse::Pulses;
 
@@ -29,8 +31,8 @@ pub struct Settings {
     pub dns: Vec<SocketAddr>,
     /// The zone to ask for.
     pub domain: String,
-    /// Where HTTP is served.
-    pub http: Option<SocketAddr>,
+    /// The way to HTTP.
+    pub http: Option<Door>,
 }
 
 /// The watchdog's keeper.
@@ -51,8 +53,8 @@ pub enum Still {
     #[error("DNS over TCP does not answer on {0}")]
     Tcp(SocketAddr),
     /// No answer over HTTP.
-    #[error("HTTP does not answer on {0}")]
-    Http(SocketAddr),
+    #[error("HTTP does not answer")]
+    Http,
     /// Workers in one turn for too long.
     #[error("stuck: {}", .0.join(", "))]
     Stuck(Vec<&'static str>),
@@ -113,9 +115,9 @@ async fn check(settings: &Settings, pulses: &Pulses) -> Result<(), Still> {
         if matches!(asked, Ok(Ok(()))) { Ok(()) } else { Err(Still::Tcp(at)) }
     };
     let http = async {
-        let Some(at) = settings.http.map(local) else { return Ok(()) };
-        let asked = timeout(deadline, ask_http(at)).await;
-        if matches!(asked, Ok(Ok(()))) { Ok(()) } else { Err(Still::Http(at)) }
+        let Some(door) = &settings.http else { return Ok(()) };
+        let asked = timeout(deadline, ask_http(door)).await;
+        if matches!(asked, Ok(Ok(()))) { Ok(()) } else { Err(Still::Http) }
     };
     tokio::try_join!(udp, tcp, http).map(|_| ())
 }
@@ -171,8 +173,8 @@ async fn ask_tcp(at: SocketAddr, domain: &str) -> std::io::Result<()> {
     if answers(&reply, id) { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
 }
 
-async fn ask_http(at: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(at).await?;
+async fn ask_http(door: &Door) -> std::io::Result<()> {
+    let mut stream = door.enter().await?;
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
     let mut status = [0; 12];
     stream.read_exact(&mut status).await?;
@@ -206,6 +208,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::host::clients::{Bounds, Clients, Counts, Listener};
 
     const PERIOD: Duration = Duration::from_millis(300);
 
@@ -255,10 +258,12 @@ mod tests {
         let (at, by_udp, by_tcp) = echo().await;
         by_tcp.abort();
         let _ = by_tcp.await;
-        let still = TcpListener::bind("127.0.0.1:0").await.unwrap(); // accepts, as a stopped process does
-        let quiet = Settings { http: Some(still.local_addr().unwrap()), dns: vec![], ..settings(at) };
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let bounds = Bounds { clients: 1, drain: PERIOD };
+        let (_never_served, door) = Clients::new(listener, bounds, Counts::default());
+        let quiet = Settings { http: Some(door), dns: vec![], ..settings(at) };
         assert_eq!(check(&settings(at), &Pulses::default()).await, Err(Still::Tcp(at)));
-        assert_eq!(check(&quiet, &Pulses::default()).await, Err(Still::Http(still.local_addr().unwrap())));
+        assert_eq!(check(&quiet, &Pulses::default()).await, Err(Still::Http));
         by_udp.abort();
     }
 

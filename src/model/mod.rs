@@ -22,6 +22,7 @@ pub mod plain;
 pub mod plan;
 pub mod record;
 pub(crate) mod select;
+pub mod shares;
 pub mod standing;
 pub mod view;
 pub mod zone;

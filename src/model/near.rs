@@ -16,17 +16,16 @@ pub fn near(catalog: &Catalog, zones: &Zones, asked: &str) -> Vec<String> {
     let asked = asked.to_ascii_lowercase();
     let (below, within) = (format!(".{asked}"), format!("{asked}."));
     let mut near: Vec<(usize, String)> = catalog
-        .services(zones)
-        .into_iter()
-        .filter_map(|service| {
-            let name = &service.name;
+        .service_names(zones)
+        .filter_map(|name| {
             let shares = |one: &str, ends: &str, begins: &str| one.ends_with(ends) || one.starts_with(begins);
-            let related = shares(name, &below, &within) || shares(&asked, &format!(".{name}"), &format!("{name}."));
-            let distance = if related { 0 } else { slips(&service.name, &asked)? };
-            Some((distance, service.name))
+            let related = shares(&name, &below, &within) || shares(&asked, &format!(".{name}"), &format!("{name}."));
+            let distance = if related { 0 } else { slips(&name, &asked)? };
+            Some((distance, name))
         })
         .collect();
     near.sort();
+    near.dedup();
     near.truncate(MAX_NEAR);
     near.into_iter().map(|(_, name)| name).collect()
 }

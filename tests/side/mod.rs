@@ -40,6 +40,7 @@ pub struct Side {
     pub nodes: watch::Sender<Arc<Nodes>>,
     pub ready: watch::Sender<Readiness>,
     pub drains: mpsc::Receiver<DrainRequest>,
+    pub door: wharf::host::clients::Door,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -90,13 +91,14 @@ impl Side {
         };
         let server = HttpServer::bind(settings, sources).await.expect("a free port");
         let address = server.addresses()[0];
+        let door = server.door().expect("it has a socket");
         let stop = CancellationToken::new();
         let task = tokio::spawn({
             let stop = stop.clone();
             async move { server.run(stop).await.expect("no loop ends by itself") }
         });
         slot.publish(Catalog::default(), Progress::Read);
-        Self { address, catalog: Catalog::default(), slot, local, nodes, ready, drains, stop, task }
+        Self { address, catalog: Catalog::default(), slot, local, nodes, ready, drains, door, stop, task }
     }
 
     /// Puts a record and shows it.
@@ -127,6 +129,21 @@ impl Side {
 
     pub async fn get(&self, path: &str) -> Reply {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)).await
+    }
+
+    /// A connection from this address of the host.
+    pub async fn connect_from(&self, source: [u8; 4]) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).expect("all of 127.0.0.0/8 is this host");
+        socket.connect(self.address).await.expect("it listens")
+    }
+
+    /// The same as [`Self::get`] from this address of the host.
+    pub async fn get_from(&self, source: [u8; 4], path: &str) -> Reply {
+        let mut stream = self.connect_from(source).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        read_reply(stream).await
     }
 
     /// Sends these bytes and reads all that comes.

@@ -4,19 +4,24 @@
 //! list; on an error Prometheus keeps what it has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
 use super::error::Problem;
+use super::pieces::{self, Document, Elements};
 use super::router::Context;
 use super::services::unknown;
 use super::{json, query, shape};
+use crate::host::clients::Guest;
 use crate::model::api;
-use crate::model::catalog::{Endpoint, Service};
+use crate::model::catalog::{Catalog, Endpoint, Service};
 use crate::model::record::Record;
+use crate::model::zone::Zones;
 
 /// One target with what is known of it; Prometheus's own shape.
 #[derive(Debug, Serialize)]
@@ -25,30 +30,43 @@ struct Target {
     labels: BTreeMap<String, String>,
 }
 
-pub(super) async fn prometheus(State(context): State<Context>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+pub(super) async fn prometheus(
+    State(context): State<Context>,
+    Extension(guest): Extension<Guest>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     let (service, tag) = parse(query.as_deref().unwrap_or_default())?;
     if !context.sources.ready.borrow().catalog {
         return Err(Problem::not_yet("the catalog has not been read from the store yet", "ask again"));
     }
-    let catalog = context.sources.catalog.load();
-    let services = match service {
-        None => catalog.services(&context.sources.zones),
-        Some(name) => {
-            let found = catalog.service(&context.sources.zones, &name);
-            vec![found.ok_or_else(|| unknown(&context, &catalog, &name))?]
+    let ticket = context.readers.take(&guest);
+    let (catalog, zones) = (context.sources.catalog.load(), context.sources.zones.clone());
+    let asked = service.clone();
+    let targets = context.workbench.run(&guest, move || targets(&catalog, &zones, asked.as_deref(), tag)).await;
+    match (targets, service) {
+        (None, Some(name)) => Err(unknown(&context, &guest, &name).await),
+        (targets, _) => {
+            let elements = targets.unwrap_or_else(|| Box::new(std::iter::empty()));
+            Ok(json::raw(StatusCode::OK, pieces::body(Document::list(elements, "\n"), ticket)))
         }
+    }
+}
+
+/// Every target that has the tag, of all services or of one; `None` when there is no such service.
+fn targets(catalog: &Catalog, zones: &Arc<Zones>, service: Option<&str>, tag: Option<String>) -> Option<Elements> {
+    let services: Box<dyn Iterator<Item = Service> + Send> = match service {
+        None => Box::new(catalog.each_service(zones)),
+        Some(name) => Box::new(std::iter::once(catalog.service(zones, name)?)),
     };
-    let has_tag = |endpoint: &&Endpoint| {
-        tag.as_deref().is_none_or(|tag| endpoint.tags().iter().any(|given| shape::alike(given, tag)))
-    };
-    let targets: Vec<Target> = services
-        .iter()
-        .flat_map(|service| {
-            let offered = service.endpoints.iter().filter(|endpoint| endpoint.port() > 0).filter(has_tag);
-            offered.map(|endpoint| target(service, &endpoint.record()))
-        })
-        .collect();
-    Ok(json::reply(StatusCode::OK, &targets))
+    let targets = services.flat_map(move |service| {
+        let tag = tag.clone();
+        let has_tag = move |endpoint: &Endpoint| {
+            tag.as_deref().is_none_or(|tag| endpoint.tags().iter().any(|given| shape::alike(given, tag)))
+        };
+        let offered = service.endpoints.into_iter().filter(|endpoint| endpoint.port() > 0).filter(has_tag);
+        offered.map(move |endpoint| json::bytes(&target(&service.name, &endpoint.record())))
+    });
+    Some(Box::new(targets))
 }
 
 fn parse(query: &str) -> Result<(Option<String>, Option<String>), Problem> {
@@ -63,14 +81,14 @@ fn parse(query: &str) -> Result<(Option<String>, Option<String>), Problem> {
     Ok((service, tag))
 }
 
-fn target(service: &Service, record: &Record) -> Target {
+fn target(service: &str, record: &Record) -> Target {
     let mut labels = BTreeMap::new();
     let mut say = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
             labels.insert(format!("__meta_wharf_{name}"), value.to_owned());
         }
     };
-    say("service", Some(&service.name));
+    say("service", Some(service));
     say("node", record.node.as_deref());
     say("id", record.id.as_deref());
     say("role", record.role.map(|role| role.as_str()));

@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use tracing::info;
 
 use super::error::Problem;
-use super::guard::{self, Peer};
+use super::guard;
 use super::json;
 use super::router::Context;
+use crate::host::clients::Guest;
 use crate::model::api;
 
 const CONFIRM: Duration = Duration::from_secs(5);
@@ -29,14 +30,14 @@ pub struct DrainRequest {
 
 pub(super) async fn drain(
     State(context): State<Context>,
-    Extension(peer): Extension<Peer>,
+    Extension(guest): Extension<Guest>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    guard::check_drain(peer, &headers, &uri, context.settings.token.as_ref())?;
+    guard::check_drain(guest.peer, &headers, &uri, context.settings.token.as_ref())?;
     let drain = method == Method::POST;
-    info!(drain, ?peer, "drain was asked for");
+    info!(drain, peer = ?guest.peer, "drain was asked for");
     ask(&context.sources.drain, drain).await?;
     Ok(json::reply(StatusCode::OK, &api::Drain { drained: drain }))
 }

@@ -13,13 +13,14 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +28,14 @@ use super::difference::{Changed, ChangedService, Difference, mark};
 use super::error::Problem;
 use super::hub::{Cursor, Seat};
 use super::listing::{Listing, Stand};
+use super::pieces::Pieces;
 use super::router::Context;
-use super::{Counted, json, local, query, shape};
+use super::tickets::Ticket;
+use super::{local, query, shape};
 use crate::find::view::Change;
+use crate::host::clients::{Counted, Guest};
 use crate::model::api;
-use crate::model::catalog::Service;
+use crate::model::catalog::{Catalog, Dependency, Service};
 use crate::model::local::Local;
 
 /// How often a silent stream says that it lives.
@@ -40,15 +44,16 @@ const END: &str = "\n\n";
 
 pub(super) async fn watch(
     State(context): State<Context>,
+    Extension(guest): Extension<Guest>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let asked = Asked::parse(query.as_deref().unwrap_or_default())?;
-    let Ok(place) = Arc::clone(&context.watchers).try_acquire_owned() else {
+    let Some(ticket) = context.watchers.take_of_others(&guest) else {
         return Err(Problem::not_yet("too many clients follow already", "ask again later, or read GET /v1/services"));
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let follower = Follower::new(&context, asked, last, place);
+    let follower = Follower::new(&context, guest, asked, last, ticket);
     let events = stream::unfold(follower, |mut follower| async move {
         let bytes = follower.next().await?;
         Some((Ok::<_, Infallible>(bytes), follower))
@@ -107,12 +112,13 @@ struct Follower {
     local: Option<watch::Receiver<Arc<Local>>>,
     nodes: Option<watch::Receiver<Arc<api::Nodes>>>,
     /// The event that is being sent.
-    under_way: Option<Listing>,
+    under_way: Option<Pieces>,
     /// Changes to be sent after it.
     missed: VecDeque<(Cursor, Arc<Difference>)>,
     greeted: bool,
+    guest: Guest,
     stop: CancellationToken,
-    _kept: (OwnedSemaphorePermit, Counted),
+    _kept: (Ticket, Counted),
 }
 
 /// Where a client stands among the services' changes.
@@ -126,8 +132,22 @@ struct One {
     name: String,
     changed: watch::Receiver<Change>,
     seen: Option<Seen>,
+    /// What that rests on: while it holds, whatever else has changed is no news.
+    rests: Option<Rests>,
     /// The service as it was told last; not known to one that came back.
     told: Option<Service>,
+}
+
+/// The state of the catalog that a service was read from.
+struct Rests {
+    epoch: u64,
+    on: Vec<Dependency>,
+}
+
+impl Rests {
+    fn hold(&self, catalog: &Catalog) -> bool {
+        catalog.holds_still(self.epoch, &self.on)
+    }
 }
 
 /// What a follower of one service was told last; as an id it reads `s<mark>-<stale>`.
@@ -153,13 +173,13 @@ impl Display for Seen {
 }
 
 impl Follower {
-    fn new(context: &Context, asked: Asked, last: Option<&str>, place: OwnedSemaphorePermit) -> Self {
+    fn new(context: &Context, guest: Guest, asked: Asked, last: Option<&str>, ticket: Ticket) -> Self {
         let services = match asked.service {
             None => Services::All { seat: context.followed.follow(), at: last.and_then(Cursor::parse) },
             Some(name) => {
                 let mut changed = context.sources.catalog.changed();
                 changed.mark_changed();
-                Services::One(One { name, changed, seen: last.and_then(Seen::parse), told: None })
+                Services::One(One { name, changed, seen: last.and_then(Seen::parse), rests: None, told: None })
             }
         };
         let fresh = |wanted: bool| wanted.then_some(());
@@ -171,8 +191,9 @@ impl Follower {
             under_way: None,
             missed: VecDeque::new(),
             greeted: false,
+            guest,
             stop: context.stop.clone(),
-            _kept: (place, Counted::new(context.sources.metrics.watchers.clone())),
+            _kept: (ticket, Counted::new(context.sources.metrics.watchers.clone())),
             context: context.clone(),
         }
     }
@@ -183,14 +204,15 @@ impl Follower {
         }
         loop {
             if let Some(piece) = self.under_way.as_mut().and_then(Iterator::next) {
+                yield_now().await; // others on this thread have their turn between two pieces
                 return Some(piece);
             }
-            self.under_way = self.services_event();
+            self.under_way = match self.services_event().await {
+                Some(event) => Some(event),
+                None => self.local_event().or_else(|| self.nodes_event()),
+            };
             if self.under_way.is_some() {
                 continue;
-            }
-            if let Some(bytes) = self.local_event().or_else(|| self.nodes_event()) {
-                return Some(bytes);
             }
             tokio::select! {
                 () = self.stop.cancelled() => return None,
@@ -203,12 +225,12 @@ impl Follower {
     }
 
     /// The next event about services, if there is one.
-    fn services_event(&mut self) -> Option<Listing> {
+    async fn services_event(&mut self) -> Option<Pieces> {
         if let Some((cursor, change)) = self.missed.pop_front() {
-            return Some(Listing::of_change(&head(cursor, "change"), &change, self.changed, END));
+            return Some(Box::new(Listing::of_change(&head(cursor, "change"), &change, self.changed, END)));
         }
         let (seat, at) = match &mut self.services {
-            Services::One(one) => return one.event(&self.context, self.changed),
+            Services::One(one) => return one.event(&self.context, &self.guest, self.changed).await,
             Services::All { seat, at } => (seat, at),
         };
         let ring = seat.ring.borrow_and_update().clone()?;
@@ -216,36 +238,52 @@ impl Follower {
         if let Some(missed) = before.and_then(|before| ring.after(before)) {
             self.missed = missed.map(|(cursor, change)| (cursor, Arc::clone(change))).collect();
             let (cursor, change) = self.missed.pop_front()?;
-            return Some(Listing::of_change(&head(cursor, "change"), &change, self.changed, END));
+            return Some(Box::new(Listing::of_change(&head(cursor, "change"), &change, self.changed, END)));
         }
-        let zones = &self.context.sources.zones;
-        Some(Listing::of_all(&head(ring.at, "snapshot"), &ring.catalog, ring.stale, zones, END))
+        let zones = self.context.sources.zones.clone();
+        let listing = move || Listing::of_all(&head(ring.at, "snapshot"), &ring.catalog, ring.stale, &zones, END);
+        Some(Box::new(self.context.workbench.run(&self.guest, listing).await))
     }
 
-    fn local_event(&mut self) -> Option<Bytes> {
+    fn local_event(&mut self) -> Option<Pieces> {
         let seen = self.local.as_mut().filter(|local| local.has_changed().unwrap_or(false))?;
         let local = seen.borrow_and_update().clone();
-        Some(event("local", &local::shape(&local, &self.context.settings.version)))
+        Some(Box::new(local::document(&plain_head("local"), local, &self.context.settings.version, END)))
     }
 
-    fn nodes_event(&mut self) -> Option<Bytes> {
+    fn nodes_event(&mut self) -> Option<Pieces> {
         let seen = self.nodes.as_mut().filter(|nodes| nodes.has_changed().unwrap_or(false))?;
         let nodes = seen.borrow_and_update().clone();
-        Some(event("nodes", &*nodes))
+        Some(Box::new(local::nodes_document(&plain_head("nodes"), nodes, END)))
     }
 }
 
 impl One {
     /// What is to be told of the service, if anything of it has changed.
-    fn event(&mut self, context: &Context, by: Changed) -> Option<Listing> {
+    async fn event(&mut self, context: &Context, guest: &Guest, by: Changed) -> Option<Pieces> {
         if !self.changed.has_changed().unwrap_or(false) {
             return None;
         }
         self.changed.mark_unchanged();
         let catalog = context.sources.catalog.load();
-        let found = catalog.service(&context.sources.zones, &self.name);
         let at = Stand { revision: catalog.revision(), stale: shape::is_stale(&context.sources.catalog, &catalog) };
-        let now = Seen { mark: found.as_ref().map(mark), stale: at.stale };
+        let known = self.seen.is_some_and(|seen| seen.stale == at.stale);
+        if known && self.rests.as_ref().is_some_and(|rests| rests.hold(&catalog)) {
+            return None;
+        }
+        let (name, zones) = (self.name.clone(), context.sources.zones.clone());
+        let read = move || {
+            let on = zones.service_paths(&name).iter().map(|path| catalog.dependency(path)).collect();
+            let found = catalog.service(&zones, &name);
+            (Rests { epoch: catalog.epoch(), on }, found.as_ref().map(mark), found)
+        };
+        let (rests, mark, found) = context.workbench.run(guest, read).await;
+        self.rests = Some(rests);
+        self.news(at, Seen { mark, stale: at.stale }, found, by).map(|listing| Box::new(listing) as Pieces)
+    }
+
+    /// The event that tells of the service as it is `now`, if that was not told before.
+    fn news(&mut self, at: Stand, now: Seen, found: Option<Service>, by: Changed) -> Option<Listing> {
         let before = self.seen.replace(now);
         let told = std::mem::replace(&mut self.told, found.clone().filter(|_| by == Changed::ByEndpoint));
         if before == Some(now) {
@@ -270,12 +308,9 @@ fn head(id: impl Display, kind: &str) -> String {
     format!("id: {id}\nevent: {kind}\ndata: ")
 }
 
-/// An event without an id; our JSON is a single line.
-fn event(kind: &str, value: &impl Serialize) -> Bytes {
-    let mut text = format!("event: {kind}\ndata: ").into_bytes();
-    json::write(&mut text, value);
-    text.extend_from_slice(END.as_bytes());
-    text.into()
+/// The same for an event without an id.
+fn plain_head(kind: &str) -> String {
+    format!("event: {kind}\ndata: ")
 }
 
 /// A reader that has seen nothing yet.

@@ -10,15 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use sha2::{Digest, Sha256};
 
 use super::error::Problem;
-
-/// Who is on the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peer {
-    /// A TCP client.
-    Tcp(IpAddr),
-    /// A client of the unix socket, let in by the file's permissions.
-    Unix,
-}
+use crate::host::clients::Peer;
 
 /// The secret that drain asks for over TCP. It is in no log and no error.
 #[derive(Clone)]
@@ -85,7 +77,7 @@ fn named(headers: &HeaderMap, uri: &Uri) -> Vec<Named> {
 
 /// Refuses a request that means a host which is no address, not localhost and not among `allowed`.
 pub(super) fn check_host(peer: Peer, headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Result<(), Problem> {
-    if peer == Peer::Unix {
+    if !matches!(peer, Peer::Tcp(_)) {
         return Ok(());
     }
     let named = named(headers, uri);
@@ -210,11 +202,11 @@ mod tests {
         assert!(check_host(LOOPBACK, &two, &root, &[]).is_err());
         let absolute = Uri::from_static("http://evil.example/v1/services");
         assert!(check_host(LOOPBACK, &headers(&[(header::HOST, "127.0.0.1")]), &absolute, &[]).is_err());
-        assert!(check_host(Peer::Unix, &headers(&[(header::HOST, "anything")]), &root, &[]).is_ok());
+        assert!(check_host(Peer::Unix(0), &headers(&[(header::HOST, "anything")]), &root, &[]).is_ok());
     }
 
     fn may_drain(peer: &str, pairs: &[(header::HeaderName, &str)], token: Option<&str>) -> bool {
-        let peer = if peer == "unix" { Peer::Unix } else { Peer::Tcp(peer.parse().expect("an address")) };
+        let peer = if peer == "unix" { Peer::Unix(0) } else { Peer::Tcp(peer.parse().expect("an address")) };
         let token = token.and_then(Token::new);
         check_drain(peer, &headers(pairs), &Uri::from_static("/v1/drain"), token.as_ref()).is_ok()
     }

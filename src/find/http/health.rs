@@ -1,5 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`: for those who watch the agent itself.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,6 +9,7 @@ use serde::Serialize;
 use super::error::Problem;
 use super::json;
 use super::router::Context;
+use crate::host::clients::Guest;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -47,9 +49,15 @@ pub(super) async fn readyz(State(context): State<Context>) -> Result<Response, P
     Err(Problem::not_yet(missing.join("; "), "ask again, or see the agent's log and GET /v1/local"))
 }
 
-pub(super) async fn metrics(State(context): State<Context>) -> Result<Response, Problem> {
-    let mut text = String::with_capacity(16 * 1024);
-    prometheus_client::encoding::text::encode(&mut text, &context.sources.registry)
-        .map_err(|_| Problem::not_yet("a metric could not be written", "ask again"))?;
+pub(super) async fn metrics(
+    State(context): State<Context>,
+    Extension(guest): Extension<Guest>,
+) -> Result<Response, Problem> {
+    let registry = context.sources.registry.clone();
+    let text = context.workbench.run(&guest, move || {
+        let mut text = String::with_capacity(16 * 1024);
+        prometheus_client::encoding::text::encode(&mut text, &registry).map(|()| text)
+    });
+    let text = text.await.map_err(|_| Problem::not_yet("a metric could not be written", "ask again"))?;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))], text).into_response())
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::difference::{ChangedService, Difference, mark};
 use super::listing::Stand;
-use super::shape;
+use super::{shape, work};
 use crate::find::view::CatalogView;
 use crate::model::catalog::{Catalog, Service};
 use crate::model::record::Text;
@@ -135,23 +135,28 @@ impl Hub {
             if self.followers.wait_for(|count| *count > 0).await.is_err() {
                 return;
             }
-            self.follow().await;
+            self = self.follow().await;
             self.forget();
         }
     }
 
     /// Until nobody has followed for a while. While nobody does nothing is compared, however much changes.
-    async fn follow(&mut self) {
+    async fn follow(mut self) -> Self {
         let mut changed = self.view.changed();
         loop {
             let begun = Instant::now();
             changed.mark_unchanged();
-            self.compare();
+            // Beside the event loop: comparing 100,000 endpoints takes longer than a keepalive should wait.
+            self = work::done(move || {
+                self.compare();
+                self
+            })
+            .await;
             sleep(begun.elapsed() * SHARE).await;
             if *self.followers.borrow() == 0 {
-                let back = timeout(LINGER, self.followers.wait_for(|count| *count > 0)).await;
-                if !matches!(back, Ok(Ok(_))) {
-                    return;
+                let gone = !matches!(timeout(LINGER, self.followers.wait_for(|count| *count > 0)).await, Ok(Ok(_)));
+                if gone {
+                    return self;
                 }
                 continue;
             }

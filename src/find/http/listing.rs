@@ -8,12 +8,11 @@ use serde::Serialize;
 
 use super::difference::{Changed, Difference};
 use super::json;
+use super::pieces::PIECE;
 use crate::model::api;
 use crate::model::catalog::{Catalog, Endpoint, Service};
 use crate::model::zone::Zones;
 
-/// About how much JSON is made at a time.
-const PIECE: usize = 32 * 1024;
 /// What ends a document that [`open`] began.
 const CLOSE: &str = "]}";
 

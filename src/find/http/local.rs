@@ -1,13 +1,18 @@
 //! `/v1/local`: what this host offers, what it skips, and why.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Serialize;
 
 use super::json;
+use super::pieces::{self, Document, Elements};
 use super::router::Context;
+use crate::host::clients::Guest;
 use crate::model::api;
 use crate::model::instance::{Skipped, Source, Withheld};
 use crate::model::local::{Local, LocalInstance};
@@ -15,13 +20,36 @@ use crate::model::record::Text;
 
 const SHORT_ID: usize = 12;
 
-pub(super) async fn local(State(context): State<Context>) -> Response {
+pub(super) async fn local(State(context): State<Context>, Extension(guest): Extension<Guest>) -> Response {
+    let ticket = context.readers.take(&guest);
     let local = context.sources.local.borrow().clone();
-    json::reply(StatusCode::OK, &shape(&local, &context.settings.version))
+    let document = document("", local, &context.settings.version, "\n");
+    json::raw(StatusCode::OK, pieces::body(document, ticket))
 }
 
 /// What is sent of a host.
-pub(super) fn shape(local: &Local, version: &str) -> api::Local {
+pub(super) fn document(before: &str, local: Arc<Local>, version: &str, after: &str) -> Document {
+    let lists = vec![
+        ("instances", elements(&local, |local| &local.instances, instance)),
+        ("skipped", elements(&local, |local| &local.skipped, skipped)),
+        ("withheld", elements(&local, |local| &local.withheld, withheld)),
+    ];
+    Document::new(before, &head(&local, version), lists, after)
+}
+
+/// Each element of a list of something shared, in the shape that it is sent in.
+fn elements<O, T, S>(of: &Arc<O>, list: fn(&O) -> &Vec<T>, shape: fn(&T) -> S) -> Elements
+where
+    O: Send + Sync + 'static,
+    T: 'static,
+    S: Serialize + 'static,
+{
+    let of = of.clone();
+    Box::new((0..list(&of).len()).map(move |place| json::bytes(&shape(&list(&of)[place]))))
+}
+
+/// The host without its lists.
+fn head(local: &Local, version: &str) -> api::Local {
     api::Local {
         node: local.node.clone(),
         owner: local.owner.clone(),
@@ -34,9 +62,7 @@ pub(super) fn shape(local: &Local, version: &str) -> api::Local {
             records: local.records,
             unconfirmed: local.unconfirmed,
         },
-        instances: local.instances.iter().map(instance).collect(),
-        skipped: local.skipped.iter().map(skipped).collect(),
-        withheld: local.withheld.iter().map(withheld).collect(),
+        ..api::Local::default()
     }
 }
 
@@ -92,7 +118,15 @@ fn time(time: SystemTime) -> Text {
 }
 
 /// `GET /v1/nodes`.
-pub(super) async fn nodes(State(context): State<Context>) -> Response {
+pub(super) async fn nodes(State(context): State<Context>, Extension(guest): Extension<Guest>) -> Response {
+    let ticket = context.readers.take(&guest);
     let nodes = context.sources.nodes.borrow().clone();
-    json::reply(StatusCode::OK, &*nodes)
+    json::raw(StatusCode::OK, pieces::body(nodes_document("", nodes, "\n"), ticket))
+}
+
+/// What is sent of every node.
+pub(super) fn nodes_document(before: &str, nodes: Arc<api::Nodes>, after: &str) -> Document {
+    let empty = api::Nodes { nodes: Vec::new(), ..*nodes };
+    let lists = vec![("nodes", elements(&nodes, |nodes| &nodes.nodes, Clone::clone))];
+    Document::new(before, &empty, lists, after)
 }

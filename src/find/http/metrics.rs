@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::host::clients::Counts;
+
 /// A request's kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Request {
@@ -18,7 +20,7 @@ pub(super) struct Request {
 pub struct HttpMetrics {
     pub(super) requests: Family<Request, Counter>,
     pub(super) panics: Counter,
-    pub(super) connections: Gauge,
+    pub(super) clients: Counts,
     pub(super) watchers: Gauge,
 }
 
@@ -36,7 +38,12 @@ impl HttpMetrics {
             "HTTP requests whose handling panicked; each cost that request only",
             metrics.panics.clone(),
         );
-        registry.register("wharf_http_connections", "HTTP connections open now", metrics.connections.clone());
+        registry.register("wharf_http_connections", "HTTP connections open now", metrics.clients.open.clone());
+        registry.register(
+            "wharf_http_connections_evicted",
+            "HTTP connections closed to make room for another peer's",
+            metrics.clients.evicted.clone(),
+        );
         registry.register("wharf_http_watchers", "Clients that follow /v1/watch now", metrics.watchers.clone());
         metrics
     }

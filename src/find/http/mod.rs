@@ -13,46 +13,44 @@ mod guard;
 mod health;
 mod hub;
 mod json;
-mod listen;
 mod listing;
 mod local;
 mod metrics;
 mod page;
+mod pieces;
 mod query;
 mod router;
 mod services;
 mod shape;
+mod tickets;
+mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, info_span};
 
 use super::view::CatalogView;
+use crate::host::clients::{Bounds, Clients, Door, Listener};
 use crate::model::api;
 use crate::model::local::Local;
 use crate::model::zone::Zones;
 use hub::Hub;
-use listen::Listener;
 
+pub use crate::host::clients::BindError;
 pub use drain::DrainRequest;
 pub use guard::Token;
 pub use health::Readiness;
-pub use listen::BindError;
 pub use metrics::HttpMetrics;
 
-/// Clients at a time on one socket; further ones wait for their turn.
-const MAX_CONNECTIONS: usize = 256;
-/// Pause after a failed accept, which is most often a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Clients at a time on one socket, shared by peer.
+const BOUNDS: Bounds = Bounds { clients: 256, drain: connection::FINISH };
 
 /// Where and to whom HTTP is served.
 #[derive(Clone, Debug, Default)]
@@ -93,7 +91,7 @@ pub struct Sources {
 /// HTTP on its sockets, bound and not yet serving.
 #[derive(Debug)]
 pub struct HttpServer {
-    listeners: Vec<Listener>,
+    sockets: Vec<(Clients, Door)>,
     settings: Settings,
     sources: Sources,
 }
@@ -109,95 +107,45 @@ pub enum HttpError {
 impl HttpServer {
     /// Binds every socket.
     pub async fn bind(settings: Settings, sources: Sources) -> Result<Self, BindError> {
-        let mut listeners = Vec::new();
+        let mut sockets = Vec::new();
         for address in &settings.listen {
-            listeners.push(Listener::tcp(*address).await?);
+            sockets.push(Listener::tcp(*address).await?);
         }
         if let Some(path) = &settings.socket {
-            listeners.push(Listener::unix(path)?);
+            sockets.push(Listener::unix(path)?);
         }
-        Ok(Self { listeners, settings, sources })
+        let counts = &sources.metrics.clients;
+        let sockets = sockets.into_iter().map(|socket| Clients::new(socket, BOUNDS, counts.clone())).collect();
+        Ok(Self { sockets, settings, sources })
     }
 
     /// The TCP addresses bound, with the ports that were chosen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(Listener::address).collect()
+        self.sockets.iter().filter_map(|(clients, _)| clients.listener().address()).collect()
+    }
+
+    /// A way in for this process itself, past every crowd: through the loop that serves the first socket.
+    pub fn door(&self) -> Option<Door> {
+        self.sockets.first().map(|(_, door)| door.clone())
     }
 
     /// Serves until `stop`; answers under way are finished, within bounds.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HttpError> {
-        let metrics = self.sources.metrics.clone();
         let (hub, followed) = Hub::new(self.sources.catalog.clone(), Arc::clone(&self.sources.zones));
         let router = router::router(self.settings, self.sources, followed, stop.clone());
         let mut loops = JoinSet::new();
         loops.spawn(
             stop.clone().run_until_cancelled_owned(hub.run()).map(|_| ()).instrument(info_span!("http-changes")),
         );
-        for listener in self.listeners {
-            let span = info_span!("http", socket = %listener);
-            let clients = Clients { listener, router: router.clone(), metrics: metrics.clone() };
-            loops.spawn(clients.accept(stop.clone()).instrument(span));
+        for (clients, _door) in self.sockets {
+            let span = info_span!("http", socket = %clients.listener());
+            let (router, stopping) = (router.clone(), stop.clone());
+            let converse = move |link, guest| connection::serve(link, guest, router.clone(), stopping.clone());
+            loops.spawn(clients.serve(stop.clone(), converse).instrument(span));
         }
         while let Some(ended) = loops.join_next().await {
             ended?;
         }
         Ok(())
-    }
-}
-
-/// The clients of one socket.
-struct Clients {
-    listener: Listener,
-    router: axum::Router,
-    metrics: HttpMetrics,
-}
-
-impl Clients {
-    async fn accept(self, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
-        loop {
-            let place = Arc::clone(&places).acquire_owned();
-            let next = async {
-                let place = place.await.expect("the semaphore is never closed");
-                (self.listener.accept().await, place)
-            };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(_) = connections.join_next() => {}
-                (accepted, place) = next => match accepted {
-                    Ok(client) => {
-                        let served = connection::serve(client, self.router.clone(), stop.clone());
-                        let open = Counted::new(self.metrics.connections.clone());
-                        connections.spawn(async move {
-                            served.await;
-                            drop((open, place));
-                        }.in_current_span());
-                    }
-                    Err(error) => {
-                        warn!(%error, "an HTTP client could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
-        while connections.join_next().await.is_some() {}
-    }
-}
-
-/// Something that is counted as long as it lives, however it ends.
-#[derive(Debug)]
-struct Counted(Gauge);
-
-impl Counted {
-    fn new(gauge: Gauge) -> Self {
-        gauge.inc();
-        Self(gauge)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -11,15 +11,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::error::Problem;
-use super::guard::{self, Peer};
+use super::guard;
 use super::hub::Followed;
 use super::metrics::Request as Counted;
+use super::tickets::Tickets;
+use super::work::Workbench;
 use super::{Settings, Sources, discovery, drain, events, health, local, page, services};
+use crate::host::clients::Guest;
 
 /// Time that making an answer may take; following a watch is another matter.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ const MAX_BODY: usize = 16 * 1024;
 
 /// Clients that may follow /v1/watch at a time.
 const MAX_WATCHERS: usize = 64;
+/// Answers that list much, under way at a time: each holds a pointer for every endpoint until its client has taken it.
+const MAX_READERS: usize = 32;
 
 /// What every handler sees.
 #[derive(Clone, Debug)]
@@ -35,7 +39,9 @@ pub(super) struct Context {
     pub(super) settings: Arc<Settings>,
     pub(super) sources: Sources,
     pub(super) followed: Followed,
-    pub(super) watchers: Arc<Semaphore>,
+    pub(super) watchers: Tickets,
+    pub(super) readers: Tickets,
+    pub(super) workbench: Workbench,
     pub(super) policy: HeaderValue,
     pub(super) stop: CancellationToken,
 }
@@ -45,7 +51,9 @@ pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, s
         settings: Arc::new(settings),
         sources,
         followed,
-        watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+        watchers: Tickets::new(MAX_WATCHERS),
+        readers: Tickets::new(MAX_READERS),
+        workbench: Workbench::default(),
         policy: page::policy_header(),
         stop,
     };
@@ -72,12 +80,13 @@ pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, s
 /// Checks, bounds, counts and dresses one request.
 async fn around(
     State(context): State<Context>,
-    Extension(peer): Extension<Peer>,
+    Extension(guest): Extension<Guest>,
     request: Request,
     next: Next,
 ) -> Response {
+    guest.asked();
     let endpoint = endpoint(request.uri().path());
-    let checked = guard::check_host(peer, request.headers(), request.uri(), &context.settings.hosts);
+    let checked = guard::check_host(guest.peer, request.headers(), request.uri(), &context.settings.hosts);
     let mut response = match checked {
         Ok(()) => answer(&context, request, next).await,
         Err(problem) => problem.into_response(),

@@ -1,58 +1,66 @@
 //! `/v1/services` and `/v1/services/NAME`: the catalog as JSON.
 
-use std::convert::Infallible;
-
-use axum::body::Body;
+use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use futures_util::stream;
 
 use super::error::Problem;
 use super::listing::Listing;
 use super::router::Context;
-use super::{json, shape};
+use super::{json, pieces, shape};
+use crate::host::clients::Guest;
 use crate::model::api;
-use crate::model::catalog::{Catalog, Endpoint};
+use crate::model::catalog::Endpoint;
 use crate::model::near::near;
 use crate::model::record::Role;
 
-pub(super) async fn all(State(context): State<Context>) -> Response {
+/// A longer name is nobody's slip of the pen.
+const MAX_NAME: usize = 253;
+
+pub(super) async fn all(State(context): State<Context>, Extension(guest): Extension<Guest>) -> Response {
+    let ticket = context.readers.take(&guest);
     let catalog = context.sources.catalog.load();
     let stale = shape::is_stale(&context.sources.catalog, &catalog);
-    streamed(Listing::of_all("", &catalog, stale, &context.sources.zones, "\n"))
-}
-
-fn streamed(listing: Listing) -> Response {
-    json::raw(StatusCode::OK, Body::from_stream(stream::iter(listing.map(Ok::<_, Infallible>))))
+    let zones = context.sources.zones.clone();
+    let listing = context.workbench.run(&guest, move || Listing::of_all("", &catalog, stale, &zones, "\n")).await;
+    json::raw(StatusCode::OK, pieces::body(listing, ticket))
 }
 
 pub(super) async fn one(
     State(context): State<Context>,
+    Extension(guest): Extension<Guest>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let wanted = Wanted::parse(query.as_deref().unwrap_or_default())?;
+    let ticket = context.readers.take(&guest);
     let catalog = context.sources.catalog.load();
-    let Some(found) = catalog.service(&context.sources.zones, &name) else {
-        return Err(unknown(&context, &catalog, &name));
-    };
     let stale = shape::is_stale(&context.sources.catalog, &catalog);
-    let head = api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..api::Service::head(&found) };
-    let mut endpoints = found.endpoints;
-    endpoints.retain(|endpoint| wanted.takes(endpoint));
-    Ok(streamed(Listing::of_one(&head, endpoints, "\n")))
+    let (of, zones) = (name.clone(), context.sources.zones.clone());
+    let listing = context.workbench.run(&guest, move || {
+        let found = catalog.service(&zones, &of)?;
+        let head =
+            api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..api::Service::head(&found) };
+        let mut endpoints = found.endpoints;
+        endpoints.retain(|endpoint| wanted.takes(endpoint));
+        Some(Listing::of_one(&head, endpoints, "\n"))
+    });
+    match listing.await {
+        Some(listing) => Ok(json::raw(StatusCode::OK, pieces::body(listing, ticket))),
+        None => Err(unknown(&context, &guest, &name).await),
+    }
 }
 
 /// Why there is no such service: it may merely not be known yet.
-pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Problem {
+pub(super) async fn unknown(context: &Context, guest: &Guest, name: &str) -> Problem {
     if !context.sources.ready.borrow().catalog {
         return Problem::not_yet(
             format!("{name:?} is not known, and the catalog has not been read from the store yet"),
             "ask again; GET /readyz tells when it has been read",
         );
     }
-    let names = near(catalog, &context.sources.zones, name);
+    let names = if name.len() > MAX_NAME { Vec::new() } else { meant(context, guest, name.to_owned()).await };
     let hint = match names.as_slice() {
         [] => {
             "wharf services (GET /v1/services) lists all; wharf explain tells why a container of this host is not among them".to_owned()
@@ -60,6 +68,12 @@ pub(super) fn unknown(context: &Context, catalog: &Catalog, name: &str) -> Probl
         names => format!("did you mean {}? names are exact here, unlike in DNS", names.join(" or ")),
     };
     Problem::not_found(format!("no service {name:?}"), hint)
+}
+
+/// Names that may have been meant.
+async fn meant(context: &Context, guest: &Guest, name: String) -> Vec<String> {
+    let (catalog, zones) = (context.sources.catalog.load(), context.sources.zones.clone());
+    context.workbench.run(guest, move || near(&catalog, &zones, &name)).await
 }
 
 /// Which endpoints of a service are asked for.

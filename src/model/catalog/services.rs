@@ -39,7 +39,14 @@ impl Catalog {
         services.into_values().collect()
     }
 
-    /// The same for one who takes them slowly: what is not taken yet costs a pointer for each endpoint, and no text.
+    /// The name of every service, in no order, without looking at its records. One that stands in several zones may come
+    /// more than once.
+    pub fn service_names(&self, zones: &Zones) -> impl Iterator<Item = String> {
+        let named = self.dirs.iter().filter(|(_, dir)| dir.direct > 0);
+        named.filter_map(|(path, _)| zones.service_name(path))
+    }
+
+    /// Every service for one who takes them slowly: what is not taken yet costs a pointer for each endpoint, and no text.
     pub fn each_service(&self, zones: &Arc<Zones>) -> impl Iterator<Item = Service> + Send + 'static {
         let (mut sizes, mut endpoints) = (Vec::new(), Vec::with_capacity(self.tree.len()));
         for service in self.services(zones) {

@@ -2,21 +2,22 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Owner and group may ask, and so drain.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Why HTTP cannot be served where it was asked for.
+/// Why nobody can be served where it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The TCP address cannot be had.
-    #[error("cannot listen for HTTP on {address}")]
+    #[error("cannot listen on {address}")]
     Tcp {
         /// The address asked for.
         address: SocketAddr,
@@ -24,7 +25,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The unix socket cannot be made.
-    #[error("cannot listen for HTTP on the socket {}", path.display())]
+    #[error("cannot listen on the socket {}", path.display())]
     Unix {
         /// The path asked for.
         path: PathBuf,
@@ -35,7 +36,7 @@ pub enum BindError {
 
 /// A bound unix socket; its file goes when this is dropped, if it is still ours.
 #[derive(Debug)]
-pub(super) struct UnixSocket {
+pub struct UnixSocket {
     listener: UnixListener,
     path: PathBuf,
     inode: u64,
@@ -76,38 +77,96 @@ impl Drop for UnixSocket {
 
 /// A socket to be asked on.
 #[derive(Debug)]
-pub(super) enum Listener {
+pub enum Listener {
+    /// A TCP address.
     Tcp(TcpListener),
+    /// A unix socket.
     Unix(UnixSocket),
 }
 
-/// A client that came.
-pub(super) enum Client {
-    Tcp(TcpStream, SocketAddr),
+/// The stream to a client.
+#[derive(Debug)]
+pub enum Link {
+    /// By TCP.
+    Tcp(TcpStream),
+    /// By a unix socket.
     Unix(UnixStream),
+    /// From within this process.
+    Inside(DuplexStream),
+}
+
+/// Who is on the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP client.
+    Tcp(IpAddr),
+    /// A client of a unix socket, let in by the file's permissions, and its user.
+    Unix(u32),
+    /// This process itself.
+    Inside,
+}
+
+/// Those who share what one peer may have: an address, the /64 that one IPv6 host chooses its addresses from, a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sharer {
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 network.
+    V6([u16; 4]),
+    /// A user of this host.
+    User(u32),
+    /// This process itself.
+    Inside,
+}
+
+impl Peer {
+    /// With whom it shares.
+    pub fn sharer(self) -> Sharer {
+        match self {
+            Self::Tcp(address) => match address.to_canonical() {
+                IpAddr::V4(four) => Sharer::V4(four),
+                IpAddr::V6(six) => {
+                    let [a, b, c, d, ..] = six.segments();
+                    Sharer::V6([a, b, c, d])
+                }
+            },
+            Self::Unix(user) => Sharer::User(user),
+            Self::Inside => Sharer::Inside,
+        }
+    }
 }
 
 impl Listener {
-    pub(super) async fn tcp(address: SocketAddr) -> Result<Self, BindError> {
+    /// Binds a TCP address.
+    pub async fn tcp(address: SocketAddr) -> Result<Self, BindError> {
         TcpListener::bind(address).await.map(Self::Tcp).map_err(|source| BindError::Tcp { address, source })
     }
 
-    pub(super) fn unix(path: &Path) -> Result<Self, BindError> {
+    /// Binds a unix socket.
+    pub fn unix(path: &Path) -> Result<Self, BindError> {
         UnixSocket::bind(path).map(Self::Unix)
     }
 
     /// The TCP address bound.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
+    pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Client> {
+    /// The next client. What is dropped before it is done loses none.
+    pub(super) async fn accept(&self) -> io::Result<(Link, Peer)> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Client::Tcp(stream, peer)),
-            Self::Unix(socket) => socket.listener.accept().await.map(|(stream, _)| Client::Unix(stream)),
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Link::Tcp(stream), Peer::Tcp(peer.ip())))
+            }
+            Self::Unix(socket) => {
+                let (stream, _) = socket.listener.accept().await?;
+                let user = stream.peer_cred().map_or(u32::MAX, |of| of.uid());
+                Ok((Link::Unix(stream), Peer::Unix(user)))
+            }
         }
     }
 }
