@@ -22,7 +22,7 @@ fn documented() -> Vec<String> {
 }
 
 /// Whether a request's first line is this call of the page: `…` stands for digits and dots after a `v`, and for the
-/// value of a query's parameter; `{id}` for a container's whole id.
+/// value of a query's parameter; `{id}` for the whole id of a container or a network.
 fn is_call(call: &str, line: &str) -> bool {
     let Some(target) = line.strip_prefix("GET ").and_then(|rest| rest.strip_suffix(" HTTP/1.1")) else { return false };
     let split = |text: &str| {
@@ -161,6 +161,10 @@ async fn the_calls_of_the_page_are_all_that_an_agent_needs() {
         offered(1, "that one is paused");
         engine.docker(&["unpause", "second"]);
         offered(2, "that it goes on");
+        engine.docker(&["network", "create", "--internal", "inside"]);
+        engine.run("confined", &["--network", "inside"]);
+        agent
+            .prints("explain confined", "that nobody else can reach it", |text| text.contains("reaches no other host"));
         engine.leave();
         agent.prints("explain", "that the engine is away", |text| text.contains("Docker does not answer"));
         engine.launch();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use wharf::model::advertise::{Advertise, HostAddresses, choose};
-use wharf::model::container::{Binding, Container, Health, Network, RunState};
+use wharf::model::container::{Binding, Container, Health, Network, RunState, Scope};
 use wharf::model::instance::{CheckKind, DockerStanding, Instance, Secret};
 use wharf::model::naming::{self, AllowNames, ChecksMode, Offered, Settings, StaticService, kind};
 use wharf::model::record::{Proto, Role};
@@ -17,7 +17,7 @@ fn host() -> HostAddresses {
     HostAddresses {
         interfaces: all.map(|(name, address)| (name.to_owned(), address.parse().unwrap())).into(),
         source_v4: "192.0.2.10".parse().ok(),
-        source_v6: None,
+        ..HostAddresses::default()
     }
 }
 
@@ -42,7 +42,7 @@ fn container(image: &str, ports: &[&str], said: &[&str]) -> Container {
         network_mode: "default".into(),
         ..Container::default()
     };
-    let bridge = Network { id: "".into(), addresses: vec!["172.17.0.2".parse().unwrap()] };
+    let bridge = Network { addresses: vec!["172.17.0.2".parse().unwrap()], ..Network::default() };
     container.networks.insert("bridge".into(), bridge);
     for port in ports {
         let (port, proto) = port.split_once('/').unwrap_or((port, "tcp"));
@@ -256,7 +256,9 @@ fn networks_are_chosen_in_order() {
     let mut several = container("redis", &["6379"], &[]);
     several.network_mode = "front".into();
     for (name, addresses) in [("front", "172.20.0.5"), ("back", "172.21.0.9"), ("ingress", "10.255.0.7")] {
-        several.networks.insert(name.into(), Network { id: "".into(), addresses: vec![addresses.parse().unwrap()] });
+        several
+            .networks
+            .insert(name.into(), Network { addresses: vec![addresses.parse().unwrap()], ..Network::default() });
     }
     let on = |networks: &[&str], container: &Container| {
         let networks = networks.iter().map(|name| (*name).to_owned()).collect();
@@ -296,14 +298,34 @@ fn a_shared_network_gives_its_owner_s_address_or_binding() {
 }
 
 #[test]
-fn a_routed_network_without_bindings_gives_the_container_s_address() {
+fn a_network_without_bindings_gives_the_container_s_address_where_it_reaches_other_hosts() {
     let mut routed = container("redis", &[], &[]);
     routed.exposed.insert("6379/tcp".into());
     routed.network_mode = "lan".into();
     routed.networks = BTreeMap::new();
-    routed.networks.insert("lan".into(), Network { id: "".into(), addresses: vec!["10.9.0.5".parse().unwrap()] });
-    let instance = only(&routed, &settings());
-    assert_eq!((instance.host.to_string(), instance.port), ("10.9.0.5".to_owned(), 6379));
+    let network =
+        |address: &str, scope| Network { addresses: vec![address.parse().unwrap()], scope, ..Network::default() };
+    let with = |networks: &[(&str, Network)]| Container {
+        networks: networks.iter().map(|(name, one)| ((*name).into(), one.clone())).collect(),
+        ..routed.clone()
+    };
+    let (lan, bridge) = (network("10.9.0.5", Scope::Beyond), network("172.20.0.5", Scope::Host));
+    let at = |container: &Container, settings: &Settings| only(container, settings).host.to_string();
+    assert_eq!(at(&with(&[("lan", lan.clone())]), &settings()), "10.9.0.5");
+    let both = with(&[("lan", bridge.clone()), ("other", lan)]);
+    let preferring = Settings { networks: vec!["lan".to_owned()], ..settings() };
+    assert_eq!(at(&both, &preferring), "10.9.0.5", "never the address that only this host has");
+
+    // What only this host reaches is published with --internal, as registrator does, and under a label's address.
+    let confined = with(&[("lan", bridge)]);
+    check_skip(&confined, &settings(), kind::NOT_PUBLISHED);
+    assert_eq!(at(&confined, &Settings { internal: true, ..settings() }), "172.20.0.5");
+    let labelled = Settings { address_label: Some("ip".to_owned()), ..settings() };
+    let told = Container { labels: [("ip".into(), "10.32.0.5".into())].into(), ..confined.clone() };
+    assert_eq!(at(&told, &labelled), "10.32.0.5");
+    let untold = with(&[("lan", network("172.20.0.5", Scope::Untold("GET /networks/x: 403 Forbidden".into())))]);
+    let skipped = offered(&untold, &settings()).skipped;
+    assert!(skipped[0].kind == kind::NOT_PUBLISHED && skipped[0].reason.contains("403"), "{skipped:?}");
     routed.network_mode = "default".into();
     check_skip(&routed, &settings(), kind::NOT_PUBLISHED);
 }
@@ -522,7 +544,7 @@ prop_compose! {
             ports: ports.into_iter().map(|(key, value)| (key.into(), value)).collect(),
             network_mode: network_mode.into(),
             networks: networks.into_iter().map(|(name, addresses)| {
-                (name.into(), Network { id: "".into(), addresses })
+                (name.into(), Network { addresses, ..Network::default() })
             }).collect(),
             state: if paused { RunState::Paused } else { RunState::Running },
             ..Container::default()

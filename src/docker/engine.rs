@@ -125,6 +125,15 @@ impl Engine {
         text_of(&what, answer)
     }
 
+    /// What the engine says of one network.
+    pub(super) async fn network(&self, id: &str, deadline: Duration) -> Result<String, EngineError> {
+        let id = percent(id);
+        let what = format!("/networks/{id}");
+        let work = |docker: Docker| async move { docker.inspect_network(&id, None).await };
+        let (answer, _) = self.call(&what, deadline, MAX_INSPECT, work).await?;
+        text_of(&what, answer)
+    }
+
     /// Opens the event stream; returns once the engine has answered, that is once it is subscribed.
     pub(super) async fn events(&self, since: Option<Since>, deadline: Duration) -> Result<Events, EngineError> {
         let what = "/events";

@@ -2,7 +2,9 @@
 //!
 //! An event's time serves only to resume the stream, never to drop an event.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use bollard::models::{EventMessage, EventMessageTypeEnum};
 
@@ -41,6 +43,63 @@ impl fmt::Display for Since {
     }
 }
 
+impl Since {
+    fn after(self, earlier: Self) -> Duration {
+        let time = |since: Self| Duration::from_secs(since.seconds) + Duration::from_nanos(since.nanoseconds);
+        time(self).saturating_sub(time(earlier))
+    }
+}
+
+/// How many of the latest events a resumed stream may tell again without their being taken for new ones.
+const REMEMBERED: usize = 256;
+
+/// What has been heard: where to resume from, and what a resumed stream tells again. `since` includes the event that it
+/// names, and some engines know only seconds.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// The time of the newest event, by the engine's clock and by ours.
+    newest: Option<(Since, Instant)>,
+    latest: VecDeque<Event>,
+    /// The same time as it was when the stream was resumed, until what it tells again is over.
+    resumed: Option<(Since, Instant)>,
+}
+
+impl Heard {
+    /// The stream is opened once more; returns where to resume from.
+    pub(super) fn resume(&mut self) -> Option<Since> {
+        self.resumed = self.newest;
+        self.newest.map(|(since, _)| since)
+    }
+
+    /// What was told again is over: whatever comes now is new.
+    pub(super) fn caught_up(&mut self) {
+        self.resumed = None;
+    }
+
+    /// The stream cannot be resumed: the list says what it may have said.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How long ago an event happened that is news; none for one that was heard before. Only what a resumed stream tells is
+    /// ever old, and its age is counted from the last event heard, so a clock that was set may make it too young at worst.
+    pub(super) fn take(&mut self, event: &Event, now: Instant) -> Option<Duration> {
+        if self.resumed.is_some() && self.latest.contains(event) {
+            return None;
+        }
+        let age = match (self.resumed, event.at) {
+            (Some((since, heard)), Some(at)) => now.saturating_duration_since(heard).saturating_sub(at.after(since)),
+            _ => Duration::ZERO,
+        };
+        self.newest = event.at.map(|at| (at, now)).or(self.newest);
+        if self.latest.len() == REMEMBERED {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(event.clone());
+        Some(age)
+    }
+}
+
 /// The filter that the engine is asked to apply.
 pub(super) const FILTERS: [(&str, &[&str]); 2] = [
     ("type", &["container", "network"]),
@@ -61,6 +120,11 @@ pub(super) const FILTERS: [(&str, &[&str]); 2] = [
             "update",
             "connect",
             "disconnect",
+            // As Podman calls `die` and `destroy`, and what it does with checkpoints.
+            "died",
+            "remove",
+            "checkpoint",
+            "restore",
         ],
     ),
 ];
@@ -72,7 +136,8 @@ pub(super) fn event_of(message: &EventMessage) -> Option<Event> {
     let word = message.action.as_deref()?.split(':').next()?.trim();
     let (id, what) = match message.typ {
         Some(EventMessageTypeEnum::NETWORK) if matches!(word, "connect" | "disconnect") => {
-            (attribute("container"), What::Changed)
+            // Podman names the container where Docker names the network.
+            (attribute("container").or(actor.id.as_deref()), What::Changed)
         }
         Some(EventMessageTypeEnum::CONTAINER | EventMessageTypeEnum::EMPTY) | None => {
             (actor.id.as_deref(), container_event(word, attribute("signal"))?)
@@ -85,11 +150,11 @@ pub(super) fn event_of(message: &EventMessage) -> Option<Event> {
 
 fn container_event(word: &str, signal: Option<&str>) -> Option<What> {
     Some(match word {
-        "die" | "destroy" => What::Ended,
-        "kill" => What::Signalled(signal.and_then(signal_number)?),
-        "start" | "stop" | "pause" | "unpause" | "rename" | "health_status" | "oom" | "restart" | "update" => {
-            What::Changed
-        }
+        "die" | "destroy" | "died" | "remove" => What::Ended,
+        // Podman does not tell which signal it was.
+        "kill" => signal.and_then(signal_number).map_or(What::Changed, What::Signalled),
+        "start" | "stop" | "pause" | "unpause" | "rename" | "health_status" | "oom" | "restart" | "update"
+        | "checkpoint" | "restore" => What::Changed,
         _ => return None,
     })
 }
@@ -129,7 +194,14 @@ mod tests {
             ),
             (r#"{"Type":"network","Action":"create","Actor":{"ID":"n"}}"#, None),
             (r#"{"Type":"container","Action":"exec_start: sh","Actor":{"ID":"a"}}"#, None),
-            (r#"{"Type":"container","Action":"kill","Actor":{"ID":"a"}}"#, None),
+            (r#"{"Type":"container","Action":"kill","Actor":{"ID":"a"}}"#, Some(("a", What::Changed))),
+            (r#"{"Type":"container","Action":"died","Actor":{"ID":"a"}}"#, Some(("a", What::Ended))),
+            (r#"{"Type":"container","Action":"remove","Actor":{"ID":"a"}}"#, Some(("a", What::Ended))),
+            (r#"{"Type":"container","Action":"restore","Actor":{"ID":"a"}}"#, Some(("a", What::Changed))),
+            (
+                r#"{"Type":"network","Action":"connect","Actor":{"ID":"b","Attributes":{"name":"x"}}}"#,
+                Some(("b", What::Changed)),
+            ),
             (r#"{"Type":"container","Action":"start","Actor":{"ID":""}}"#, None),
             (r#"{"Type":"container","Action":"start"}"#, None),
             (r#"{"Type":"image","Action":"start","Actor":{"ID":"a"}}"#, None),
@@ -138,6 +210,39 @@ mod tests {
             let read = read(event);
             assert_eq!(read.as_ref().map(|event| (event.id.as_str(), event.what)), expected, "{event}");
         }
+    }
+
+    fn at(action: &str, id: &str, nanoseconds: u64) -> Event {
+        let time = 1_500_000_000_000_000_000 + nanoseconds;
+        let actor = format!(r#"{{"ID":"{id}","Attributes":{{"signal":"15"}}}}"#);
+        read(&format!(r#"{{"Type":"container","Action":"{action}","Actor":{actor},"timeNano":{time}}}"#))
+            .expect("an event")
+    }
+
+    #[test]
+    fn what_a_resumed_stream_tells_again_is_no_news() {
+        let (mut heard, now) = (Heard::default(), Instant::now());
+        let (start, kill) = (at("start", "a", 0), at("kill", "a", 7));
+        assert_eq!(heard.resume(), None);
+        assert!(heard.take(&start, now).is_some() && heard.take(&kill, now).is_some());
+        assert_eq!(heard.resume(), kill.at);
+        assert_eq!((heard.take(&start, now), heard.take(&kill, now)), (None, None));
+        assert_eq!(heard.take(&at("kill", "b", 7), now), Some(Duration::ZERO), "another one of that moment");
+        heard.caught_up();
+        assert!(heard.take(&kill, now).is_some(), "only what is told again is left out");
+    }
+
+    #[test]
+    fn what_happened_while_nobody_listened_is_as_old_as_it_is() {
+        let (mut heard, then) = (Heard::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let whole = 1_000_000_000;
+        assert_eq!(heard.take(&at("start", "a", 0), then), Some(Duration::ZERO));
+        heard.resume();
+        let now = then + 60 * second;
+        assert_eq!(heard.take(&at("kill", "a", 20 * whole), now), Some(40 * second));
+        assert_eq!(heard.take(&at("kill", "b", 60 * whole), now), Some(Duration::ZERO));
+        assert_eq!(heard.take(&at("kill", "c", 900 * whole), now), Some(Duration::ZERO), "the engine's clock was set");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn bindings(value: &Value) -> Vec<Binding> {
 fn network(value: &Value) -> Network {
     let address = |key: &str| value[key].as_str().and_then(|text| text.trim().parse::<IpAddr>().ok());
     let addresses = [address("IPAddress"), address("GlobalIPv6Address")].into_iter().flatten().collect();
-    Network { id: value["NetworkID"].as_str().unwrap_or_default().into(), addresses }
+    Network { id: value["NetworkID"].as_str().unwrap_or_default().into(), addresses, ..Network::default() }
 }
 
 /// While it waits for its next start the engine calls a container running too. Only running ones are looked at, so one

@@ -8,6 +8,8 @@ mod engine;
 mod events;
 mod inspect;
 mod link;
+mod listing;
+mod networks;
 mod tracker;
 mod watch;
 

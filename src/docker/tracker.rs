@@ -13,6 +13,7 @@ use crate::model::container::{Container, Sighting};
 use crate::model::record::Text;
 
 use super::events::What;
+use super::listing::Entry;
 
 /// Looks under way at once.
 pub(super) const MAX_LOOKS: usize = 8;
@@ -74,6 +75,8 @@ pub(super) struct Tracker {
     retries_under_way: usize,
     /// Listed containers that have not been looked at yet; `None` when in step.
     unseen: Option<BTreeSet<Text>>,
+    /// The list as it was told last.
+    last: BTreeMap<Text, Entry>,
     /// Containers with an event since the list was asked for.
     since_list: BTreeSet<Text>,
     listing: bool,
@@ -101,9 +104,23 @@ impl Tracker {
         self.since_list.clear();
     }
 
-    /// The list is here. With `look_at_all` every container is looked at, else only the unknown ones.
-    pub(super) fn listed(&mut self, ids: BTreeSet<Text>, look_at_all: bool) {
+    /// The list has not come.
+    pub(super) fn list_failed(&mut self) {
         self.listing = false;
+    }
+
+    /// Whether a list is on its way.
+    pub(super) fn is_listing(&self) -> bool {
+        self.listing
+    }
+
+    /// The list is here. With `look_at_all` every container is looked at, else the unknown ones and those whose entry is
+    /// another one than in the list before: something has happened to them, be it told by an event or not.
+    pub(super) fn listed(&mut self, list: BTreeMap<Text, Entry>, look_at_all: bool) {
+        self.listing = false;
+        let ids: BTreeSet<Text> = list.keys().cloned().collect();
+        let before = std::mem::replace(&mut self.last, list);
+        let same = |id: &Text| before.get(id).is_some_and(|before| !self.last[id].is_news_after(*before));
         let lately = std::mem::take(&mut self.since_list);
         let shared: Vec<&Text> = self.tracks.values().filter_map(|track| track.shares.as_ref()).collect();
         let known = lately.iter().chain(shared).filter(|id| self.tracks.contains_key(*id));
@@ -113,7 +130,8 @@ impl Tracker {
             track.outdated |= track.looking && !running.contains(id);
         }
         let listed = if look_at_all { running.clone() } else { ids };
-        let new: Vec<Text> = listed.into_iter().filter(|id| look_at_all || !self.tracks.contains_key(id)).collect();
+        let known = |id: &Text| self.tracks.contains_key(id) && same(id);
+        let new: Vec<Text> = listed.into_iter().filter(|id| look_at_all || !known(id)).collect();
         self.told.push_back(Sighting::Listed(running));
         if look_at_all {
             self.unseen = Some(new.iter().cloned().collect());
@@ -124,15 +142,20 @@ impl Tracker {
         self.check_in_step();
     }
 
-    /// Something happened to a container.
-    pub(super) fn event(&mut self, id: &Text, what: What, now: Instant) {
+    /// Failed looks at a container in a row.
+    pub(super) fn failures(&self, id: &Text) -> u32 {
+        self.tracks.get(id).map_or(0, |track| track.failures)
+    }
+
+    /// Something happened to a container `age` before `now`.
+    pub(super) fn event(&mut self, id: &Text, what: What, age: Duration, now: Instant) {
         if self.listing {
             self.since_list.insert(id.clone());
         }
         match what {
             What::Changed => self.want(id),
             What::Ended => self.ended(id),
-            What::Signalled(signal) => self.signalled(id, signal, now),
+            What::Signalled(signal) => self.signalled(id, signal, age, now),
         }
     }
 
@@ -262,12 +285,15 @@ impl Tracker {
         self.done(id);
     }
 
-    fn signalled(&mut self, id: &Text, signal: u32, now: Instant) {
+    fn signalled(&mut self, id: &Text, signal: u32, age: Duration, now: Instant) {
         let Some(track) = self.tracks.get_mut(id) else { return };
         if !STOP_SIGNALS.contains(&signal) && track.stop_signal != Some(signal) {
             return;
         }
-        track.stop_by = Some(now + track.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT) + GRACE);
+        // Heard of only now, it may have been outlived long ago.
+        let left = (track.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT) + GRACE).checked_sub(age);
+        let Some(left) = left.filter(|left| !left.is_zero()) else { return self.want(id) };
+        track.stop_by = Some(now + left);
         self.told.push_back(Sighting::Stopping(id.clone()));
     }
 
@@ -292,164 +318,5 @@ fn is_id(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::container::RunState;
-
-    const WAIT: Duration = Duration::from_secs(3600);
-
-    fn facts(id: &str, life: &str) -> Look {
-        let facts =
-            Container { id: id.into(), started_at: life.into(), state: RunState::Running, ..Container::default() };
-        Look::Facts(Arc::new(facts))
-    }
-
-    fn told(tracker: &mut Tracker) -> Vec<String> {
-        let word = |sighting: Sighting| match sighting {
-            Sighting::Seen(facts) => format!("seen {}", facts.id),
-            Sighting::Gone(id) => format!("gone {id}"),
-            Sighting::Stopping(id) => format!("stopping {id}"),
-            Sighting::Survived(id) => format!("survived {id}"),
-            Sighting::Unseen(id, _) => format!("unseen {id}"),
-            Sighting::Listed(ids) => format!("listed {}", ids.into_iter().collect::<Vec<_>>().join(" ")),
-            Sighting::InStep => "in step".to_owned(),
-            Sighting::Engine(_) => "engine".to_owned(),
-        };
-        tracker.told.drain(..).map(word).collect()
-    }
-
-    fn ids(ids: &[&str]) -> BTreeSet<Text> {
-        ids.iter().map(|id| Text::from(*id)).collect()
-    }
-
-    /// A tracker in step, with these containers seen.
-    fn in_step(known: &[&str]) -> Tracker {
-        let mut tracker = Tracker::default();
-        tracker.list_asked();
-        tracker.listed(ids(known), true);
-        while let Some(id) = tracker.next_look() {
-            tracker.looked(&id, facts(&id, "1"), Instant::now());
-        }
-        assert_eq!(told(&mut tracker).last().map(String::as_str), Some("in step"));
-        tracker
-    }
-
-    #[test]
-    fn a_look_asked_for_before_the_end_is_not_believed() {
-        let (mut tracker, now) = (in_step(&[]), Instant::now());
-        let a = Text::from("a");
-        tracker.event(&a, What::Changed, now);
-        assert_eq!(tracker.next_look(), Some(a.clone()));
-        tracker.event(&a, What::Ended, now);
-        tracker.looked(&a, facts("a", "1"), now);
-        assert_eq!(told(&mut tracker), ["gone a"]);
-        assert_eq!(tracker.next_look(), None);
-    }
-
-    #[test]
-    fn a_start_after_the_end_is_looked_at() {
-        let (mut tracker, now) = (in_step(&["a"]), Instant::now());
-        let a = Text::from("a");
-        tracker.event(&a, What::Changed, now);
-        let _under_way = tracker.next_look();
-        tracker.event(&a, What::Ended, now);
-        tracker.event(&a, What::Changed, now);
-        assert_eq!(tracker.next_look(), None, "one look per container at once");
-        tracker.looked(&a, facts("a", "1"), now);
-        assert_eq!(tracker.next_look(), Some(a.clone()));
-        tracker.looked(&a, facts("a", "2"), now);
-        assert_eq!(told(&mut tracker), ["gone a", "seen a"]);
-    }
-
-    #[test]
-    fn what_happens_while_the_list_is_on_its_way_is_not_undone() {
-        let (mut tracker, now) = (in_step(&["a", "b"]), Instant::now());
-        tracker.list_asked();
-        tracker.event(&"new".into(), What::Changed, now);
-        tracker.event(&"a".into(), What::Ended, now);
-        tracker.listed(ids(&["b"]), false);
-        assert_eq!(told(&mut tracker), ["gone a", "listed b new"]);
-    }
-
-    #[test]
-    fn hanging_retries_leave_room_for_new_ones() {
-        let (mut tracker, now) = (in_step(&[]), Instant::now());
-        let names: Vec<Text> = (0..20).map(|number| Text::from(format!("hangs-{number}"))).collect();
-        for name in &names {
-            tracker.event(name, What::Changed, now);
-        }
-        let mut left: Vec<Text> = Vec::new();
-        while left.len() < names.len() {
-            let under_way: Vec<Text> = std::iter::from_fn(|| tracker.next_look()).collect();
-            assert!(under_way.len() <= MAX_LOOKS);
-            under_way.iter().for_each(|id| tracker.looked(id, Look::Failed("hangs".to_owned()), now));
-            left.extend(under_way);
-        }
-        tracker.tick(now + WAIT);
-        let retries = std::iter::from_fn(|| tracker.next_look()).count();
-        assert_eq!(retries, MAX_RETRIES);
-        tracker.event(&"fresh".into(), What::Changed, now);
-        assert_eq!(tracker.next_look(), Some("fresh".into()));
-    }
-
-    #[test]
-    fn a_stop_signal_withdraws_and_a_survivor_comes_back() {
-        let (mut tracker, now) = (in_step(&["a"]), Instant::now());
-        let a = Text::from("a");
-        for other in [1, 10, 28] {
-            tracker.event(&a, What::Signalled(other), now);
-        }
-        assert_eq!(told(&mut tracker), Vec::<String>::new(), "other signals change nothing");
-        tracker.event(&a, What::Signalled(15), now);
-        assert_eq!(told(&mut tracker), ["stopping a"]);
-        assert_eq!(tracker.next_timer(), Some(now + DEFAULT_STOP_TIMEOUT + GRACE));
-        tracker.event(&a, What::Changed, now);
-        let _look = tracker.next_look();
-        tracker.looked(&a, facts("a", "1"), now);
-        assert_eq!(told(&mut tracker), ["seen a", "stopping a"], "a look in between changes nothing");
-        let later = now + DEFAULT_STOP_TIMEOUT + GRACE;
-        tracker.tick(later);
-        let _look = tracker.next_look();
-        tracker.looked(&a, facts("a", "1"), later);
-        assert_eq!(told(&mut tracker), ["seen a", "survived a"]);
-        assert_eq!(tracker.next_timer(), None);
-    }
-
-    #[test]
-    fn a_failing_look_waits_longer_each_time() {
-        let (mut tracker, mut now) = (in_step(&[]), Instant::now());
-        let a = Text::from("a");
-        tracker.event(&a, What::Changed, now);
-        let mut waits = Vec::new();
-        for _ in 0..10 {
-            assert_eq!(tracker.next_look(), Some(a.clone()));
-            tracker.looked(&a, Look::Failed("no".to_owned()), now);
-            let at = tracker.next_timer().expect("a retry");
-            waits.push(at - now);
-            now = at;
-            tracker.tick(now);
-        }
-        assert!(waits.is_sorted() && waits[0] == FIRST_RETRY && waits[9] == LAST_RETRY, "{waits:?}");
-    }
-
-    #[test]
-    fn the_container_whose_network_is_shared_is_looked_at_too() {
-        let (mut tracker, now) = (in_step(&[]), Instant::now());
-        let (a, pod) = (Text::from("a"), Text::from("0".repeat(64)));
-        tracker.event(&a, What::Changed, now);
-        let _look = tracker.next_look();
-        let sharing = Container {
-            id: a.clone(),
-            state: RunState::Running,
-            network_mode: format!("container:{pod}").into(),
-            ..Container::default()
-        };
-        tracker.looked(&a, Look::Facts(Arc::new(sharing)), now);
-        assert_eq!(tracker.next_look(), Some(pod.clone()));
-        tracker.looked(&pod, facts(&pod, "1"), now);
-        told(&mut tracker);
-        tracker.list_asked();
-        tracker.listed(ids(&["a"]), false);
-        assert_eq!(told(&mut tracker), [format!("listed {pod} a")], "it stays though it is not listed");
-    }
-}
+#[path = "tracker_tests.rs"]
+mod tests;

@@ -1,10 +1,10 @@
 //! The watch: subscribe, list, look at each container, and again after any break.
 //!
 //! The API version is asked for at every connect, since engines are upgraded under a running agent. The list is asked
-//! for only once the engine has answered the subscription, so that nothing falls between. A full channel of sightings
-//! makes the watch wait; the engine then keeps the events.
+//! for only once the engine has answered the subscription, so that nothing falls between; and once more a moment later,
+//! since dockerd answers just before it subscribes. A full channel of sightings makes the watch wait; the engine then keeps
+//! some thousand events, and drops the others: the list that is compared every half minute makes good for those.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,17 +18,24 @@ use hyper::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::Endpoint;
 use super::engine::{Engine, EngineError, Events};
-use super::events::{Since, event_of};
+use super::events::{Heard, event_of};
 use super::inspect::container_of;
+use super::listing::entries;
+use super::networks::Networks;
 use super::tracker::{Look, Tracker};
-use crate::model::container::Sighting;
+use crate::model::container::{Scope, Sighting};
 use crate::model::record::Text;
+
+/// How soon after the subscription the list is compared for the first time.
+const SECOND_LIST: Duration = Duration::from_secs(1);
+/// A list or an inspect that is late is given twice as long the next time, up to so many times as long: an engine that is
+/// slow answers at last, and is not asked in vain for ever.
+const MOST_PATIENCE: u32 = 16;
 
 const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
 const NEWEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 52 };
@@ -38,11 +45,12 @@ const NEWEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 5
 pub struct Settings {
     /// The engine's socket.
     pub endpoint: Endpoint,
-    /// How long one inspect may take.
+    /// How long one inspect may take at first.
     pub inspect_deadline: Duration,
-    /// How long the version, the subscription and a ping may take.
+    /// How long the version, the subscription and a ping may take: a loaded engine takes seconds, and each break means looking
+    /// at every container anew.
     pub answer_deadline: Duration,
-    /// How long a list may take.
+    /// How long a list may take at first.
     pub list_deadline: Duration,
     /// How often a silent engine is asked whether it is there.
     pub ping_interval: Duration,
@@ -58,7 +66,7 @@ impl Settings {
         Self {
             endpoint,
             inspect_deadline: Duration::from_secs(10),
-            answer_deadline: Duration::from_secs(3),
+            answer_deadline: Duration::from_secs(10),
             list_deadline: Duration::from_secs(10),
             ping_interval: Duration::from_secs(5),
             relist_interval: Duration::from_secs(30),
@@ -106,7 +114,10 @@ pub struct Watch {
     sightings: mpsc::Sender<Sighting>,
     metrics: Metrics,
     tracker: Tracker,
-    last_event: Option<Since>,
+    heard: Heard,
+    networks: Networks,
+    /// How many times as long as at first the next list may take.
+    list_patience: u32,
     /// The engine refuses every version known here: its own is used, unknown as it is.
     newer: bool,
     /// What was last logged of the engine: it answers, or not.
@@ -132,7 +143,7 @@ impl From<EngineError> for Ended {
 }
 
 enum Done {
-    Looked(Text, Result<String, EngineError>),
+    Looked(Text, Look, Vec<(Text, Scope)>),
     Listed(Result<String, EngineError>, bool),
     Pinged(Result<(), EngineError>),
 }
@@ -143,7 +154,17 @@ impl Watch {
     /// A watch that tells `sightings` what it sees.
     pub fn new(settings: Settings, sightings: mpsc::Sender<Sighting>, registry: &mut Registry) -> Self {
         let metrics = Metrics::new(registry);
-        Self { settings, sightings, metrics, tracker: Tracker::default(), last_event: None, newer: false, up: None }
+        Self {
+            settings,
+            sightings,
+            metrics,
+            tracker: Tracker::default(),
+            heard: Heard::default(),
+            networks: Networks::default(),
+            list_patience: 1,
+            newer: false,
+            up: None,
+        }
     }
 
     /// Watches until told to stop.
@@ -213,7 +234,7 @@ impl Watch {
         let mut ping_at = tokio::time::interval(self.settings.ping_interval);
         let mut relist_at = tokio::time::interval(self.settings.relist_interval);
         ping_at.reset();
-        relist_at.reset();
+        relist_at.reset_after(SECOND_LIST.min(self.settings.relist_interval));
         loop {
             self.start_looks(&engine, &jobs);
             self.tell_all().await?;
@@ -227,17 +248,21 @@ impl Watch {
             tokio::select! {
                 biased;
                 event = events.next() => self.take_event(event)?,
-                Some(done) = jobs.next() => self.take_done(done)?,
+                Some(done) = jobs.next() => {
+                    if let Some(next) = self.take_done(done, &engine)? {
+                        jobs.push(next);
+                    }
+                }
                 () = timer => self.tracker.tick(Instant::now()),
                 _ = ping_at.tick() => jobs.push(self.ping(&engine)),
-                _ = relist_at.tick() => jobs.push(self.list(&engine, false)),
+                _ = relist_at.tick(), if !self.tracker.is_listing() => jobs.push(self.list(&engine, false)),
             }
         }
     }
 
     /// Opens the event stream. An engine that refuses the newest version known here is asked for its own next time.
     async fn subscribe(&mut self, engine: &Engine) -> Result<Events, EngineError> {
-        let opened = engine.events(self.last_event, self.settings.answer_deadline).await;
+        let opened = engine.events(self.heard.resume(), self.settings.answer_deadline).await;
         if let Err(EngineError::Status(_, StatusCode::BAD_REQUEST, _)) = &opened {
             self.newer = !self.newer;
         }
@@ -266,7 +291,7 @@ impl Watch {
 
     fn list(&mut self, engine: &Engine, look_at_all: bool) -> BoxFuture<'static, Done> {
         self.tracker.list_asked();
-        let (engine, deadline) = (engine.clone(), self.settings.list_deadline);
+        let (engine, deadline) = (engine.clone(), self.settings.list_deadline * self.list_patience);
         Box::pin(async move { Done::Listed(engine.list(deadline).await, look_at_all) })
     }
 
@@ -278,10 +303,12 @@ impl Watch {
     fn start_looks(&mut self, engine: &Engine, jobs: &Jobs) {
         while let Some(id) = self.tracker.next_look() {
             self.metrics.inspects.inc();
-            let (engine, deadline) = (engine.clone(), self.settings.inspect_deadline);
+            let patience = 2_u32.saturating_pow(self.tracker.failures(&id)).min(MOST_PATIENCE);
+            let (engine, networks) = (engine.clone(), self.networks.clone());
+            let deadline = self.settings.inspect_deadline * patience;
             jobs.push(Box::pin(async move {
-                let answer = engine.inspect(&id, deadline).await;
-                Done::Looked(id, answer)
+                let (look, news) = look(&id, &engine, &networks, deadline).await;
+                Done::Looked(id, look, news)
             }));
         }
     }
@@ -291,35 +318,46 @@ impl Watch {
         let event = event.inspect_err(|error| {
             if matches!(error, EngineError::Unreadable(..)) {
                 self.metrics.unreadable.inc();
-                self.last_event = None;
+                self.heard.forget();
             }
         })?;
         if let Some(event) = event_of(&event) {
             self.metrics.events.inc();
-            self.last_event = event.at.or(self.last_event);
-            self.tracker.event(&event.id.as_str().into(), event.what, Instant::now());
+            let now = Instant::now();
+            if let Some(age) = self.heard.take(&event, now) {
+                self.tracker.event(&event.id.as_str().into(), event.what, age, now);
+            }
         }
         Ok(())
     }
 
-    fn take_done(&mut self, done: Done) -> Result<(), EngineError> {
+    /// Takes in what a job brought; says what is to be asked next, if anything.
+    fn take_done(&mut self, done: Done, engine: &Engine) -> Result<Option<BoxFuture<'static, Done>>, EngineError> {
         match done {
-            Done::Pinged(answer) => alive(answer),
-            Done::Listed(answer, look_at_all) => {
-                let ids = ids_of(&answer?)?;
-                self.tracker.listed(ids, look_at_all);
-                Ok(())
+            Done::Pinged(answer) => alive(answer)?,
+            // Whether the engine is there the pings tell: a late list is no reason to begin anew, and to be later still.
+            Done::Listed(Err(error @ EngineError::Deadline(..)), look_at_all) => {
+                self.list_patience = (self.list_patience * 2).min(MOST_PATIENCE);
+                tracing::warn!(%error, "the engine's list is late, waiting longer for the next");
+                self.tracker.list_failed();
+                return Ok(Some(self.list(engine, look_at_all)));
             }
-            Done::Looked(id, answer) => {
-                let look = look_of(&id, answer);
+            Done::Listed(answer, look_at_all) => {
+                let unreadable = |why| EngineError::Unreadable("/containers/json".to_owned(), why);
+                let list = entries(&answer?).map_err(unreadable)?;
+                self.heard.caught_up();
+                self.tracker.listed(list, look_at_all);
+            }
+            Done::Looked(id, look, news) => {
+                self.networks.learn(news);
                 if let Look::Failed(why) = &look {
                     self.metrics.failed.inc();
                     tracing::debug!(container = ?id, why = ?why, "container could not be inspected");
                 }
                 self.tracker.looked(&id, look, Instant::now());
-                Ok(())
             }
         }
+        Ok(None)
     }
 
     async fn tell_all(&mut self) -> Result<(), Ended> {
@@ -344,16 +382,30 @@ fn alive(answer: Result<(), EngineError>) -> Result<(), EngineError> {
     }
 }
 
-/// What an inspect's answer says; a panic while reading it costs that container only.
-fn look_of(id: &Text, answer: Result<String, EngineError>) -> Look {
-    let body = match answer {
-        Ok(body) => body,
-        Err(EngineError::Status(_, StatusCode::NOT_FOUND, _)) => return Look::Missing,
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            return Look::Failed(format!("{error}{cause}"));
-        }
+/// Looks at one container, and at those of its networks that matter and are not known yet; these are told beside.
+async fn look(id: &Text, engine: &Engine, networks: &Networks, deadline: Duration) -> (Look, Vec<(Text, Scope)>) {
+    let mut look = match engine.inspect(id, deadline).await {
+        Ok(body) => look_of(id, &body),
+        Err(EngineError::Status(_, StatusCode::NOT_FOUND, _)) => Look::Missing,
+        Err(error) => failed(&error),
     };
+    let mut news = Vec::new();
+    if let Look::Facts(facts) = &mut look {
+        match networks.fill_in(Arc::make_mut(facts), engine, deadline).await {
+            Ok(found) => news = found,
+            Err(error) => look = failed(&error),
+        }
+    }
+    (look, news)
+}
+
+fn failed(error: &EngineError) -> Look {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Look::Failed(format!("{error}{cause}"))
+}
+
+/// What an inspect's answer says; a panic while reading it costs that container only.
+fn look_of(id: &Text, body: &str) -> Look {
     match catch_unwind(AssertUnwindSafe(|| container_of(body.as_bytes()))) {
         Ok(Ok(facts)) if facts.id == *id || facts.id.starts_with(&**id) => Look::Facts(Arc::new(facts)),
         Ok(Ok(_)) => Look::Failed("the engine described another container".to_owned()),
@@ -363,13 +415,4 @@ fn look_of(id: &Text, answer: Result<String, EngineError>) -> Look {
             Look::Failed("reading it failed; this is a fault of wharf".to_owned())
         }
     }
-}
-
-/// The ids of a list; an entry without one is left out.
-fn ids_of(body: &str) -> Result<BTreeSet<Text>, EngineError> {
-    let unreadable = |why: String| EngineError::Unreadable("/containers/json".to_owned(), why);
-    let value: Value = serde_json::from_str(body).map_err(|error| unreadable(error.to_string()))?;
-    let list = value.as_array().ok_or_else(|| unreadable("no list".to_owned()))?;
-    let ids = list.iter().filter_map(|one| one["Id"].as_str()).filter(|id| !id.is_empty());
-    Ok(ids.map(Arc::from).collect())
 }

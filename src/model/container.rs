@@ -63,6 +63,20 @@ pub struct Network {
     pub id: Text,
     /// The container's addresses there, IPv4 before IPv6.
     pub addresses: Vec<IpAddr>,
+    /// Who can reach them.
+    pub scope: Scope,
+}
+
+/// Who can reach a container's address on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// This host alone, as far as is known: a bridge of the engine's.
+    #[default]
+    Host,
+    /// Other hosts, too: macvlan and ipvlan put the container onto the network that the host is on.
+    Beyond,
+    /// The engine does not tell, for this reason.
+    Untold(Text),
 }
 
 /// What a container does.
@@ -92,6 +106,14 @@ impl Container {
     /// Whether it has a process, frozen or not.
     pub fn runs(&self) -> bool {
         self.state != RunState::Stopped
+    }
+
+    /// Whether it matters how far its networks reach: it exposes a port that the engine does not publish, on a network that
+    /// may have a way of its own.
+    pub fn asks_for_networks(&self) -> bool {
+        let mode = &*self.network_mode;
+        let routed = !matches!(mode, "" | "default" | "bridge" | "host" | "none") && !mode.starts_with("container:");
+        routed && self.exposed.iter().any(|port| !self.ports.contains_key(port))
     }
 
     /// What people are shown: the name, or the short id of one without a name.

@@ -26,7 +26,10 @@ struct State {
     containers: BTreeMap<String, Value>,
     /// Answers given instead of the container: status and body.
     spoiled: BTreeMap<String, (u16, String)>,
+    networks: BTreeMap<String, Value>,
     slow: BTreeMap<String, Duration>,
+    /// How long every answer on a path takes.
+    slow_paths: BTreeMap<String, Duration>,
     every_inspect: Duration,
     events: broadcast::Sender<Option<Vec<u8>>>,
     requests: Vec<String>,
@@ -36,6 +39,8 @@ struct State {
     oldest: (u32, u32),
     frozen: bool,
     clock: u64,
+    /// Every event that was told, for those who ask since when.
+    history: Vec<(u64, Vec<u8>)>,
 }
 
 impl Engine {
@@ -45,7 +50,9 @@ impl Engine {
         let state = State {
             containers: BTreeMap::new(),
             spoiled: BTreeMap::new(),
+            networks: BTreeMap::new(),
             slow: BTreeMap::new(),
+            slow_paths: BTreeMap::new(),
             every_inspect: Duration::ZERO,
             events: broadcast::channel(4096).0,
             requests: Vec::new(),
@@ -55,6 +62,7 @@ impl Engine {
             oldest: (1, 12),
             frozen: false,
             clock: 1_700_000_000_000_000_000,
+            history: Vec::new(),
         };
         let path = dir.path().join("docker.sock");
         let mut engine = Self { path, state: Arc::new(Mutex::new(state)), listener: None, _dir: dir };
@@ -117,11 +125,21 @@ impl Engine {
                 state.clock += 1_000_000;
                 event["timeNano"] = json!(state.clock);
                 event["time"] = json!(state.clock / 1_000_000_000);
-                piece.extend_from_slice(event.to_string().as_bytes());
-                piece.push(b'\n');
+                let line = format!("{event}\n").into_bytes();
+                piece.extend_from_slice(&line);
+                state.history.push((state.clock, line));
             }
             let _ = state.events.send(Some(piece));
         });
+    }
+
+    /// What happens next happens so much later.
+    pub fn time_passes(&self, time: Duration) {
+        self.with(|state| state.clock += u64::try_from(time.as_nanos()).unwrap());
+    }
+
+    pub fn add_network(&self, id: &str, network: Value) {
+        self.with(|state| state.networks.insert(id.to_owned(), network));
     }
 
     pub fn emit_raw(&self, piece: &[u8]) {
@@ -160,6 +178,11 @@ impl Engine {
 
     pub fn slow(&self, id: &str, by: Duration) {
         self.with(|state| state.slow.insert(id.to_owned(), by));
+    }
+
+    /// Lets every answer on a path, such as `/containers/json`, take so long.
+    pub fn slow_path(&self, path: &str, by: Duration) {
+        self.with(|state| state.slow_paths.insert(path.to_owned(), by));
     }
 
     pub fn every_inspect_takes(&self, time: Duration) {
@@ -247,8 +270,8 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
     if frozen {
         return std::future::pending().await;
     }
-    let path = line.split(' ').nth(1).unwrap().to_owned();
-    let path = path.split('?').next().unwrap();
+    let target = line.split(' ').nth(1).unwrap().to_owned();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let (version, path) = split_version(path);
     let (now, oldest) = {
         let state = state.lock().unwrap();
@@ -258,9 +281,13 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
         let body = json!({"message": "client version is not supported"}).to_string();
         return answer(&mut stream, 400, &body, now).await;
     }
+    let slow = state.lock().unwrap().slow_paths.get(path).copied();
+    if let Some(by) = slow {
+        tokio::time::sleep(by).await;
+    }
     match path {
         "/_ping" => answer(&mut stream, 200, "OK", now).await,
-        "/events" => events(&mut stream, &state).await,
+        "/events" => events(&mut stream, &state, query).await,
         "/containers/json" => {
             let body = {
                 let state = state.lock().unwrap();
@@ -272,7 +299,7 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>) {
         }
         path => match path.strip_prefix("/containers/").and_then(|path| path.strip_suffix("/json")) {
             Some(id) => inspect(&mut stream, &state, id, now).await,
-            None => answer(&mut stream, 404, "{}", now).await,
+            None => network(&mut stream, &state, path, now).await,
         },
     }
 }
@@ -285,7 +312,26 @@ fn split_version(path: &str) -> (Option<(u32, u32)>, &str) {
 
 /// A container in the list.
 fn entry(container: &Value) -> Value {
-    json!({"Id": container["Id"], "State": container["State"]["Status"]})
+    let ports = container["NetworkSettings"]["Ports"].as_object().into_iter().flatten();
+    let ports: Vec<Value> = ports
+        .flat_map(|(port, bindings)| {
+            let number: Option<u16> = port.split('/').next().and_then(|number| number.parse().ok());
+            let bindings = bindings.as_array().cloned().unwrap_or_default().into_iter();
+            bindings.map(move |one| json!({"IP": one["HostIp"], "PrivatePort": number, "PublicPort": one["HostPort"]}))
+        })
+        .collect();
+    json!({
+        "Id": container["Id"], "Names": [container["Name"]], "State": container["State"]["Status"], "Ports": ports,
+        "Status": container["Status"], "NetworkSettings": {"Networks": container["NetworkSettings"]["Networks"]},
+    })
+}
+
+async fn network(stream: &mut UnixStream, state: &Mutex<State>, path: &str, version: (u32, u32)) {
+    let found = path.strip_prefix("/networks/").and_then(|id| state.lock().unwrap().networks.get(id).cloned());
+    let spoiled = state.lock().unwrap().spoiled.get(path).cloned();
+    let plain = found.map_or((404, "{}".to_owned()), |network| (200, network.to_string()));
+    let (status, body) = spoiled.unwrap_or(plain);
+    answer(stream, status, &body, version).await;
 }
 
 async fn inspect(stream: &mut UnixStream, state: &Mutex<State>, id: &str, version: (u32, u32)) {
@@ -309,11 +355,24 @@ async fn inspect(stream: &mut UnixStream, state: &Mutex<State>, id: &str, versio
     answer(stream, status, &body, version).await;
 }
 
-async fn events(stream: &mut UnixStream, state: &Mutex<State>) {
-    let mut events = state.lock().unwrap().events.subscribe();
+async fn events(stream: &mut UnixStream, state: &Mutex<State>, query: &str) {
+    let since = query.split('&').find_map(|pair| pair.strip_prefix("since="));
+    let since = since.map(|since| since.replace('.', "").parse::<u64>().unwrap());
+    let (mut events, again) = {
+        let state = state.lock().unwrap();
+        // As engines do it: the event of that very moment is told again.
+        let again = state.history.iter().filter(|(at, _)| since.is_some_and(|since| *at >= since));
+        (state.events.subscribe(), again.flat_map(|(_, line)| line.clone()).collect::<Vec<u8>>())
+    };
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     if stream.write_all(head.as_bytes()).await.is_err() {
         return;
+    }
+    if !again.is_empty() {
+        let chunk = [format!("{:x}\r\n", again.len()).as_bytes(), &again, b"\r\n"].concat();
+        if stream.write_all(&chunk).await.is_err() {
+            return;
+        }
     }
     let mut nothing = [0; 1];
     loop {

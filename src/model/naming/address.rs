@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::advertise::{Advertised, Place, unfit};
-use super::super::container::{Binding, Container};
+use super::super::container::{Binding, Container, Network, Scope};
 use super::ports::{Candidate, Way};
 use super::{Others, Settings, kind};
 
@@ -41,7 +41,8 @@ pub(super) fn reach(
         }
         Way::Host => on_host(port.number, place),
         Way::Shared(other) => shared(other, port, others, settings),
-        Way::Direct | Way::Internal => on_network(container, port.number, settings),
+        Way::Direct => beyond_host(container, port.number, settings),
+        Way::Internal => on_network(container, port.number, settings),
         Way::Unpublished => Err((kind::NOT_PUBLISHED, "exposed, but not published on the host".to_owned())),
         Way::Nowhere => Err((kind::NO_ADDRESS, "the container has no network".to_owned())),
     };
@@ -161,9 +162,35 @@ fn on_host(port: u16, place: &Place) -> Result<Reach, NoWay> {
     Ok(Reach { host, host6: addresses.next(), port, target, own: None })
 }
 
+/// The container's own address, where its network reaches beyond this host.
+fn beyond_host(container: &Container, port: u16, settings: &Settings) -> Result<Reach, NoWay> {
+    let addresses = addresses_on(container, settings, |network| network.scope == Scope::Beyond);
+    if addresses.is_empty() {
+        return Err((kind::NOT_PUBLISHED, why_not_beyond(container)));
+    }
+    at_one_of(&addresses, port)
+}
+
+fn why_not_beyond(container: &Container) -> String {
+    let untold = container.networks.values().find_map(|network| match &network.scope {
+        Scope::Untold(why) => Some(why),
+        Scope::Host | Scope::Beyond => None,
+    });
+    match untold {
+        Some(why) => format!(
+            "exposed, but not published on the host; the engine does not tell whether its network reaches other hosts ({})",
+            shorten(why)
+        ),
+        None => "exposed, but not published on the host, and its network reaches no other host".to_owned(),
+    }
+}
+
 /// The container's own address.
 fn on_network(container: &Container, port: u16, settings: &Settings) -> Result<Reach, NoWay> {
-    let addresses = own_addresses(container, settings);
+    at_one_of(&own_addresses(container, settings), port)
+}
+
+fn at_one_of(addresses: &[IpAddr], port: u16) -> Result<Reach, NoWay> {
     let Some(first) = addresses.first().copied() else {
         return Err((kind::NO_ADDRESS, "the container has no address that others can use".to_owned()));
     };
@@ -200,6 +227,11 @@ const NOT_CHOSEN: [&str; 4] = ["ingress", "docker_gwbridge", "host", "none"];
 /// The container's usable addresses on the network that counts: a preferred one, else NetworkMode's, else the first by
 /// name; never swarm's own unless preferred.
 pub(super) fn own_addresses(container: &Container, settings: &Settings) -> Vec<IpAddr> {
+    addresses_on(container, settings, |_| true)
+}
+
+/// The same among the networks that fit.
+fn addresses_on(container: &Container, settings: &Settings, fits: impl Fn(&Network) -> bool) -> Vec<IpAddr> {
     let mode = match &*container.network_mode {
         "" | "default" => "bridge",
         mode => mode,
@@ -209,7 +241,7 @@ pub(super) fn own_addresses(container: &Container, settings: &Settings) -> Vec<I
     let of_mode = container.networks.get(mode).into_iter();
     let of_mode = of_mode.chain(container.networks.values().filter(|network| by_id(&network.id)));
     let rest = container.networks.iter().filter(|(name, _)| !NOT_CHOSEN.contains(&&***name)).map(|(_, one)| one);
-    let usable = preferred.chain(of_mode).chain(rest).map(|network| {
+    let usable = preferred.chain(of_mode).chain(rest).filter(|network| fits(network)).map(|network| {
         let addresses = network.addresses.iter().copied().map(|address| address.to_canonical());
         addresses.filter(|address| unfit(*address).is_none()).collect::<Vec<_>>()
     });

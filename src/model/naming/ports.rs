@@ -35,7 +35,7 @@ pub(super) enum Way<'c> {
     Host,
     /// It is a port of the container with this id.
     Shared(&'c str),
-    /// The network routes to the container (macvlan and the like); the engine publishes nothing.
+    /// The engine publishes nothing of this network: it may be one that routes to the container (macvlan, ipvlan).
     Direct,
     /// `--internal`: the container's address.
     Internal,
