@@ -27,7 +27,7 @@ fn settings(case: &Value) -> Settings {
     let host = HostAddresses {
         interfaces: resolved.map(|address| ("eth0".to_owned(), address)).into_iter().collect(),
         source_v4: resolved.and_then(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None }),
-        source_v6: None,
+        ..HostAddresses::default()
     };
     let asked: Vec<Advertise> = address(&flags["ip"]).map(Advertise::Address).into_iter().collect();
     Settings {

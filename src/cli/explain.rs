@@ -98,6 +98,10 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
             age(since, now)
         ));
     }
+    if let Some(since) = &local.addresses_unread {
+        let age = age(since, now);
+        warnings.push(format!("this host's addresses cannot be read for {age}: what was known of them stands"));
+    }
     if !local.docker.reachable {
         warnings.push("Docker does not answer: this is what was last known of its containers".to_owned());
     } else if !local.docker.listed {

@@ -1,12 +1,14 @@
 //! Which of this host's addresses clients are told: `--advertise ADDR|IFACE|CIDR|auto`, one per family.
 //!
 //! Pure: the host's addresses and the source addresses of its default routes are given. `auto` yields to the address a
-//! port is bound to, every other form overrules it, as registrator's `-ip` did.
+//! port is bound to, every other form overrules it, as registrator's `-ip` did. A route that goes takes no address that an
+//! interface still has, and what cannot be read is as it was ([`HostAddresses::after`]).
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
@@ -32,6 +34,34 @@ pub struct HostAddresses {
     pub source_v4: Option<Ipv4Addr>,
     /// The source address of the IPv6 default route.
     pub source_v6: Option<Ipv6Addr>,
+    /// Since when some of this could not be read again.
+    pub unread_since: Option<SystemTime>,
+}
+
+/// One look at the host's addresses. An outer `None` is what could not be read, an inner one what is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressLook {
+    /// Every address by interface.
+    pub interfaces: Option<Vec<(String, IpAddr)>>,
+    /// The source address of the IPv4 default route.
+    pub source_v4: Option<Option<Ipv4Addr>>,
+    /// The source address of the IPv6 default route.
+    pub source_v6: Option<Option<Ipv6Addr>>,
+}
+
+impl HostAddresses {
+    /// What is known after a further look at `now`.
+    pub fn after(&self, look: AddressLook, now: SystemTime) -> Self {
+        let unread = look.interfaces.is_none() || look.source_v4.is_none() || look.source_v6.is_none();
+        let interfaces = look.interfaces.unwrap_or_else(|| self.interfaces.clone());
+        let had = |address: IpAddr| interfaces.iter().any(|(_, one)| *one == address);
+        let source_v4 =
+            look.source_v4.flatten().or(self.source_v4.filter(|v4| look.source_v4.is_none() || had((*v4).into())));
+        let source_v6 =
+            look.source_v6.flatten().or(self.source_v6.filter(|v6| look.source_v6.is_none() || had((*v6).into())));
+        let unread_since = unread.then(|| self.unread_since.unwrap_or(now));
+        Self { interfaces, source_v4, source_v6, unread_since }
+    }
 }
 
 /// The addresses chosen, and what is needed to know whether another address is this host's.
@@ -47,6 +77,8 @@ pub struct Place {
     pub source_v4: Option<Ipv4Addr>,
     /// The source address of the IPv6 default route.
     pub source_v6: Option<Ipv6Addr>,
+    /// Since when the addresses could not be read again.
+    pub unread_since: Option<SystemTime>,
 }
 
 /// A chosen address.
@@ -147,6 +179,7 @@ pub fn choose(asked: &[Advertise], host: &HostAddresses) -> Place {
         own: host.interfaces.iter().map(|(_, address)| address.to_canonical()).collect(),
         source_v4: host.source_v4,
         source_v6: host.source_v6,
+        unread_since: host.unread_since,
         ..Place::default()
     };
     for one in asked {
@@ -238,7 +271,56 @@ mod tests {
             ],
             source_v4: Some(Ipv4Addr::new(10, 0, 0, 5)),
             source_v6: "2001:db8::5".parse().ok(),
+            unread_since: None,
         }
+    }
+
+    /// What `auto` chooses after the looks, each as `[INTERFACES] [V4] [V6]`: `?` could not be read, `-` is not there.
+    fn check_looks(looks: &[&str], expected: &str) {
+        let mut known = HostAddresses::default();
+        for (number, look) in looks.iter().enumerate() {
+            let parts: Vec<&str> = look.split(' ').collect();
+            let [interfaces, v4, v6] = parts[..] else { panic!("{look}") };
+            let all =
+                |text: &str| text.split(',').filter_map(|one| Some(("eth0".to_owned(), one.parse().ok()?))).collect();
+            let look = AddressLook {
+                interfaces: (interfaces != "?").then(|| all(interfaces)),
+                source_v4: (v4 != "?").then(|| v4.parse().ok()),
+                source_v6: (v6 != "?").then(|| v6.parse().ok()),
+            };
+            known = known.after(look, SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number as u64));
+        }
+        let place = choose(&[], &known);
+        let mut shown: Vec<String> = place.addresses().map(|address| address.to_string()).collect();
+        let since = known.unread_since.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        shown.extend(since.map(|since| format!("unread@{}", since.as_secs())));
+        assert_eq!(shown.join(" "), expected, "{looks:?}");
+    }
+
+    #[test]
+    fn a_route_that_goes_takes_no_address_that_an_interface_still_has() {
+        check_looks(&["10.0.0.5 10.0.0.5 -", "10.0.0.5 - -"], "10.0.0.5");
+        check_looks(&["10.0.0.5,fd00::5 10.0.0.5 fd00::5", "10.0.0.5,fd00::5 - -", "10.0.0.5 - -"], "10.0.0.5");
+        check_looks(&["10.0.0.5 10.0.0.5 -", "- - -"], "");
+        check_looks(&["10.0.0.5 - -"], "");
+    }
+
+    #[test]
+    fn another_default_route_is_followed() {
+        check_looks(
+            &["10.0.0.5,10.9.0.5 10.0.0.5 -", "10.0.0.5,10.9.0.5 - -", "10.0.0.5,10.9.0.5 10.9.0.5 -"],
+            "10.9.0.5",
+        );
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_read_are_as_before_and_their_age_is_known() {
+        check_looks(&["10.0.0.5 10.0.0.5 -", "? ? ?", "? ? ?"], "10.0.0.5 unread@1");
+        check_looks(&["10.0.0.5 10.0.0.5 -", "10.0.0.5 ? -"], "10.0.0.5 unread@1");
+        check_looks(&["10.0.0.5 10.0.0.5 -", "? - -"], "10.0.0.5 unread@1");
+        check_looks(&["10.0.0.5,10.9.0.5 10.0.0.5 -", "? 10.9.0.5 -"], "10.9.0.5 unread@1");
+        check_looks(&["10.0.0.5 10.0.0.5 -", "? ? ?", "10.0.0.5 10.0.0.5 -"], "10.0.0.5");
+        check_looks(&["? ? ?"], "unread@0");
     }
 
     fn check(asked: &[&str], v4: Option<&str>, v6: Option<&str>) {

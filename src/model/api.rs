@@ -84,6 +84,8 @@ pub struct Local {
     pub version: Text,
     /// RFC 3339 time since when the host has been drained.
     pub drained: Option<Text>,
+    /// RFC 3339 time since when the host's addresses could not be read again: what was known of them stands.
+    pub addresses_unread: Option<Text>,
     /// How Docker is reached.
     pub docker: DockerReach,
     /// How publication stands.

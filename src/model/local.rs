@@ -98,6 +98,8 @@ pub struct Local {
     pub listed: bool,
     /// Docker answers.
     pub engine: bool,
+    /// Since when the host's addresses could not be read again: what was known of them stands.
+    pub addresses_unread: Option<SystemTime>,
     /// How the lease stands.
     pub session: SessionState,
     /// The lease, 0 without one.

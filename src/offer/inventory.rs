@@ -103,6 +103,11 @@ impl Metrics {
     }
 }
 
+/// How containers are read at a place; whether its addresses could be read lately changes nothing of that.
+fn naming_at(place: &Place, settings: &Settings) -> naming::Settings {
+    naming::Settings { place: Place { unread_since: None, ..place.clone() }, ..settings.naming.clone() }
+}
+
 type Deaths = FuturesUnordered<BoxFuture<'static, (Text, Text)>>;
 
 impl Inventory {
@@ -115,7 +120,7 @@ impl Inventory {
     ) -> (Self, Outputs) {
         let first = settings.borrow().clone();
         let chosen = choose(&first.advertise, &addresses.borrow());
-        let naming = naming::Settings { place: chosen.clone(), ..first.naming.clone() };
+        let naming = naming_at(&chosen, &first);
         let inventory = inventory::Inventory::new(naming, first.services.clone());
         let (offer, offer_seen) = watch::channel(Arc::new(inventory.offer().clone()));
         let (place, place_seen) = watch::channel(Arc::new(chosen));
@@ -192,7 +197,7 @@ impl Inventory {
         let settings = self.settings.borrow_and_update().clone();
         let place = choose(&settings.advertise, &self.addresses.borrow_and_update());
         self.inventory.set_services(settings.services.clone());
-        self.inventory.set_settings(naming::Settings { place: place.clone(), ..settings.naming.clone() });
+        self.inventory.set_settings(naming_at(&place, &settings));
         let advertised = |place: &Place| place.addresses().collect::<Vec<_>>();
         let changed = advertised(&self.place.borrow()) != advertised(&place);
         self.place.send_replace(Arc::new(place));

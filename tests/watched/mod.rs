@@ -36,7 +36,7 @@ pub fn addresses() -> HostAddresses {
     HostAddresses {
         interfaces: vec![("eth0".into(), "192.0.2.10".parse().unwrap())],
         source_v4: "192.0.2.10".parse().ok(),
-        source_v6: None,
+        ..HostAddresses::default()
     }
 }
 

@@ -55,6 +55,7 @@ fn head(local: &Local, version: &str) -> api::Local {
         owner: local.owner.clone(),
         version: version.into(),
         drained: local.drained.map(time),
+        addresses_unread: local.addresses_unread.map(time),
         docker: api::DockerReach { reachable: local.engine, listed: local.listed },
         store: api::Publication {
             session: local.session.as_str().into(),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -33,6 +33,8 @@ pub(super) struct Desk {
     pub(super) offer: Arc<Offer>,
     pub(super) standings: Arc<Standings>,
     pub(super) drain: DrainState,
+    /// Since when this host's addresses could not be read again.
+    pub(super) addresses_unread: Option<SystemTime>,
     pub(super) adopted: Adopted,
     pub(super) reach: Reach,
     pub(super) lease: i64,
@@ -86,6 +88,7 @@ impl Desk {
             offer: Arc::default(),
             standings: Arc::default(),
             drain: DrainState::Offering,
+            addresses_unread: None,
             adopted,
             reach: Reach::Unknown,
             lease: 0,
@@ -244,6 +247,7 @@ impl Desk {
             drained: self.drain.since(),
             listed: self.offer.listed,
             engine: self.offer.engine,
+            addresses_unread: self.addresses_unread,
             session: match (self.lease, self.reach) {
                 (0, _) => SessionState::None,
                 (_, Reach::Away) => SessionState::Doubtful,

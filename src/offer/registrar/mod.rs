@@ -250,7 +250,9 @@ impl Registrar {
         self.desk.drain = *self.inputs.drain.borrow_and_update();
         self.desk.offer = Arc::clone(&self.inputs.offer.borrow_and_update());
         self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
-        self.settings.agent.addresses = self.inputs.place.borrow_and_update().addresses().collect();
+        let place = self.inputs.place.borrow_and_update();
+        self.settings.agent.addresses = place.addresses().collect();
+        self.desk.addresses_unread = place.unread_since;
     }
 
     /// Brings the desk up to date and tells others what changed.
