@@ -22,18 +22,49 @@ put() { # MODE FROM TO: by a rename, so that a running program is not written ov
   mv "$3.new" "$3"
 }
 
-settings() { # /etc/wharf.toml, when there is none
+quoted() { # TEXT as a TOML string
+  local text=${1//\\/\\\\}
+  printf '"%s"' "${text//\"/\\\"}"
+}
+
+settings() { # a new /etc/wharf.toml, on standard output
+  local line url list=''
+  local -a urls
+  IFS=', ' read -ra urls <<<"$etcd"
+  for url in "${urls[@]}"; do list+="${list:+, }$(quoted "$url")"; done
+  while IFS= read -r line; do
+    case $line in
+      '#etcd-endpoints = '*) [ -z "$list" ] || line="etcd-endpoints = [$list]" ;;
+      '#node = '*) [ -z "$node" ] || line="node = $(quoted "$node")" ;;
+    esac
+    printf '%s\n' "$line"
+  done <"$units/wharf.toml"
+}
+
+program_and_settings() { # what runs goes on running until the new program has found nothing wrong with the settings
+  local file=/etc/wharf.toml
+  mkdir -p /opt/bin
+  install -m 755 "$program" /opt/bin/wharf.new
   if [ -e /etc/wharf.toml ]; then
     [ -z "$etcd$node" ] || say 'left /etc/wharf.toml as it is: write --etcd and --node there'
-    return
+  else
+    file=/etc/wharf.toml.new
+    settings >$file
+    chmod 644 $file
   fi
-  put 644 "$units/wharf.toml" /etc/wharf.toml
-  local list
-  if [ -n "$etcd" ]; then
-    list=$(printf '"%s", ' ${etcd//,/ })
-    sed -i "s|^#etcd-endpoints = .*|etcd-endpoints = [${list%, }]|" /etc/wharf.toml
+  if ! /opt/bin/wharf.new check-config --config $file >/dev/null; then
+    rm -f /opt/bin/wharf.new /etc/wharf.toml.new
+    fail 'the settings have problems (above); nothing was changed'
   fi
-  if [ -n "$node" ]; then sed -i "s|^#node = .*|node = \"$node\"|" /etc/wharf.toml; fi
+  [ $file = /etc/wharf.toml ] || mv $file /etc/wharf.toml
+  mv /opt/bin/wharf.new /opt/bin/wharf
+}
+
+keep_resolv_conf() { # what somebody has written there, beside it; the first copy is the one to keep
+  local copy=/etc/resolv.conf.before-wharf
+  if [ -L /etc/resolv.conf ] || [ ! -s /etc/resolv.conf ] || [ -e $copy ]; then return; fi
+  cp -p /etc/resolv.conf $copy
+  say "your /etc/resolv.conf is kept as $copy; its name servers are systemd-resolved's to know now (resolvectl status)"
 }
 
 resolver() { # the host's own questions for services.internal go to wharf
@@ -51,6 +82,7 @@ resolver() { # the host's own questions for services.internal go to wharf
     say 'systemd-networkd does not run here: see "Hosts without systemd-networkd" in docs/install.md'
   fi
   if [ "$(readlink -f /etc/resolv.conf)" != /run/systemd/resolve/stub-resolv.conf ]; then
+    keep_resolv_conf
     if ! ln -sfn /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf; then
       say 'could not point /etc/resolv.conf at systemd-resolved; something else manages it'
     fi
@@ -59,16 +91,13 @@ resolver() { # the host's own questions for services.internal go to wharf
 
 install_all() {
   [ -f "$program" ] || fail "$program is not there"
-  put 755 "$program" /opt/bin/wharf
+  program_and_settings
   put 755 "$units/wharf-address" /opt/bin/wharf-address
   put 644 "$units/wharf.service" $system/wharf.service
   put 644 "$units/wharf.socket" $system/wharf.socket
   put 644 "$units/wharf-address.service" $system/wharf-address.service
   put 644 "$units/logind.conf" /etc/systemd/logind.conf.d/wharf.conf
   if [ -d "$here/docs" ]; then mkdir -p /opt/share/doc/wharf && cp "$here"/docs/*.md /opt/share/doc/wharf/; fi
-  settings
-  /opt/bin/wharf check-config --config /etc/wharf.toml >/dev/null ||
-    fail 'the settings have problems (above); nothing was started'
   systemctl daemon-reload
   systemctl reload systemd-logind 2>/dev/null || systemctl restart systemd-logind 2>/dev/null || true
   if [ -n "$advertise" ]; then
@@ -106,6 +135,7 @@ uninstall() {
 [ "$(id -u)" = 0 ] || fail 'as root, please: sudo ./install.sh'
 advertise='' etcd='' node='' resolve=yes
 while [ $# -gt 0 ]; do
+  case $1 in --advertise | --etcd | --node) [ $# -gt 1 ] || fail "$1 wants a value" ;; esac
   case $1 in
     --advertise) advertise=$2; shift 2 ;;
     --etcd) etcd=$2; shift 2 ;;
@@ -115,4 +145,5 @@ while [ $# -gt 0 ]; do
     *) fail "what is $1? usage: install.sh [--advertise ADDRESS] [--etcd URL,…] [--node NAME] [--no-resolver] | uninstall" ;;
   esac
 done
+if [ -n "$advertise" ] && ! [[ $advertise =~ ^[0-9.]+$ ]]; then fail "--advertise wants an IPv4 address, not $advertise"; fi
 install_all
