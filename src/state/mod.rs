@@ -1,20 +1,21 @@
 //! The state directory: one small file that survives restarts, locked while the agent runs.
 //!
 //! The file is 0600 and replaced whole (written beside, synced, renamed), so a crash leaves the old or the new one. A
-//! second agent on the same directory is refused. A directory that cannot be written is no reason not to serve: then
-//! nothing is remembered, which [`StateDir::writable`] tells.
+//! second agent on the same directory is refused, also while its disk is full: the lock is the directory's own. A directory
+//! that cannot be written is no reason not to serve: then nothing is remembered until it can, which [`StateDir::writable`]
+//! tells. A file that is there and cannot be read is left as it is.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::RngExt;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::model::memory::{Here, Memory, Resumed};
-use crate::model::record::Text;
 
 const FILE: &str = "state.json";
 const LOCK: &str = "lock";
@@ -32,18 +33,23 @@ pub enum StateError {
 /// The open state directory. The lock goes with it.
 #[derive(Debug)]
 pub struct StateDir {
-    memory: Mutex<Memory>,
+    kept: Mutex<Kept>,
     place: Place,
+    /// Held, never read: a lock lives as long as its file is open.
+    _locks: Vec<File>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    memory: Memory,
+    /// It differs from what the disk has.
+    unwritten: bool,
 }
 
 /// Where what is remembered is written.
 #[derive(Debug)]
 enum Place {
-    Disk {
-        path: PathBuf,
-        /// Held, never read: the lock lives as long as the file is open.
-        _lock: File,
-    },
+    Disk(PathBuf),
     /// Nothing can be written: it ends with the agent.
     Nowhere,
     /// In the hands of the caller, who asks for it.
@@ -53,19 +59,25 @@ enum Place {
 impl StateDir {
     /// Opens and locks the directory, making it where it is missing, and says what an agent goes on from.
     pub fn open(path: &Path, here: &Here) -> Result<(Self, Resumed), StateError> {
-        let place = match lock(path) {
-            Ok(Some(lock)) => Place::Disk { path: path.to_owned(), _lock: lock },
+        let (locks, mut place) = match lock(path) {
+            Ok(Some(locks)) => (locks, Place::Disk(path.to_owned())),
             Ok(None) => return Err(StateError::InUse(path.to_owned())),
             Err(error) => {
-                tracing::warn!(directory = ?path, %error, "state directory cannot be written, nothing will be remembered");
-                Place::Nowhere
+                tracing::warn!(directory = ?path, %error, "state directory cannot be used, nothing will be remembered");
+                (Vec::new(), Place::Nowhere)
             }
         };
-        let (memory, resumed) = read(&path.join(FILE)).resume(here, &new_owner());
-        let mut state = Self { memory: Mutex::new(memory.clone()), place };
-        if let Err(error) = state.write(&memory) {
-            tracing::warn!(directory = ?path, %error, "state file cannot be written, nothing will be remembered");
-            state.place = Place::Nowhere;
+        let before = read(&path.join(FILE)).unwrap_or_else(|error| {
+            tracing::warn!(directory = ?path, %error, "state file cannot be read, it is left alone and nothing will be remembered");
+            place = Place::Nowhere;
+            Memory::default()
+        });
+        let (memory, resumed) = before.resume(here, &new_owner());
+        let state = Self { kept: Mutex::new(Kept { memory, unwritten: true }), place, _locks: locks };
+        if let Err(error) = state.remember(|_| ())
+            && !matches!(state.place, Place::Nowhere)
+        {
+            tracing::warn!(directory = ?path, %error, "state file cannot be written, nothing is remembered until it can");
         }
         Ok((state, resumed))
     }
@@ -74,34 +86,42 @@ impl StateDir {
     /// remembered then is [`StateDir::memory`]. `fresh` is the owner for one who has none.
     pub fn in_memory(before: Memory, here: &Here, fresh: &str) -> (Self, Resumed) {
         let (memory, resumed) = before.resume(here, fresh);
-        (Self { memory: Mutex::new(memory), place: Place::Memory }, resumed)
+        let kept = Mutex::new(Kept { memory, unwritten: false });
+        (Self { kept, place: Place::Memory, _locks: Vec::new() }, resumed)
     }
 
     /// Whether what is remembered reaches the disk.
     pub fn writable(&self) -> bool {
-        !matches!(self.place, Place::Nowhere)
+        !self.kept().unwritten
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is remembered now.
     pub fn memory(&self) -> Memory {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept().memory.clone()
     }
 
-    /// Changes what is remembered, on disk too where that can be written. Blocks for as long as the disk takes.
+    /// Changes what is remembered, on disk too, with all that could not be written before. Blocks for as long as the disk
+    /// takes. An error says that it ends with the agent.
     pub fn remember(&self, change: impl FnOnce(&mut Memory)) -> io::Result<()> {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = memory.clone();
+        let mut kept = self.kept();
+        let mut changed = kept.memory.clone();
         change(&mut changed);
-        if changed == *memory {
+        if changed == kept.memory && !kept.unwritten {
             return Ok(());
         }
-        *memory = changed;
-        self.write(&memory)
+        kept.memory = changed;
+        let written = self.write(&kept.memory);
+        kept.unwritten = written.is_err();
+        written
     }
 
     /// The same for those who must not wait for a slow disk: it is written aside.
     pub async fn remember_aside(self: Arc<Self>, change: impl FnOnce(&mut Memory) + Send + 'static) -> io::Result<()> {
-        if !matches!(self.place, Place::Disk { .. }) {
+        if !matches!(self.place, Place::Disk(_)) {
             return self.remember(change);
         }
         let written = tokio::task::spawn_blocking(move || self.remember(change)).await;
@@ -109,7 +129,11 @@ impl StateDir {
     }
 
     fn write(&self, memory: &Memory) -> io::Result<()> {
-        let Place::Disk { path, .. } = &self.place else { return Ok(()) };
+        let path = match &self.place {
+            Place::Disk(path) => path,
+            Place::Memory => return Ok(()),
+            Place::Nowhere => return Err(io::Error::other("the state directory cannot be used")),
+        };
         let beside = path.join(format!("{FILE}.new"));
         // What a crash left there may have other rights: begin with a file of our own making.
         match fs::remove_file(&beside) {
@@ -124,47 +148,48 @@ impl StateDir {
     }
 }
 
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+/// Locks the directory itself, for which no disk is ever too full, and the file that earlier builds lock; none when another
+/// agent has either. Where only one of them can be locked, that one must do.
+fn lock(path: &Path) -> io::Result<Option<Vec<File>>> {
+    if !path.is_dir() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     }
+    let file = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+    let (mut locks, mut problem) = (Vec::new(), None);
+    for opened in [File::open(path), file()] {
+        let locked = opened.and_then(|file| match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        });
+        match locked {
+            Ok(Some(file)) => locks.push(file),
+            Ok(None) => return Ok(None),
+            Err(error) => problem = Some(error),
+        }
+    }
+    problem.filter(|_| locks.is_empty()).map_or(Ok(Some(locks)), Err)
 }
 
-fn read(path: &Path) -> Memory {
+/// What the file says, nothing when there is none; an error when that cannot be told.
+fn read(path: &Path) -> io::Result<Memory> {
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut text));
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Memory::default(),
-        Err(error) => {
-            tracing::warn!(file = ?path, %error, "state file cannot be read, starting afresh");
-            return Memory::default();
-        }
-        Ok(_) => {}
-    }
+    // Whatever lies there instead of a file is not waited for.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
+    match opened.and_then(|file| file.take(MAX_FILE).read_to_end(&mut text)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
+        read => read?,
+    };
     let (memory, problems) = Memory::decode(&text);
     if !problems.is_empty() {
         tracing::warn!(file = ?path, ?problems, "state file is damaged, going on with what can be read");
     }
-    memory
+    Ok(memory)
 }
 
 /// A random identity: 16 hex digits.
 fn new_owner() -> String {
     format!("{:016x}", rand::rng().random::<u64>())
-}
-
-/// The machine's and this boot's identity, where the host tells them.
-pub fn machine_and_boot() -> (Option<Text>, Option<Text>) {
-    let read = |path: &str| {
-        let text = fs::read_to_string(path).ok()?;
-        let text = text.trim();
-        (!text.is_empty() && text != "uninitialized").then(|| text.into())
-    };
-    (read("/etc/machine-id"), read("/proc/sys/kernel/random/boot_id"))
 }
 
 #[cfg(test)]
@@ -230,7 +255,72 @@ mod tests {
         fs::write(&file, b"").unwrap();
         let (state, resumed) = StateDir::open(&file.join("below"), &here()).unwrap();
         assert!(!state.writable() && !resumed.owner.is_empty());
-        state.remember(|memory| memory.lease = Some(3)).unwrap();
+        assert!(state.remember(|memory| memory.lease = Some(3)).is_err(), "it is said that nothing outlasts the agent");
         assert_eq!(state.memory().lease, Some(3));
+    }
+
+    /// A directory in the way of the new file does what a full disk does.
+    fn fill(directory: &Path) -> PathBuf {
+        let obstacle = directory.join("state.json.new");
+        fs::create_dir(&obstacle).unwrap();
+        obstacle
+    }
+
+    #[test]
+    fn a_full_disk_lets_no_second_agent_in() {
+        let directory = tempfile::tempdir().unwrap();
+        fill(directory.path());
+        let (first, _) = StateDir::open(directory.path(), &here()).unwrap();
+        assert!(!first.writable());
+        assert!(matches!(StateDir::open(directory.path(), &here()), Err(StateError::InUse(_))));
+        // Nor does one without room for the file that is locked.
+        drop(first);
+        fs::remove_file(directory.path().join(LOCK)).unwrap();
+        fs::create_dir(directory.path().join(LOCK)).unwrap();
+        let (_first, _) = StateDir::open(directory.path(), &here()).unwrap();
+        assert!(matches!(StateDir::open(directory.path(), &here()), Err(StateError::InUse(_))));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_with_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let (state, first) = StateDir::open(directory.path(), &here()).unwrap();
+        let obstacle = fill(directory.path());
+        let drain = |memory: &mut Memory| memory.drained = Some(std::time::SystemTime::UNIX_EPOCH);
+        assert!(state.remember(drain).is_err() && state.remember(drain).is_err(), "asked again it says the same");
+        assert!(!state.writable());
+        fs::remove_dir(obstacle).unwrap();
+        state.remember(drain).unwrap();
+        assert!(state.writable());
+        drop(state);
+        let (_state, again) = StateDir::open(directory.path(), &here()).unwrap();
+        assert_eq!((again.owner, again.drained), (first.owner, Some(std::time::SystemTime::UNIX_EPOCH)));
+    }
+
+    #[test]
+    fn a_file_of_anything_is_survived_and_one_that_cannot_be_read_is_left_alone() {
+        let huge = [b"{\"owner\":\"".to_vec(), vec![b'a'; 3 << 20], b"\"}".to_vec()].concat();
+        for text in [
+            &b""[..],
+            b"{",
+            b"[]",
+            b"null",
+            b"{\"owner\":7,\"lease\":{},\"drained\":\"never\",\"cluster\":-1}",
+            b"{\"owner\":\"abcdef0123456789\",\"lease\":\"7fffffffffffffff\",\"drained\":\"9999-12-31T23:59:59Z\"}",
+            b"\xff\xfe\x00",
+            &huge,
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(FILE), text).unwrap();
+            let (state, resumed) = StateDir::open(directory.path(), &here()).unwrap();
+            assert!(state.writable() && resumed.owner.len() == 16, "{:?}", &text[..text.len().min(80)]);
+            drop(state);
+            let (_state, again) = StateDir::open(directory.path(), &here()).unwrap();
+            assert_eq!(again.owner, resumed.owner);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join(FILE)).unwrap();
+        let (state, _) = StateDir::open(directory.path(), &here()).unwrap();
+        assert!(!state.writable() && directory.path().join(FILE).is_dir());
     }
 }
