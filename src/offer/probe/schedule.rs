@@ -62,8 +62,9 @@ pub(super) fn spread(interval: Duration, dice: f64) -> Duration {
 /// The beat nearest to `at`, counted from `origin`.
 fn on_beat(at: Instant, origin: Instant) -> Instant {
     let passed = at.saturating_duration_since(origin) + BEAT / 2;
-    let beats = passed.as_nanos() / BEAT.as_nanos();
-    origin + BEAT * u32::try_from(beats).unwrap_or(u32::MAX)
+    // The beats themselves would outgrow 32 bits within 994 days.
+    let beyond = passed.as_nanos() % BEAT.as_nanos();
+    origin + passed - Duration::from_nanos(u64::try_from(beyond).unwrap_or(0))
 }
 
 /// At most 1,000 in any second, and never a long wait for the next one.
@@ -241,6 +242,14 @@ mod tests {
         assert_eq!(gap(None, INTERVAL, 0.0), 1_820 * MS);
         assert_eq!(gap(None, INTERVAL, 1.0), 2_180 * MS);
         assert_eq!(gap(Some(3_000 * MS), 100 * MS, 0.5), 100 * MS);
+    }
+
+    #[test]
+    fn the_beat_goes_on_for_years() {
+        let (start, years) = (Instant::now(), Duration::from_secs(3 * 365 * 86_400));
+        for (off, expected) in [(0, 0), (9, 0), (10, 20), (29, 20)] {
+            assert_eq!(on_beat(start + years + off * MS, start), start + years + expected * MS, "{off}");
+        }
     }
 
     /// Plays `count` instances that never come up, for `length`; yields when which of them was asked.
