@@ -5,7 +5,7 @@ mod command;
 mod side;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use command::{Written, eventually, run, run_into};
 use side::{NOBODY, Options, Side, own_address};
@@ -365,9 +365,21 @@ async fn drain_and_undrain_by_address_token_and_socket() {
         let running = tokio::spawn(async move { run(&line).await });
         let asked = side.drains.recv().await.unwrap();
         assert_eq!(asked.drain, drained);
+        let withdrawn = Local { drained: Some(SystemTime::UNIX_EPOCH), known: true, ..Local::default() };
+        side.local.send_replace(Arc::new(withdrawn.clone()));
         asked.reply.send(Ok(())).unwrap();
-        assert_eq!(running.await.unwrap().exit, Exit::Done);
+        let ran = running.await.unwrap();
+        assert_eq!((ran.exit, ran.err.as_str()), (Exit::Done, ""));
     }
+    let late = format!("drain --http-socket {}", socket.display());
+    let running = tokio::spawn(async move { run(&late).await });
+    let asked = side.drains.recv().await.unwrap();
+    let standing = Local { drained: Some(SystemTime::UNIX_EPOCH), records: 3, ..Local::default() };
+    side.local.send_replace(Arc::new(standing));
+    asked.reply.send(Ok(())).unwrap();
+    let ran = running.await.unwrap();
+    assert_eq!(ran.exit, Exit::Done, "it is drained all the same");
+    assert!(ran.err.contains("not withdrawn yet: 3 records"), "{}", ran.err);
     let missing = run(&format!("drain --http {} --http-token-file /nowhere/token", side.address)).await;
     assert_eq!(missing.exit, Exit::Usage);
     side.stop().await;

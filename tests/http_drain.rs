@@ -3,13 +3,20 @@
 
 mod side;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use side::{Options, Reply, Side, send_unix};
+use wharf::model::local::Local;
 
 fn request(method: &str, host: &str, more: &str) -> String {
     format!("{method} /v1/drain HTTP/1.1\r\nHost: {host}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// A host whose withdrawal is complete.
+fn withdrawn() -> Arc<Local> {
+    Arc::new(Local { drained: Some(SystemTime::UNIX_EPOCH), known: true, ..Local::default() })
 }
 
 /// Sends the request and confirms the drain that it may cause; tells whether it caused one.
@@ -21,6 +28,7 @@ async fn asked(side: &mut Side, request: &str) -> (Reply, Option<bool>) {
     });
     let confirm = async {
         let drain = side.drains.recv().await.unwrap();
+        side.local.send_replace(withdrawn());
         drain.reply.send(Ok(())).unwrap();
         drain.drain
     };
@@ -41,6 +49,26 @@ async fn loopback_drains_and_undrains() {
     assert_eq!((reply.status, reply.json(), drained), (200, json!({"drained": false}), Some(false)));
     let (reply, drained) = asked(&mut side, &request("GET", &host, "")).await;
     assert_eq!((reply.status, drained), (405, None), "a mere GET drains nothing");
+    side.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_that_the_store_has_not_confirmed_is_accepted_and_says_what_it_waits_for() {
+    let mut side = Side::start().await;
+    for (local, word) in [
+        (Local { records: 2, ..(*withdrawn()).clone() }, "2 records"),
+        (Local { unconfirmed: 1, ..(*withdrawn()).clone() }, "not confirmed 1"),
+        (Local { known: false, ..(*withdrawn()).clone() }, "does not tell"),
+    ] {
+        let (address, request) = (side.address, request("POST", &side.address.to_string(), ""));
+        let sent = tokio::spawn(async move { side::send_to(address, &request).await });
+        let drain = side.drains.recv().await.unwrap();
+        side.local.send_replace(Arc::new(local));
+        drain.reply.send(Ok(())).unwrap();
+        let reply = sent.await.unwrap();
+        assert_eq!((reply.status, &reply.json()["drained"]), (202, &json!(true)));
+        assert!(reply.json()["awaits"].as_str().unwrap().contains(word), "{reply:?}");
+    }
     side.stop().await;
 }
 
@@ -86,6 +114,7 @@ async fn the_unix_socket_always_drains() {
     let request = request("POST", "whatever", "Origin: http://evil.example\r\n");
     let sent = tokio::spawn(async move { send_unix(&socket, &request).await });
     let drain = side.drains.recv().await.unwrap();
+    side.local.send_replace(withdrawn());
     drain.reply.send(Ok(())).unwrap();
     assert_eq!((drain.drain, sent.await.unwrap().status), (true, 200));
     side.stop().await;

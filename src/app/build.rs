@@ -108,8 +108,12 @@ pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supe
 impl Agent {
     /// Where no logind tells of a shutdown, a stop while the system goes down is one: withdraws first.
     pub(super) async fn leave_with_host(&self, dns_ttl: Duration) {
-        let told_before = !matches!(*self.drain.watch().borrow(), DrainState::Offering);
-        if !told_before && logind::system_is_stopping().await {
+        let over = match *self.drain.watch().borrow() {
+            DrainState::Offering => false,
+            DrainState::Drained { .. } => self.local.borrow().awaits().is_none(),
+            DrainState::ShuttingDown { .. } => true,
+        };
+        if !over && logind::system_is_stopping().await {
             shutdown::leave(&self.drain, &mut self.local.clone(), dns_ttl).await;
         }
     }

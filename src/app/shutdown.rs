@@ -13,6 +13,8 @@ use crate::offer::drain::Drain;
 
 /// How long the withdrawal itself is waited for.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
+/// How long a farewell takes at most, besides the time for which answers may be kept.
+pub(super) const LEAVE: Duration = Duration::from_secs(3);
 
 /// The worker between logind and the drain switch.
 pub(super) struct Farewell {
@@ -49,9 +51,11 @@ impl Farewell {
 pub(super) async fn leave(switch: &Drain, local: &mut watch::Receiver<Arc<Local>>, dns_ttl: Duration) {
     tracing::info!(wait = ?dns_ttl, "the host goes down, withdrawing");
     switch.shut_down(SystemTime::now());
-    let withdrawn = local.wait_for(|local| local.instances.iter().all(|instance| !instance.published));
-    if tokio::time::timeout(WITHDRAWAL, withdrawn).await.is_err() {
-        tracing::warn!("the store has not confirmed the withdrawal in time");
+    let withdrawn = local.wait_for(|local| local.awaits().is_none());
+    if tokio::time::timeout(WITHDRAWAL, withdrawn).await.is_err()
+        && let Some(awaited) = local.borrow().awaits()
+    {
+        tracing::warn!(%awaited, "the withdrawal is not complete");
     }
     tokio::time::sleep(dns_ttl).await;
 }

@@ -37,11 +37,15 @@ pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit 
     };
     let client = args.agent.client_from_env().with_token(token);
     let method = if drain { Method::POST } else { Method::DELETE };
-    let drained = match client.call::<Drain>(method, "/v1/drain").await {
-        Ok(drain) => drain.drained,
+    let drain = match client.call::<Drain>(method, "/v1/drain").await {
+        Ok(drain) => drain,
         Err(error) => return error.report(terminal),
     };
-    terminal.print(match drained {
+    if let Some(awaits) = &drain.awaits {
+        let todo = "leave the host running until `wharf explain` says that it is withdrawn; other hosts may answer for it till then";
+        terminal.fail(&format!("not withdrawn yet: {awaits}"), todo);
+    }
+    terminal.print(match drain.drained {
         true => {
             "drained: nothing of this host is offered until `wharf undrain`
 "

@@ -97,6 +97,9 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
             plain(&local.node),
             age(since, now)
         ));
+        if let Some(awaits) = &local.store.awaits {
+            warnings.push(format!("it is not withdrawn yet: {}", plain(awaits)));
+        }
     }
     if let Some(since) = &local.addresses_unread {
         let age = age(since, now);

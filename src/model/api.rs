@@ -120,6 +120,8 @@ pub struct Publication {
     pub records: usize,
     /// Keys whose change the store has not confirmed yet.
     pub unconfirmed: usize,
+    /// What the withdrawal of a drained host still waits for, in words.
+    pub awaits: Option<Text>,
 }
 
 /// One port that this host means to offer, and what became of it.
@@ -218,11 +220,14 @@ pub struct Nodes {
 }
 
 /// The answer to `POST /v1/drain` and `DELETE /v1/drain`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Drain {
     /// The host is drained from now on.
     pub drained: bool,
+    /// What the withdrawal still waits for, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Text>,
 }
 
 /// What an unmet request is told.

@@ -110,9 +110,40 @@ pub struct Local {
     pub unconfirmed: usize,
     /// Keys of this owner in the store.
     pub records: usize,
+    /// Whether these are known: the store has been read for them, and tells when they change.
+    pub known: bool,
+}
+
+/// What a withdrawal still waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Awaited {
+    /// The switch has just been thrown.
+    #[error("the withdrawal has not begun")]
+    Begin,
+    /// The store has not been read, so nobody knows what it holds of this host.
+    #[error("the store does not tell what it holds of this host")]
+    Store,
+    /// Records stand in the store, so many.
+    #[error("{0} records of this host still stand in the store")]
+    Records(usize),
+    /// The store has been asked to change so many keys, and has not said that it did.
+    #[error("the store has not confirmed {0} changes")]
+    Confirmation(usize),
 }
 
 impl Local {
+    /// What a host that withdraws still waits for. That nothing is published is not enough: before the store has been read,
+    /// or while it hangs, there may be records that nobody here knows of.
+    pub fn awaits(&self) -> Option<Awaited> {
+        match (self.drained, self.known, self.records, self.unconfirmed) {
+            (None, ..) => Some(Awaited::Begin),
+            (_, _, _, waiting @ 1..) => Some(Awaited::Confirmation(waiting)),
+            (_, _, records @ 1.., _) => Some(Awaited::Records(records)),
+            (_, false, ..) => Some(Awaited::Store),
+            _ => None,
+        }
+    }
+
     /// Instances by state, for counting.
     pub fn states(&self) -> BTreeMap<State, usize> {
         let mut states = BTreeMap::new();
@@ -207,4 +238,24 @@ pub struct Overlay {
     pub out: BTreeSet<String>,
     /// What this host means to have published, by key; what the store loses of it is answered on.
     pub records: BTreeMap<String, Arc<Record>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn withdrawn_means_that_the_store_has_nothing_and_has_said_so() {
+        let drained = Local { drained: Some(SystemTime::UNIX_EPOCH), known: true, ..Local::default() };
+        for (local, expected) in [
+            (drained.clone(), None),
+            (Local { drained: None, ..drained.clone() }, Some(Awaited::Begin)),
+            (Local { known: false, ..drained.clone() }, Some(Awaited::Store)),
+            (Local { records: 2, ..drained.clone() }, Some(Awaited::Records(2))),
+            (Local { records: 2, unconfirmed: 1, ..drained.clone() }, Some(Awaited::Confirmation(1))),
+            (Local { unconfirmed: 1, ..drained }, Some(Awaited::Confirmation(1))),
+        ] {
+            assert_eq!(local.awaits(), expected, "{local:?}");
+        }
+    }
 }

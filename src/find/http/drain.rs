@@ -1,12 +1,14 @@
-//! `POST /v1/drain` and `DELETE /v1/drain`: the one thing that HTTP changes.
+//! `POST /v1/drain` and `DELETE /v1/drain`: the one thing that HTTP changes. A drain is 200 once the store has nothing of this
+//! host, 202 while that is on its way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::info;
 
@@ -16,8 +18,11 @@ use super::json;
 use super::router::Context;
 use crate::host::clients::Guest;
 use crate::model::api;
+use crate::model::local::{Awaited, Local};
 
 const CONFIRM: Duration = Duration::from_secs(5);
+/// How long the store has to confirm what is withdrawn; after that it is said what is waited for.
+const WITHDRAWAL: Duration = Duration::from_secs(3);
 
 /// Asks for this host to be drained, or to offer again.
 #[derive(Debug)]
@@ -39,7 +44,20 @@ pub(super) async fn drain(
     let drain = method == Method::POST;
     info!(drain, peer = ?guest.peer, "drain was asked for");
     ask(&context.sources.drain, drain).await?;
-    Ok(json::reply(StatusCode::OK, &api::Drain { drained: drain }))
+    let awaits = if drain {
+        awaited(context.sources.local.clone()).await.map(|awaited| awaited.to_string().into())
+    } else {
+        None
+    };
+    let status = if awaits.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(json::reply(status, &api::Drain { drained: drain, awaits }))
+}
+
+/// What the withdrawal still waits for after its time.
+async fn awaited(mut local: watch::Receiver<Arc<Local>>) -> Option<Awaited> {
+    // Whatever became of the wait, what is awaited now counts.
+    let _ = timeout(WITHDRAWAL, local.wait_for(|local| local.awaits().is_none())).await;
+    local.borrow().awaits()
 }
 
 async fn ask(to: &mpsc::Sender<DrainRequest>, drain: bool) -> Result<(), Problem> {

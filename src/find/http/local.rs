@@ -62,6 +62,7 @@ fn head(local: &Local, version: &str) -> api::Local {
             lease: (local.lease != 0).then(|| format!("{:x}", local.lease).into()),
             records: local.records,
             unconfirmed: local.unconfirmed,
+            awaits: local.awaits().filter(|_| local.drained.is_some()).map(|awaited| awaited.to_string().into()),
         },
         ..api::Local::default()
     }

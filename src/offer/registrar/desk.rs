@@ -35,6 +35,8 @@ pub(super) struct Desk {
     pub(super) drain: DrainState,
     /// Since when this host's addresses could not be read again.
     pub(super) addresses_unread: Option<SystemTime>,
+    /// Whether own keys have been read, and are watched.
+    pub(super) known: bool,
     pub(super) adopted: Adopted,
     pub(super) reach: Reach,
     pub(super) lease: i64,
@@ -89,6 +91,7 @@ impl Desk {
             standings: Arc::default(),
             drain: DrainState::Offering,
             addresses_unread: None,
+            known: false,
             adopted,
             reach: Reach::Unknown,
             lease: 0,
@@ -257,6 +260,7 @@ impl Desk {
             granted: self.granted,
             unconfirmed: self.pending.len(),
             records: self.view.ours().count(),
+            known: self.known,
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::jobs::{self, Job, Opening, Outcome};
 use super::{JITTER, Registrar};
+use crate::model::local::DrainState;
 use crate::model::memory::Resumed;
 use crate::model::plan::Op;
 use crate::store::{Batch, LeaseId, MAX_WRITES, Reach, Revision, Session, StoreError, Watch};
@@ -74,6 +75,11 @@ impl Scan {
     pub(super) fn now() -> Self {
         Self { due: Some(Instant::now()), place: None }
     }
+
+    /// Whether everything has been looked through.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.place.is_none() && self.due.is_some_and(|due| due > now)
+    }
 }
 
 impl Registrar {
@@ -117,7 +123,8 @@ impl Registrar {
         if self.scan.due.is_some_and(|due| due <= now) {
             return Some(jobs::scan(store, &self.settings.prefix, self.scan.place.clone()));
         }
-        self.link.retire.filter(|_| self.desk.offer.listed).map(|lease| jobs::retire(store, lease))
+        let new_ones_stand = self.desk.offer.listed || self.desk.drain != DrainState::Offering;
+        self.link.retire.filter(|_| new_ones_stand).map(|lease| jobs::retire(store, lease))
     }
 
     /// When something is due with no event.

@@ -12,7 +12,7 @@ mod outcome;
 mod telemetry;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::registry::Registry;
 use rand::SeedableRng;
@@ -45,7 +45,9 @@ const RECONCILE: Duration = Duration::from_secs(3600);
 const JITTER: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_millis(500);
-/// How long the store has to end the lease when the agent stops.
+/// How long the store has to delete the records when the agent stops,
+const DELETE_DEADLINE: Duration = Duration::from_millis(1500);
+/// and to end the lease then.
 const WITHDRAW_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What becomes of the records when the agent stops.
@@ -259,6 +261,7 @@ impl Registrar {
     fn refresh(&mut self) {
         let now = Instant::now();
         (self.refreshed, self.stale) = (now, false);
+        self.desk.known = self.link.watch.is_some() && self.scan.is_over(now);
         self.desk.refresh(now);
         let local = self.desk.local();
         self.metrics.show(&local);
@@ -273,16 +276,34 @@ impl Registrar {
     /// Keeps or withdraws the records as the agent stops.
     async fn leave(mut self) {
         let keep = self.settings.on_stop == OnStop::Keep && self.state.writable();
-        let lease = self.desk.lease;
-        if keep || lease == 0 {
+        if keep || self.desk.lease == 0 {
             return;
         }
+        // Deleted under a living lease they are known to be withdrawn; what goes with its lease may be a loss of the store's,
+        // and is held and answered on by others.
+        if tokio::time::timeout(DELETE_DEADLINE, self.delete_own()).await.is_err() {
+            tracing::warn!("records cannot be deleted in time, they go with the lease");
+        }
+        let lease = self.desk.lease;
         match tokio::time::timeout(WITHDRAW_DEADLINE, self.store.revoke(lease)).await {
             Ok(Ok(())) => tracing::info!("records withdrawn"),
             Ok(Err(error)) => tracing::warn!(%error, "records cannot be withdrawn, they stay until the lease ends"),
             Err(_) => tracing::warn!("records cannot be withdrawn in time, they stay until the lease ends"),
         }
         self.link.session = None;
+    }
+
+    /// Deletes every record of this owner.
+    async fn delete_own(&mut self) {
+        self.desk.drain = DrainState::ShuttingDown { since: SystemTime::now() };
+        self.refresh();
+        while !self.desk.ops.is_empty() && self.desk.lease != 0 {
+            match self.next_job() {
+                Some(job) => self.on_outcome(job.await),
+                None => sleep_until(self.link.rest).await,
+            }
+            self.refresh();
+        }
     }
 }
 
