@@ -1,5 +1,7 @@
 //! Owns every worker by name. A worker that ends on its own, well or badly, ends the process with an error that names
-//! it; a stop is given to the halves in order and has a deadline.
+//! it; a stop is given to the halves in order and has a deadline, also for a worker that never comes back from one turn: it
+//! is left behind and named. Should such workers hold every thread, and the clock of the runtime with them,
+//! [`Supervisor::end_at_the_latest`] has a thread of its own.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +26,13 @@ pub enum WorkerEnd {
     /// It panicked.
     #[error("worker {0} panicked: {1}")]
     Panicked(String, String),
+    /// It does not come back from one turn of its loop, and was left behind.
+    #[error("worker {0} hangs")]
+    Hangs(String),
 }
+
+/// How long workers that did not stop in time may take to be dropped.
+const DROP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Which half of the agent a worker belongs to. The offering half stops first, so that what it withdraws is still
 /// answered for.
@@ -98,8 +106,34 @@ impl Supervisor {
                 tracing::warn!(?late, "workers did not stop in time");
             }
         }
-        self.workers.shutdown().await;
+        self.workers.abort_all();
+        let dropped = async {
+            while let Some((_, _, end)) = self.next().await {
+                // One that was dropped in the middle has been told of above.
+                bad.extend(end.err().filter(|end| !matches!(end, WorkerEnd::Panicked(_, why) if why == CANCELLED)));
+            }
+        };
+        let all_dropped = tokio::time::timeout(DROP_DEADLINE, dropped).await.is_ok();
+        if !all_dropped {
+            bad.extend(self.names.values().map(|(name, _)| WorkerEnd::Hangs((*name).to_owned())));
+        }
+        // What hangs must not be waited for when the set is dropped either.
+        self.workers.detach_all();
         bad
+    }
+
+    /// Ends the process with an error that names what hangs, should it still be there after `bound`.
+    pub fn end_at_the_latest(&self, bound: Duration) {
+        let pulses = self.pulses();
+        let last_resort = move || {
+            std::thread::sleep(bound);
+            let stuck = pulses.stuck(DROP_DEADLINE);
+            tracing::error!(?stuck, "the agent does not stop, ending it: these workers hang");
+            std::process::exit(1);
+        };
+        if let Err(error) = std::thread::Builder::new().name("last-resort".to_owned()).spawn(last_resort) {
+            tracing::warn!(%error, "no thread is left that could end a stop that hangs");
+        }
     }
 
     async fn drain(&mut self, half: Half, bad: &mut Vec<WorkerEnd>) {
@@ -130,8 +164,11 @@ impl fmt::Debug for Supervisor {
     }
 }
 
+/// What is said of a worker that was dropped.
+const CANCELLED: &str = "cancelled";
+
 fn panic_text(error: tokio::task::JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else { return "cancelled".to_owned() };
+    let Ok(panic) = error.try_into_panic() else { return CANCELLED.to_owned() };
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("no message").to_owned()
 }
@@ -191,5 +228,22 @@ mod tests {
         let mut supervisor = Supervisor::default();
         supervisor.spawn("stuck", Half::Offer, std::future::pending::<Result<(), NoMore>>());
         assert!(supervisor.stop(SOON).await.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_worker_that_hangs_in_one_turn_is_named_and_left_behind() {
+        let (unblock, blocked) = std::sync::mpsc::sync_channel::<()>(1);
+        let (entered, hangs) = tokio::sync::oneshot::channel();
+        let mut supervisor = Supervisor::default();
+        supervisor.spawn("steady", Half::Offer, std::future::pending::<Result<(), NoMore>>());
+        supervisor.spawn("hanging", Half::Find, async move {
+            let _ = entered.send(());
+            blocked.recv().map_err(|_| NoMore)
+        });
+        hangs.await.expect("it has begun");
+        let stopped = tokio::time::timeout(4 * SOON, supervisor.stop(Duration::from_millis(50))).await;
+        let ends: Vec<String> = stopped.expect("the stop ends").iter().map(ToString::to_string).collect();
+        assert_eq!(ends, ["worker hanging hangs"]);
+        unblock.send(()).expect("it waits still");
     }
 }

@@ -8,16 +8,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::WRONG_USE;
 use super::build::{self, Agent};
-use super::{settings, translate};
+use super::{settings, shutdown, translate};
 use crate::cli::AgentArgs;
 use crate::config::{Config, ProbeConfig};
 use crate::host::sockets::Passed;
 use crate::notify::Notify;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, WorkerEnd};
 use crate::telemetry::{LogFilter, whole};
 
 /// How long each half may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// What a stop may take beyond the deadlines of its steps.
+const AFTER_STOP: Duration = Duration::from_secs(3);
 /// What a second signal exits with, as a shell would show it.
 const ABORTED: u8 = 130;
 
@@ -90,19 +92,23 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
         }
     };
     Notify.stopping();
+    supervisor.end_at_the_latest(shutdown::LEAVE + current.dns.ttl + 2 * STOP_DEADLINE + AFTER_STOP);
     tokio::select! {
         () = agent.leave_with_host(current.dns.ttl) => {}
         () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     tokio::select! {
-        ends = supervisor.stop(STOP_DEADLINE) => {
-            for end in &ends {
-                tracing::warn!(error = whole(end), "a worker did not stop well");
-            }
-        }
-        () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
+        ends = supervisor.stop(STOP_DEADLINE) => report(&ends, code),
+        () = stopped_twice(&mut signals) => ExitCode::from(ABORTED),
     }
-    code
+}
+
+/// Says which workers did not stop well; one that hangs makes the stop a failure.
+fn report(ends: &[WorkerEnd], code: ExitCode) -> ExitCode {
+    for end in ends {
+        tracing::error!(error = whole(end), "a worker did not stop well");
+    }
+    if ends.iter().any(|end| matches!(end, WorkerEnd::Hangs(_))) { ExitCode::FAILURE } else { code }
 }
 
 /// Reads the settings again. Bad ones are told and change nothing.

@@ -83,7 +83,12 @@ fn agent(args: &AgentArgs) -> ExitCode {
     };
     let passed = sockets::passed(); // before the first thread
     let log = telemetry::start(&config.log.filter, config.log.json);
-    let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_multi_thread()) else { return ExitCode::FAILURE };
+    // With one thread alone a worker that hangs would keep even a signal from being heard.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::thread::available_parallelism().is_ok_and(|threads| threads.get() < 2) {
+        builder.worker_threads(2);
+    }
+    let Some(runtime) = runtime(&mut builder) else { return ExitCode::FAILURE };
     let code = runtime.block_on(lifecycle::run(args, config, passed, &log));
     runtime.shutdown_background(); // after a second signal nothing is waited for
     code
