@@ -8,8 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use wharf::model::advertise::{Advertise, HostAddresses, choose};
 use wharf::model::container::{Binding, Container, Health, Network, RunState, Scope};
-use wharf::model::instance::{CheckKind, DockerStanding, Instance, Secret};
-use wharf::model::naming::{self, AllowNames, ChecksMode, Offered, Settings, StaticService, kind};
+use wharf::model::instance::{CheckKind, Confidant, DockerStanding, FirstProcess, Instance, Secret};
+use wharf::model::naming::{self, AllowNames, ChecksMode, Offered, SecretRule, Settings, StaticService, kind};
 use wharf::model::record::{Proto, Role};
 
 fn host() -> HostAddresses {
@@ -410,12 +410,98 @@ fn credentials_come_from_the_official_image_or_from_a_file() {
     let said = ["SERVICE_CHECK_USER=probe", "SERVICE_CHECK_PASSWORD_FILE=pg"];
     let refused = one("postgres", &["1:5432"], &said).check;
     assert!(refused.warning.is_some() && refused.detail.password.is_none() && refused.kind == CheckKind::Postgres);
-    let with = Settings { secrets_dir: Some("/etc/wharf/secrets".into()), ..settings() };
+    let without_table = Settings { secrets_dir: Some("/etc/wharf/secrets".into()), ..settings() };
+    let refused = only(&container("postgres", &["1:5432"], &said), &without_table).check;
+    let why =
+        "SERVICE_CHECK_PASSWORD_FILE=\"pg\" is refused: no [[secret]] table lets a container called \"c1\" have it";
+    assert_eq!((refused.warning.as_deref(), refused.detail.password), (Some(why), None));
+    let with = Settings { secrets: vec![SecretRule::new("pg", "c?").unwrap()], ..without_table };
     let detail = only(&container("postgres", &["1:5432"], &said), &with).check.detail;
     assert_eq!(detail.password, Some(Secret::File("/etc/wharf/secrets/pg".into())));
     for bad in ["a/b", "..", "/etc/passwd", "a\\b"] {
         let said = container("postgres", &["1:5432"], &[&format!("SERVICE_CHECK_PASSWORD_FILE={bad}")]);
         check_skip(&said, &with, kind::BAD_LABEL);
+    }
+}
+
+/// The password file that a container is let have.
+fn file_of(container: &Container, rules: &[(&str, &str)]) -> Option<Secret> {
+    let secrets = rules.iter().map(|(file, names)| SecretRule::new(file, names).unwrap()).collect();
+    only(container, &Settings { secrets_dir: Some("/s".into()), secrets, ..settings() }).check.detail.password
+}
+
+#[test]
+fn a_containers_name_says_which_file_it_may_have_and_nothing_else_of_it() {
+    let said = ["SERVICE_CHECK_PASSWORD_FILE=redis.pw", "SERVICE_NAME=redis-1", "SERVICE_ID=redis-1"];
+    let mut thief = container("redis-1", &["1:6379"], &[&said[..], &["SERVICE_CHECK=redis"]].concat());
+    thief.labels.insert("com.docker.compose.service".into(), "redis-1".into());
+    let rules = [("redis.pw", "redis-*"), ("web.pw", "*")];
+    assert_eq!(file_of(&thief, &rules), None);
+    for (name, lets) in [("redis-1", true), ("redis", false), ("", false), ("x/redis-1", false), ("redis-1/x", false)] {
+        thief.name = name.into();
+        assert_eq!(file_of(&thief, &rules), lets.then(|| Secret::File("/s/redis.pw".into())), "{name}");
+    }
+    thief.name = "redis-1".into();
+    assert_eq!(file_of(&thief, &[("other.pw", "redis-*")]), None, "each file by a table of its own");
+}
+
+#[test]
+fn a_table_of_the_configuration_names_any_file_and_its_own_place() {
+    let with = Settings { secrets_dir: Some("/s".into()), ..settings() };
+    let attrs = [("check_password_file".into(), "redis.pw".into())].into();
+    let service = StaticService { check: Some("redis".into()), attrs, ..table("redis", 6379) };
+    let check = naming::static_instances(&service, 0, &with).instances.remove(0).check;
+    assert_eq!((check.detail.password, check.confidant), (Some(Secret::File("/s/redis.pw".into())), Confidant::Table));
+}
+
+#[test]
+fn a_password_goes_to_the_containers_own_address_or_needs_a_proof() {
+    let env = ["POSTGRES_PASSWORD=hunter2"];
+    let process = FirstProcess { container: "ab".repeat(32).into(), pid: 77 };
+    let of = |mode: &str, ports: &[&str], settings: &Settings| {
+        let mut postgres = Container { pid: Some(77), ..container("postgres", ports, &env) };
+        postgres.network_mode = mode.into();
+        if mode == "host" {
+            postgres.networks.clear();
+            postgres.exposed = ["5432/tcp".into()].into();
+        }
+        only(&postgres, settings).check
+    };
+    let own = Confidant::Own("172.17.0.2:5432".parse().unwrap(), process.clone());
+    let published = of("default", &["15432:5432"], &settings());
+    assert_eq!((published.target.unwrap().to_string(), published.confidant), ("192.0.2.10:15432".into(), own.clone()));
+    assert_eq!(of("default", &["5432"], &Settings { internal: true, ..settings() }).confidant, own);
+    assert_eq!(of("host", &[], &settings()).confidant, Confidant::OnHost(process));
+    let unseen = only(&container("postgres", &["1:5432"], &env), &settings()).check.confidant;
+    assert_eq!(unseen, Confidant::Nobody("the engine tells no process of it"));
+}
+
+#[test]
+fn who_shares_anothers_network_is_told_no_password() {
+    let owner = Arc::new(container("pause", &["1:5432"], &[]));
+    let mut sharer = Container { pid: Some(77), ..container("postgres", &[], &["POSTGRES_PASSWORD=hunter2"]) };
+    (sharer.id, sharer.network_mode) = ("cd".repeat(32).into(), format!("container:{}", owner.id).into());
+    sharer.networks.clear();
+    sharer.exposed = ["5432/tcp".into()].into();
+    let mut offered = naming::instances(&sharer, &|_| Some(owner.clone()), &settings());
+    let confidant = offered.instances.remove(0).check.confidant;
+    assert_eq!(confidant, Confidant::Nobody("it shares another container's network"));
+}
+
+#[test]
+fn a_port_bound_to_an_address_that_has_moved_away_is_skipped_until_it_is_back() {
+    for image in ["redis", "app"] {
+        let bound = container(image, &["192.0.2.77:1:6379"], &[]);
+        for explicit in [settings(), advertising(&["192.0.2.10"]), advertising(&["192.0.2.77"])] {
+            let offered = offered(&bound, &explicit);
+            assert!(offered.instances.is_empty(), "{:?}", offered.instances);
+            let skipped = &offered.skipped[0];
+            let why = "bound to 192.0.2.77, which is no address of this host now";
+            assert_eq!((skipped.kind, skipped.reason.as_str()), (kind::NO_ADDRESS, why));
+        }
+        let mut back = settings();
+        back.place.own.insert("192.0.2.77".parse().unwrap());
+        assert_eq!(only(&bound, &back).host.to_string(), "192.0.2.77");
     }
 }
 

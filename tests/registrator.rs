@@ -24,8 +24,11 @@ fn settings(case: &Value) -> Settings {
     let flags = &case["flags"];
     let address = |text: &Value| text.as_str().and_then(|text| text.parse::<IpAddr>().ok());
     let resolved = case["resolve"].as_object().and_then(|hosts| hosts.values().next()).and_then(address);
+    // An engine binds what the host has.
+    let ports = case["inspect"]["NetworkSettings"]["Ports"].as_object().into_iter().flat_map(|ports| ports.values());
+    let bound = ports.filter_map(Value::as_array).flatten().filter_map(|binding| address(&binding["HostIp"]));
     let host = HostAddresses {
-        interfaces: resolved.map(|address| ("eth0".to_owned(), address)).into_iter().collect(),
+        interfaces: resolved.into_iter().chain(bound).map(|address| ("eth0".to_owned(), address)).collect(),
         source_v4: resolved.and_then(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None }),
         ..HostAddresses::default()
     };

@@ -24,7 +24,8 @@ const AFTER_STOP: Duration = Duration::from_secs(3);
 const ABORTED: u8 = 130;
 
 /// The settings that a reload applies.
-const LIVE: [&str; 8] = ["address-label", "allow-name", "checks", "explicit", "log", "network", "service", "tags"];
+const LIVE: [&str; 9] =
+    ["address-label", "allow-name", "checks", "explicit", "log", "network", "secret", "service", "tags"];
 
 /// The signals that mean something here.
 struct Signals {
@@ -129,7 +130,7 @@ fn reload(args: &AgentArgs, old: Config, agent: &Agent, log: &LogFilter) -> Conf
                 tracing::warn!(keys = ?waiting, "these settings wait for a restart");
             }
             log.set(&new.log.filter);
-            let probe = ProbeConfig { checks: new.probe.checks, ..old.probe };
+            let probe = ProbeConfig { checks: new.probe.checks, rules: new.probe.rules.clone(), ..old.probe };
             let applied = Config { offer: new.offer.clone(), probe, ..old };
             agent.inventory.send_replace(Arc::new(translate::inventory(&applied)));
             new

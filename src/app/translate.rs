@@ -80,6 +80,7 @@ pub(super) fn inventory(config: &Config) -> inventory::Settings {
             allow_names: offer.allow_names.clone(),
             checks: config.probe.checks,
             secrets_dir: config.probe.secrets.clone(),
+            secrets: config.probe.rules.clone(),
             ..naming::Settings::new(&config.node)
         },
         advertise: offer.advertise.clone(),

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::Problem;
-use super::raw::{Raw, RawService};
+use super::raw::Raw;
 
 /// Knows which settings came from the file, to name the place of a problem.
 #[derive(Debug, Default)]
@@ -37,18 +37,21 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
             Err(error) => problems.push(Problem { at: name.to_owned(), what: one_line(&error.to_string()) }),
         }
     }
-    let services = services(&mut table, &origins.file, &mut problems);
+    let services = tables(&mut table, "service", &origins.file, &mut problems);
+    let secrets = tables(&mut table, "secret", &origins.file, &mut problems);
     table.retain(|key, value| readable::<Raw>(key, value, &format!("{}: {key}", origins.file), &mut problems));
     origins.keys = table.keys().cloned().collect();
-    if !services.is_empty() {
-        origins.keys.insert("service".to_owned());
+    for (key, given) in [("service", !services.is_empty()), ("secret", !secrets.is_empty())] {
+        if given {
+            origins.keys.insert(key.to_owned());
+        }
     }
     for (key, value) in Table::try_from(flags).unwrap_or_default() {
         origins.keys.remove(&key);
         table.insert(key, value);
     }
     let mut merged: Raw = table.try_into().unwrap_or_default();
-    merged.service = services;
+    (merged.service, merged.secret) = (services, secrets);
     (merged, origins, problems)
 }
 
@@ -59,24 +62,28 @@ pub(super) fn differing(one: &Raw, other: &Raw) -> Vec<String> {
     keys.into_iter().filter(|key| one.get(key) != other.get(key)).collect()
 }
 
-fn services(table: &mut Table, file: &str, problems: &mut Vec<Problem>) -> Vec<RawService> {
-    let Some(value) = table.remove("service") else { return Vec::new() };
+/// Every `[[name]]` table, each of its keys read by itself.
+fn tables<T>(table: &mut Table, name: &str, file: &str, problems: &mut Vec<Problem>) -> Vec<T>
+where
+    T: DeserializeOwned + Default,
+{
+    let Some(value) = table.remove(name) else { return Vec::new() };
     let Value::Array(tables) = value else {
-        problems.push(Problem { at: format!("{file}: service"), what: "write each one as a [[service]] table".into() });
+        problems.push(Problem { at: format!("{file}: {name}"), what: format!("write each one as a [[{name}]] table") });
         return Vec::new();
     };
-    let mut services = Vec::new();
+    let mut read = Vec::new();
     for (position, value) in tables.into_iter().enumerate() {
-        let at = format!("{file}: service[{}]", position + 1);
-        let Value::Table(service) = value else {
-            problems.push(Problem { at, what: "write it as a [[service]] table".into() });
+        let at = format!("{file}: {name}[{}]", position + 1);
+        let Value::Table(one) = value else {
+            problems.push(Problem { at, what: format!("write it as a [[{name}]] table") });
             continue;
         };
-        let mut service = dashed(service);
-        service.retain(|key, value| readable::<RawService>(key, value, &format!("{at}.{key}"), problems));
-        services.push(service.try_into().unwrap_or_default());
+        let mut one = dashed(one);
+        one.retain(|key, value| readable::<T>(key, value, &format!("{at}.{key}"), problems));
+        read.push(one.try_into().unwrap_or_default());
     }
-    services
+    read
 }
 
 /// Whether one key with its value is a setting of `T`; says so when it is not.

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 use crate::model::advertise::Advertise;
 use crate::model::key::Prefix;
-use crate::model::naming::{AllowNames, ChecksMode, StaticService};
+use crate::model::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 pub use raw::Raw;
 
 /// The agent's settings, all of them valid.
@@ -67,12 +67,14 @@ pub struct OfferConfig {
 }
 
 /// How instances are probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProbeConfig {
     /// Which ones.
     pub checks: ChecksMode,
     /// Where password files are.
     pub secrets: Option<PathBuf>,
+    /// `[[secret]]` tables.
+    pub rules: Vec<SecretRule>,
     /// From one start to the next.
     pub interval: Duration,
     /// How long one may take.

@@ -229,6 +229,23 @@ pub struct Raw {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service: Vec<RawService>,
+
+    /// `[[secret]]`: which containers may have which password file.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secret: Vec<RawSecret>,
+}
+
+/// One `[[secret]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawSecret {
+    /// A bare file name inside `--check-secrets`.
+    #[serde(deserialize_with = "scalar")]
+    pub file: Option<String>,
+    /// A pattern of container names.
+    #[serde(deserialize_with = "scalar")]
+    pub container: Option<String>,
 }
 
 /// One `[[service]]` table of the file.

@@ -51,6 +51,25 @@ fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn secrets_are_for_containers_by_name() {
+    let table = "check-secrets = '/s'\n[[secret]]\nfile = 'redis.pw'\ncontainer = 'redis-*'";
+    let config = load(table).expect("valid");
+    assert!(config.probe.rules[0].lets("redis-1", "redis.pw"));
+    assert_eq!(load("").expect("valid").changed_keys(&config), ["check-secrets", "secret"]);
+    let wrong = "[[secret]]\nfile = '../shadow'\ncontainer = '*'\n[[secret]]\nfile = 'a'\nimage = 'redis'\n[[secret]]\nfile = 'a'\ncontainer = '['";
+    assert_eq!(
+        load(wrong).expect_err("all of it is wrong"),
+        [
+            "wharf.toml: secret: the directory of these files is missing: give --check-secrets too",
+            "wharf.toml: secret[1].file: \"../shadow\" is no bare file name inside --check-secrets",
+            "wharf.toml: secret[2].container: is needed",
+            "wharf.toml: secret[2].image: no such setting",
+            "wharf.toml: secret[3].container: \"[\": unclosed character class; missing ']'",
+        ]
+    );
+}
+
+#[test]
 fn a_flag_wins_over_the_file() {
     let flags = Raw { node: Some("flagged".to_owned()), lease_ttl: Some("5s".to_owned()), ..Raw::default() };
     let config = load_with(&flags, "node = 'filed'\nlease-ttl = '9s'\nrate_limit = 7", &here()).expect("valid");

@@ -11,7 +11,7 @@ use super::{
     Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem, StoreConfig, Surroundings,
 };
 use crate::model::advertise::Advertise;
-use crate::model::naming::{AllowNames, ChecksMode, StaticService};
+use crate::model::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -189,7 +189,30 @@ impl Reader<'_> {
         let fall = self.one("probe-fall", raw.probe_fall.as_ref(), "3", |text| parse::number(text, 1, 1000));
         let rise = self.one("probe-rise", raw.probe_rise.as_ref(), "2", |text| parse::number(text, 1, 1000));
         let secrets = raw.check_secrets.as_ref().map(PathBuf::from);
-        Some(ProbeConfig { checks: checks?, secrets, interval: interval?, timeout: timeout?, fall: fall?, rise: rise? })
+        let rules = self.secrets(raw);
+        let (checks, interval, timeout) = (checks?, interval?, timeout?);
+        Some(ProbeConfig { checks, secrets, rules, interval, timeout, fall: fall?, rise: rise? })
+    }
+
+    fn secrets(&mut self, raw: &Raw) -> Vec<SecretRule> {
+        if !raw.secret.is_empty() && raw.check_secrets.is_none() {
+            self.problem("secret", "the directory of these files is missing: give --check-secrets too");
+        }
+        let mut rules = Vec::new();
+        for (position, table) in raw.secret.iter().enumerate() {
+            let at = |key: &str| format!("secret[{}].{key}", position + 1);
+            for (key, given) in [("file", &table.file), ("container", &table.container)] {
+                if given.is_none() {
+                    self.problem(&at(key), "is needed");
+                }
+            }
+            let (Some(file), Some(container)) = (&table.file, &table.container) else { continue };
+            match SecretRule::new(file, container) {
+                Ok(rule) => rules.push(rule),
+                Err((key, what)) => self.problem(&at(key), what),
+            }
+        }
+        rules
     }
 
     fn store(&mut self, raw: &Raw) -> Option<StoreConfig> {

@@ -1,13 +1,18 @@
-//! The host itself, as far as an agent on it must know: its addresses and processes, what its service manager hands
-//! over, and when it goes down.
+//! The host itself, as far as an agent on it must know: its addresses and processes, which of them holds a connection,
+//! what its service manager hands over, and when it goes down.
 //! And the streams of those who come to be served here.
 
 mod addresses;
 pub mod clients;
+mod holder;
 pub mod identity;
 pub mod logind;
+mod netlink;
 mod process;
+mod route;
 pub mod sockets;
 
 pub use addresses::{Addresses, read_addresses};
-pub use process::{Process, watch_process};
+pub use holder::group_of;
+pub use process::{Process, Witness, watch_process};
+pub use route::{Whereabouts, whereabouts};

@@ -218,6 +218,11 @@ impl Place {
         address.is_loopback() || self.own.contains(&address.to_canonical())
     }
 
+    /// The same, as long as none of this host's addresses is known.
+    pub fn may_be_own(&self, address: IpAddr) -> bool {
+        self.own.is_empty() || self.is_own(address)
+    }
+
     /// Whether any address is known.
     pub fn is_known(&self) -> bool {
         self.v4.is_some() || self.v6.is_some()

@@ -5,7 +5,7 @@
 //! signal and goes on is taken for a new one, so its next good answer offers it again at once.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::instance::DockerStanding;
 use super::record::Role;
@@ -25,6 +25,10 @@ impl Default for Rules {
         Self { rise: 2, fall: 3 }
     }
 }
+
+/// How long what is known of an instance stands that this host cannot ask: no file descriptor, no port, no memory is left.
+/// It is twice the lease's default, so that a crowd that passes takes nothing down.
+const UNASKED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one probe met.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub enum RoleWord {
     Unasked,
     /// It answered, perhaps that it has none.
     Told(Option<Role>),
+    /// It was to be asked and could not be: what is known stays, its age shown, for at most so long.
+    Kept(Option<Duration>),
 }
 
 impl Outcome {
@@ -78,6 +84,12 @@ impl Outcome {
     #[must_use]
     pub fn with_role(self, role: Option<Role>) -> Self {
         Self { role: RoleWord::Told(role), ..self }
+    }
+
+    /// The same, with the role that was known before.
+    #[must_use]
+    pub fn with_role_kept(self, at_most: Option<Duration>) -> Self {
+        Self { role: RoleWord::Kept(at_most), ..self }
     }
 
     /// The same with something to say to people.
@@ -106,6 +118,8 @@ pub struct Health {
     full: bool,
     docker: DockerStanding,
     role: Option<Role>,
+    /// When it was told that role.
+    role_told: SystemTime,
     error: Option<Arc<str>>,
     shown: State,
     since: SystemTime,
@@ -120,6 +134,7 @@ impl Health {
             full: false,
             docker,
             role: None,
+            role_told: now,
             error: None,
             shown: State::Starting,
             since: now,
@@ -138,7 +153,7 @@ impl Health {
             Phase::First { .. } => Phase::Down { good: 0 },
             Phase::Up { .. } | Phase::Down { .. } => return,
         };
-        self.role = role.or(self.role);
+        (self.role, self.role_told) = (role.or(self.role), now);
         self.settle(now);
         if self.shown.serves() {
             self.since = since;
@@ -161,8 +176,10 @@ impl Health {
             self.full = outcome.verdict == Verdict::Full;
         }
         self.error = outcome.words;
-        if let RoleWord::Told(role) = outcome.role {
-            self.role = role;
+        match outcome.role {
+            RoleWord::Unasked => {}
+            RoleWord::Told(role) => (self.role, self.role_told) = (role, now),
+            RoleWord::Kept(at_most) => self.keep_role(at_most, now),
         }
         let good = outcome.verdict != Verdict::Fails;
         self.phase = match self.phase {
@@ -175,6 +192,29 @@ impl Health {
             Phase::Down { .. } => Phase::Down { good: 0 },
         };
         self.settle(now);
+    }
+
+    /// Hears that this host itself could not ask, as it has not been able to since then, for so long. What is known stays
+    /// for a while; after that an instance that nobody can ask serves no more than one that does not answer.
+    pub fn hear_nothing(&mut self, why: &str, (since, length): (SystemTime, Duration), rules: Rules, now: SystemTime) {
+        let words = format!("not asked since {}: {why}", time(since));
+        if length < UNASKED_PATIENCE {
+            self.error = Some(words.into());
+        } else {
+            self.hear_probe(Outcome::fails(words), rules, now);
+        }
+    }
+
+    /// Leaves the role as it was told, and says when that was.
+    fn keep_role(&mut self, at_most: Option<Duration>, now: SystemTime) {
+        let age = now.duration_since(self.role_told).unwrap_or_default();
+        self.role = self.role.filter(|_| at_most.is_none_or(|most| age <= most));
+        let told = match self.role {
+            Some(_) => format!("role as told at {}", time(self.role_told)),
+            None => "role unknown".to_owned(),
+        };
+        let words = self.error.take();
+        self.error = Some(words.map_or(told.clone(), |words| format!("{words}: {told}")).into());
     }
 
     /// Begins or ends probing; an instance that serves goes on serving until answers say otherwise.
@@ -239,6 +279,11 @@ impl Health {
             (_, Phase::Up { .. }) => State::Ready,
         }
     }
+}
+
+/// A time in text that stays the same: what is told changes only with what is known.
+fn time(time: SystemTime) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_seconds(time)
 }
 
 #[cfg(test)]

@@ -107,6 +107,10 @@ pub struct Check {
     pub guessed: bool,
     /// Where the probe connects: an address of this host or the container's own.
     pub target: Option<SocketAddr>,
+    /// The container's own address with this port, where it has one.
+    pub own: Option<SocketAddr>,
+    /// Whom its password may be told.
+    pub confidant: Confidant,
     /// From one probe's start to the next.
     pub interval: Option<Duration>,
     /// How long one probe may take.
@@ -183,6 +187,41 @@ impl fmt::Debug for CheckDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CheckDetail").field("path", &self.path).field("tls", &self.tls).finish_non_exhaustive()
     }
+}
+
+/// Whom a password may be told. Probes without one go elsewhere, to [`Check::target`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confidant {
+    /// Nobody, for this reason.
+    Nobody(&'static str),
+    /// Whatever serves at the target, an address of this host: a table of the configuration says so.
+    Table,
+    /// What serves at the container's own address, as long as its process lives.
+    Own(SocketAddr, FirstProcess),
+    /// What serves at the target, if it is a process of the container: it has no address of its own.
+    OnHost(FirstProcess),
+}
+
+impl Default for Confidant {
+    fn default() -> Self {
+        Self::Nobody("it has no password")
+    }
+}
+
+impl Confidant {
+    /// Whether it is a container's, of which only the engine knows.
+    pub fn is_container(&self) -> bool {
+        matches!(self, Self::Own(..) | Self::OnHost(_))
+    }
+}
+
+/// A container's first process, as the engine tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstProcess {
+    /// The container's full id.
+    pub container: Text,
+    /// The process, if it is of this host.
+    pub pid: i32,
 }
 
 /// Where a password is to be had. Its value is in no log, record, error or argument list.

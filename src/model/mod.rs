@@ -5,6 +5,7 @@ pub mod adopted;
 pub mod advertise;
 pub mod api;
 pub mod catalog;
+pub mod cgroup;
 pub mod container;
 pub mod dns;
 pub mod health;

@@ -15,6 +15,9 @@ use super::{Parsed, WireError, quote, tls};
 /// The longest reply that is kept, in bytes. Real ones have a few hundred.
 pub const MAX_REPLY: usize = 64 * 1024;
 
+/// The most that is read of one connection, in bytes, however many replies it makes.
+const MAX_READ: usize = 256 * 1024;
+
 /// What is asked of the socket at a time.
 const CHUNK: usize = 1024;
 
@@ -23,6 +26,7 @@ const CHUNK: usize = 1024;
 pub struct Connection {
     stream: Stream,
     buffer: Vec<u8>,
+    read: usize,
     told_a_secret: bool,
 }
 
@@ -36,7 +40,7 @@ impl Connection {
     /// Connects to `target`.
     pub async fn open(target: SocketAddr) -> Result<Self, WireError> {
         let stream = connect(target).await.map_err(WireError::Connect)?;
-        Ok(Self { stream: Stream::Plain(stream), buffer: Vec::new(), told_a_secret: false })
+        Ok(Self { stream: Stream::Plain(stream), buffer: Vec::new(), read: 0, told_a_secret: false })
     }
 
     /// Connects to `target` and begins TLS.
@@ -52,8 +56,22 @@ impl Connection {
         if !self.buffer.is_empty() {
             return Err(WireError::Garbled { expected: "TLS", got: quote(&self.buffer) });
         }
-        let stream = tls::handshake(stream).await?;
-        Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: self.buffer, told_a_secret: self.told_a_secret })
+        let stream = Stream::Tls(Box::new(tls::handshake(stream).await?));
+        Ok(Self { stream, buffer: self.buffer, read: self.read, told_a_secret: self.told_a_secret })
+    }
+
+    /// Our end of it.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let stream = match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        stream.local_addr().ok()
+    }
+
+    /// Whether a secret, or what was made from one, went out.
+    pub fn told_a_secret(&self) -> bool {
+        self.told_a_secret
     }
 
     /// Whether the bytes go over TLS.
@@ -95,8 +113,12 @@ impl Connection {
             if self.buffer.len() >= MAX_REPLY {
                 return Err(WireError::TooLong(MAX_REPLY));
             }
-            if self.fill().await? == 0 {
-                return Err(WireError::Closed);
+            match self.fill().await? {
+                0 => return Err(WireError::Closed),
+                read => self.read += read,
+            }
+            if self.read > MAX_READ {
+                return Err(WireError::TooLong(MAX_READ));
             }
         }
     }

@@ -15,16 +15,22 @@ const PARTING: Duration = Duration::from_millis(5);
 /// Asks for `path` and yields the status.
 pub async fn get(connection: &mut Connection, host: SocketAddr, path: &str) -> Result<u16, WireError> {
     connection.send(request(host, path)?.as_bytes()).await?;
-    let status = loop {
-        let status = connection.reply(parse_head).await?;
-        // Interim responses come before the one that counts.
-        if status >= 200 {
-            break status;
-        }
-    };
+    let status = status(connection).await?;
     tokio::time::timeout(PARTING, connection.drain(MAX_HEAD)).await.ok();
     connection.finish().await;
     Ok(status)
+}
+
+/// The status that counts. Interim responses come before it, and no server has many.
+async fn status(connection: &mut Connection) -> Result<u16, WireError> {
+    const MOST_INTERIM: usize = 16;
+    for _ in 0..MOST_INTERIM {
+        let status = connection.reply(parse_head).await?;
+        if status >= 200 {
+            return Ok(status);
+        }
+    }
+    Err(WireError::Garbled { expected: "a final HTTP response", got: "interim ones without end".to_owned() })
 }
 
 /// The request. A path comes from a container's label: it must not be able to end the line and go on.

@@ -46,6 +46,9 @@ pub enum WireError {
     /// No TLS session.
     #[error("TLS: {0}")]
     Tls(String),
+    /// The address is another machine's, or nobody's.
+    #[error("{0} is not on this host: not asked there")]
+    NotHere(std::net::IpAddr),
     /// What should be asked cannot be put into this protocol.
     #[error("cannot ask: {0}")]
     Unaskable(&'static str),

@@ -73,7 +73,8 @@ pub async fn shake_hands(connection: &mut Connection, login: Login<'_>) -> Resul
                 connection.finish().await;
                 return Ok(Reply::LetIn);
             }
-            [0xff, ..] => return Ok(refusal(&next.payload)),
+            // What it says in words may be an echo of what it was told.
+            [0xff, ..] => return Ok(wordless(refusal(&next.payload))),
             [0xfe, rest @ ..] => {
                 let greeting = parse_switch(rest);
                 prove(login.password, &greeting)
@@ -87,6 +88,13 @@ pub async fn shake_hands(connection: &mut Connection, login: Login<'_>) -> Resul
         connection.send_secret(&packet(next.sequence.wrapping_add(1), &answer)).await?;
     }
     Err(garbled("the end of the handshake"))
+}
+
+fn wordless(reply: Reply) -> Reply {
+    match reply {
+        Reply::Refused { code, .. } => Reply::Refused { code, message: String::new() },
+        Reply::LetIn => Reply::LetIn,
+    }
 }
 
 fn garbled(expected: &'static str) -> WireError {

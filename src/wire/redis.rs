@@ -84,7 +84,7 @@ pub async fn ask(connection: &mut Connection, login: Option<Login<'_>>) -> Resul
     if login.is_some() {
         connection.send_secret(&request).await?;
         if let Answer::Error(text) = connection.reply(parse).await? {
-            let word = word(Answer::Error(text))?;
+            let word = unechoed(word(Answer::Error(text))?);
             if word == Word::Full || word == Word::Refused("DENIED".to_owned()) {
                 // Said on connecting, before any command, and then it closes.
                 return Ok(Reply { word, replication: Replication::default(), login_refused: false });
@@ -95,6 +95,7 @@ pub async fn ask(connection: &mut Connection, login: Option<Login<'_>>) -> Resul
         connection.send(&request).await?;
     }
     let word = word(connection.reply(parse).await?)?;
+    let word = if login.is_some() { unechoed(word) } else { word };
     let mut replication = Replication::default();
     if matches!(word, Word::Full | Word::Refused(_)) {
         // It closes after these.
@@ -165,6 +166,14 @@ fn word(answer: Answer) -> Result<Word, WireError> {
         _ if text.starts_with(b"ERR max number of clients") => Word::Full,
         _ => Word::Refused(code.escape_ascii().to_string().chars().take(40).collect()),
     })
+}
+
+/// The word of a server that was told a password: its own words may be an echo of it.
+fn unechoed(word: Word) -> Word {
+    match word {
+        Word::Refused(code) if code != "DENIED" => Word::Refused("in other words".to_owned()),
+        word => word,
+    }
 }
 
 impl Replication {

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use wharf::model::adopted::Adopted;
 use wharf::model::health::Rules;
 use wharf::model::instance::{
-    Check, CheckDetail, CheckKind, DockerStanding, Instance, InstanceKey, Offer, Secret, Source,
+    Check, CheckDetail, CheckKind, Confidant, DockerStanding, Instance, InstanceKey, Offer, Secret, Source,
 };
 use wharf::model::name::{Label, ServiceName};
 use wharf::model::record::{Proto, Role};
@@ -42,7 +42,7 @@ impl Host {
     }
 
     pub fn with_adopted(settings: Settings, adopted: Adopted) -> Self {
-        let (offer, offer_receiver) = watch::channel(Arc::default());
+        let (offer, offer_receiver) = watch::channel(Arc::new(Offer { engine: true, ..Offer::default() }));
         let (adopted, adopted_receiver) = watch::channel(Arc::new(adopted));
         let (standings_in, standings) = watch::channel(Arc::default());
         let mut registry = Registry::default();
@@ -169,13 +169,14 @@ pub fn instance(kind: CheckKind, target: SocketAddr) -> Instance {
     }
 }
 
-/// The same with a login.
+/// The same with a login, which a table of the configuration may tell to whatever serves there.
 pub fn with_login(mut instance: Instance, user: Option<&str>, password: &str) -> Instance {
     instance.check.detail = CheckDetail {
         user: user.map(Into::into),
         password: Some(Secret::Value(password.into())),
         ..CheckDetail::default()
     };
+    instance.check.confidant = Confidant::Table;
     instance
 }
 

@@ -95,7 +95,13 @@ async fn none_is_ready_and_neighbours_stay_well() {
     let well = host.put(instance(CheckKind::Memcached, neighbour.target));
     host.until_state(&well, State::Ready).await;
     let since = host.standing(&well).unwrap().since;
-    let tempting: [&[u8]; 9] = [
+    let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(5_000).leak();
+    let notices = b"N\0\0\0\x04".repeat(5_000).leak();
+    let parameters = [&b"R\0\0\0\x08\0\0\0\0"[..], &b"S\0\0\0\x04".repeat(5_000)].concat().leak();
+    let tempting: [&[u8]; 12] = [
+        interim,
+        notices,
+        parameters,
         b"VERSION ",
         b"$100000000\r\n",
         b"+PONG\r\n$1000000\r\n",

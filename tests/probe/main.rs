@@ -11,4 +11,5 @@ mod mongo;
 mod redis;
 mod servers;
 mod sql;
+mod thief;
 mod traces;

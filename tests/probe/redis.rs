@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wharf::model::instance::{CheckKind, Secret};
+use wharf::model::instance::{CheckKind, Confidant, Secret};
 use wharf::model::record::Role;
 use wharf::model::standing::State;
 use wharf::offer::probe::Settings;
@@ -35,15 +35,25 @@ async fn a_password_hides_the_role_until_it_is_given() {
 
 #[tokio::test]
 async fn a_user_of_the_access_list_may_know_less() {
-    let (server, host) = (redis(&[]), Host::new(quick()));
-    let ready =
-        || redis_cli(&server, &["ACL", "SETUSER", "probe", "on", ">secret", "+ping"]).contains("OK").then_some(());
-    eventually("a user", ready).await;
+    let (server, host) = (redis(&["--requirepass", "other"]), Host::new(quick()));
+    let acl = |words: &[&str]| redis_cli(&server, &[&["-a", "other", "ACL", "SETUSER", "probe"], words].concat());
+    eventually("a user", || acl(&["on", ">secret", "+ping"]).contains("OK").then_some(())).await;
     let asked = instance(CheckKind::Redis, server.target);
     let key = host.put(with_login(asked, Some("probe"), "secret"));
-    host.until_role(&key, None).await;
-    redis_cli(&server, &["ACL", "SETUSER", "probe", "+info"]);
+    let standing = host.until_role(&key, None).await;
+    assert_eq!(standing.error, None, "it is logged in and may not ask for the role");
+    acl(&["+info"]);
     host.until_role(&key, Some(Role::Primary)).await;
+}
+
+#[tokio::test]
+async fn a_password_is_not_told_to_a_server_that_wants_none() {
+    let (server, host) = (redis(&[]), Host::new(quick()));
+    let key = host.put(with_login(instance(CheckKind::Redis, server.target), None, "s3cret"));
+    host.until_role(&key, Some(Role::Primary)).await;
+    host.stays(&key, State::Ready, quick().interval * 5).await;
+    let told = redis_cli(&server, &["INFO", "commandstats"]);
+    assert!(told.contains("cmdstat_ping") && !told.contains("cmdstat_auth"), "{told}");
 }
 
 #[tokio::test]
@@ -53,6 +63,7 @@ async fn a_password_file_is_read_from_its_directory_only() {
     std::fs::write(secrets.path().join("redis"), "secret\n").unwrap();
     let mut asked = instance(CheckKind::Redis, server.target);
     asked.check.detail.password = Some(Secret::File("redis".into()));
+    asked.check.confidant = Confidant::Table;
     let with = Host::new(Settings { secrets_dir: Some(secrets.path().to_owned()), ..quick() });
     with.until_role(&with.put(asked.clone()), Some(Role::Primary)).await;
     let without = Host::new(quick());

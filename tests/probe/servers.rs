@@ -221,6 +221,25 @@ pub fn certificate(directory: &Path) -> (PathBuf, PathBuf) {
     (cert, key)
 }
 
+/// A PgBouncer that takes clients over TLS only, in this `client_tls_sslmode`; its own server is not there.
+pub fn pgbouncer(tls: &str) -> Server {
+    let (directory, target) = (directory(), free_port());
+    let (cert, key) = certificate(directory.path());
+    let users = directory.path().join("users");
+    std::fs::write(&users, "\"app\" \"secret\"\n").unwrap();
+    let (port, users, cert, key) = (target.port(), users.display(), cert.display(), key.display());
+    let config = format!(
+        "[databases]\napp = host=127.0.0.1 port=1\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+         unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {users}\nclient_tls_sslmode = {tls}\n\
+         client_tls_ca_file = {cert}\nclient_tls_cert_file = {cert}\nclient_tls_key_file = {key}\n"
+    );
+    let file = directory.path().join("pgbouncer.ini");
+    std::fs::write(&file, config).unwrap();
+    let mut pgbouncer = command("/usr/sbin/pgbouncer");
+    pgbouncer.arg(file);
+    Server::start(pgbouncer, target, directory)
+}
+
 /// A ZooKeeper that knows of `peers` other servers which are not there.
 pub fn zookeeper(peers: usize) -> Server {
     let (directory, target) = (directory(), free_port());

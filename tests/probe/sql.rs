@@ -13,7 +13,7 @@ use wharf::model::record::Role;
 use wharf::model::standing::State;
 
 use crate::harness::{Host, eventually, instance, quick, with_login};
-use crate::servers::{Cluster, Server, certificate, mariadb, psql};
+use crate::servers::{Cluster, Server, certificate, mariadb, pgbouncer, psql};
 
 fn asked(server: &Server) -> wharf::model::instance::Instance {
     let mut asked = instance(CheckKind::Postgres, server.target);
@@ -42,7 +42,7 @@ async fn postgres_is_ready_without_a_login_and_logs_nothing_of_it() {
 #[tokio::test]
 async fn a_login_tells_the_role_in_every_way_of_logging_in() {
     let host = Host::new(quick());
-    for auth in ["scram-sha-256", "md5", "password", "trust"] {
+    for auth in ["scram-sha-256", "md5", "trust"] {
         let server = Cluster::new(auth).start();
         let asked = asked(&server);
         let asked = if auth == "trust" { asked } else { with_login(asked, Some("postgres"), "secret") };
@@ -52,6 +52,24 @@ async fn a_login_tells_the_role_in_every_way_of_logging_in() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let log = server.log();
         assert!(!log.contains("FATAL:  password") && !log.contains("could not"), "{auth}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_in_clear_text_is_told_to_nobody_be_it_over_tls() {
+    let host = Host::new(quick());
+    for tls in [false, true] {
+        let cluster = Cluster::new("password");
+        if tls {
+            encrypt(&cluster);
+            std::fs::write(cluster.data().join("pg_hba.conf"), "hostssl all all all password\n").unwrap();
+        }
+        let server = cluster.start();
+        let key = host.put(with_login(asked(&server), Some("postgres"), "secret"));
+        let wants = "wants the password in clear text, which is not told: role unknown";
+        let standing = host.until(&key, |standing| standing.error.as_deref() == Some(wants)).await.0;
+        assert_eq!((standing.state, standing.role), (State::Ready, None), "TLS: {tls}");
+        assert!(!server.log().contains("connection authorized"), "{}", server.log());
     }
 }
 
@@ -196,13 +214,17 @@ async fn a_full_postgres_is_saturated() {
     eventually("the end", || server.ended().then_some(())).await;
 }
 
+fn encrypt(cluster: &Cluster) {
+    certificate(cluster.directory.path());
+    let at = |name: &str| cluster.directory.path().join(name).display().to_string();
+    cluster.configure(&format!("ssl=on\nssl_cert_file='{}'\nssl_key_file='{}'\n", at("cert.pem"), at("key.pem")));
+}
+
 #[tokio::test]
 async fn postgres_that_wants_tls_is_asked_over_tls() {
     let host = Host::new(quick());
     let cluster = Cluster::new("scram-sha-256");
-    certificate(cluster.directory.path());
-    let at = |name: &str| cluster.directory.path().join(name).display().to_string();
-    cluster.configure(&format!("ssl=on\nssl_cert_file='{}'\nssl_key_file='{}'\n", at("cert.pem"), at("key.pem")));
+    encrypt(&cluster);
     std::fs::write(cluster.data().join("pg_hba.conf"), "hostssl all all all scram-sha-256\n").unwrap();
     let server = cluster.start();
     let key = host.put(with_login(asked(&server), Some("postgres"), "secret"));
@@ -210,6 +232,17 @@ async fn postgres_that_wants_tls_is_asked_over_tls() {
     let before = server.log();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(server.log(), before, "only the first probe was refused");
+}
+
+#[tokio::test]
+async fn a_pgbouncer_that_takes_tls_only_is_ready() {
+    for (mode, error) in [("require", None), ("verify-ca", Some("wants a client certificate: role unknown"))] {
+        let (host, server) = (Host::new(quick()), pgbouncer(mode));
+        let key = host.put(instance(CheckKind::Postgres, server.target));
+        let standing = host.until_state(&key, State::Ready).await;
+        assert_eq!(standing.error.as_deref(), error, "{mode}: {}", server.log());
+        host.stays(&key, State::Ready, quick().interval * 5).await;
+    }
 }
 
 #[tokio::test]

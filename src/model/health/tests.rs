@@ -245,3 +245,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_role_that_cannot_be_asked_for_is_kept_with_its_age() {
+    let mut health = Health::new(true, Running, at(0));
+    health.hear_probe(Outcome::serves().with_role(Some(Role::Primary)), RULES, at(1));
+    let away = || Outcome::serves().with_words("away");
+    for (second, at_most, role) in [(500, None, true), (60, Some(60), true), (62, Some(60), false), (500, None, false)]
+    {
+        let kept = away().with_role_kept(at_most.map(Duration::from_secs));
+        health.hear_probe(kept, RULES, at(second));
+        let standing = health.standing(None);
+        let words = if role { "away: role as told at 1970-01-01T00:16:41Z" } else { "away: role unknown" };
+        assert_eq!((standing.role.is_some(), standing.error.as_deref()), (role, Some(words)), "at {second}");
+    }
+    health.hear_probe(Outcome::serves().with_role(Some(Role::Replica)), RULES, at(600));
+    assert_eq!(health.standing(None).error, None);
+}
+
+#[test]
+fn what_this_host_cannot_ask_stands_for_a_minute_and_not_for_ever() {
+    let mut health = Health::new(true, Running, at(0));
+    health.hear_probe(Outcome::serves(), RULES, at(1));
+    let hear = |health: &mut Health, seconds| {
+        let how = (at(2), Duration::from_secs(seconds));
+        health.hear_nothing("no port is left", how, RULES, at(2 + seconds));
+        health.standing(None)
+    };
+    for seconds in [0, 30, 59] {
+        let standing = hear(&mut health, seconds);
+        assert_eq!(standing.state, State::Ready, "{seconds}");
+        assert_eq!(standing.error.as_deref(), Some("not asked since 1970-01-01T00:16:42Z: no port is left"));
+    }
+    for (seconds, state) in [(60, State::Ready), (62, State::Ready), (64, State::Down), (10_000, State::Down)] {
+        assert_eq!(hear(&mut health, seconds).state, state, "{seconds}");
+    }
+    let mut first = Health::new(true, Running, at(0));
+    assert_eq!(hear(&mut first, 10_000).state, State::Starting);
+}

@@ -2,7 +2,7 @@
 //!
 //! With published ports that is the binding's address, or the advertised one for a wildcard (an `--advertise` that is
 //! not `auto` overrules both); with `--internal` the container's own. A probe goes where the traffic ends on this host
-//! and never to another machine.
+//! and never to another machine: a port bound to an address that has moved away is not offered until it is back.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -142,6 +142,9 @@ fn bound_to(address: IpAddr, place: &Place) -> Result<(Vec<IpAddr>, IpAddr), NoW
     }
     if address.is_loopback() && !place.allows_loopback() {
         return Err((kind::LOOPBACK, format!("bound to {address}: no other host could connect to it")));
+    }
+    if !place.may_be_own(address) {
+        return Err((kind::NO_ADDRESS, format!("bound to {address}, which is no address of this host now")));
     }
     match (overruled, unfit(address)) {
         (Some(told), _) => Ok((vec![told], address)),

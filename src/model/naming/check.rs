@@ -2,17 +2,18 @@
 //!
 //! A guess is made only for the protocol's own port or the container's only port; a number alone is no guess. A check
 //! that wharf lacks counts as none and says so. Credentials come from the environment where the official image defines
-//! them, or from labels with a file of `--check-secrets`.
+//! them, or from labels with a file of `--check-secrets` that a `[[secret]]` table lets the container have.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::super::container::Container;
-use super::super::instance::{Check, CheckDetail, CheckKind, Secret};
+use super::super::instance::{Check, CheckDetail, CheckKind, Confidant, FirstProcess, Secret};
 use super::super::record::Proto;
 use super::address::{NoWay, shorten};
 use super::metadata::Metadata;
+use super::secrets::is_bare;
 use super::words::{image_base, parse_duration};
 use super::{ChecksMode, INTERVAL_BOUNDS, MAX_CHECK_TIMEOUT, Settings, kind};
 
@@ -27,6 +28,8 @@ pub(super) struct Asked<'a> {
     pub(super) only_port: bool,
     pub(super) target: Option<SocketAddr>,
     pub(super) own: Option<SocketAddr>,
+    /// It is a port of another container's network.
+    pub(super) shared: bool,
 }
 
 /// The check of one port, and whether `none` was asked for in so many words.
@@ -50,7 +53,22 @@ pub(super) fn check(asked: &Asked<'_>, settings: &Settings) -> Result<(Check, bo
         return Ok((Check { warning, ..Check::default() }, false));
     }
     let detail = detail(asked, kind, settings, &mut warning)?;
-    Ok((Check { kind, guessed, target, interval, timeout, detail, warning }, false))
+    let confidant = if detail.password.is_some() { confidant(asked) } else { Confidant::default() };
+    let own = asked.own;
+    Ok((Check { kind, guessed, target, own, confidant, interval, timeout, detail, warning }, false))
+}
+
+/// Who may be told the password.
+fn confidant(asked: &Asked<'_>) -> Confidant {
+    let Some(container) = asked.container else { return Confidant::Table };
+    let Some(pid) = container.pid else { return Confidant::Nobody("the engine tells no process of it") };
+    let process = FirstProcess { container: container.id.clone(), pid };
+    match asked.own {
+        // At that address others serve too, and which of them is not to be told from outside.
+        Some(_) if asked.shared => Confidant::Nobody("it shares another container's network"),
+        Some(own) => Confidant::Own(own, process),
+        None => Confidant::OnHost(process),
+    }
 }
 
 struct Wanted {
@@ -163,10 +181,11 @@ fn detail(
         detail.password = None;
     }
     if let Some(name) = metadata.get("check_password_file") {
-        match (secret_name(name)?, &settings.secrets_dir) {
-            (name, Some(dir)) => detail.password = Some(Secret::File(dir.join(name))),
-            (_, None) => {
-                *warning = Some("SERVICE_CHECK_PASSWORD_FILE is refused without --check-secrets".to_owned());
+        let name = secret_name(name)?;
+        match permitted(name, asked.container, settings) {
+            Ok(dir) => detail.password = Some(Secret::File(dir.join(name))),
+            Err(why) => {
+                *warning = Some(why);
                 (detail.user, detail.password) = (None, None);
             }
         }
@@ -187,10 +206,24 @@ fn http_path(path: &str) -> Result<String, NoWay> {
 }
 
 /// A bare file name.
-fn secret_name(name: &str) -> Result<&Path, NoWay> {
-    let bare = !name.contains(['/', '\\', '\0']) && name != "." && name != ".." && name.len() <= 255;
+fn secret_name(name: &str) -> Result<&str, NoWay> {
     let bad = || (kind::BAD_LABEL, format!("SERVICE_CHECK_PASSWORD_FILE={:?} is no bare file name", shorten(name)));
-    if bare { Ok(Path::new(name)) } else { Err(bad()) }
+    if is_bare(name) { Ok(name) } else { Err(bad()) }
+}
+
+/// The directory to read the file from, if it may be read for this container; the configuration's own tables may name
+/// any.
+fn permitted<'s>(file: &str, container: Option<&Container>, settings: &'s Settings) -> Result<&'s Path, String> {
+    let Some(dir) = &settings.secrets_dir else {
+        return Err("SERVICE_CHECK_PASSWORD_FILE is refused without --check-secrets".to_owned());
+    };
+    match container {
+        Some(container) if !settings.secrets.iter().any(|rule| rule.lets(&container.name, file)) => Err(format!(
+            "SERVICE_CHECK_PASSWORD_FILE={file:?} is refused: no [[secret]] table lets a container called {:?} have it",
+            shorten(&container.name)
+        )),
+        _ => Ok(dir),
+    }
 }
 
 /// What the official image of a protocol reads from its environment.
@@ -222,19 +255,12 @@ fn from_environment(container: &Container, kind: CheckKind, detail: &mut CheckDe
             detail.password = Some(Secret::Value(password.into()));
             detail.database = either("DATABASE").map(Into::into);
         }
-        (CheckKind::Mongodb, Some("mongo")) => {
-            if let (Some(user), Some(password)) = (env("MONGO_INITDB_ROOT_USERNAME"), env("MONGO_INITDB_ROOT_PASSWORD"))
-            {
-                detail.user = Some(user.into());
-                detail.password = Some(Secret::Value(password.into()));
-            }
-        }
         _ => {}
     }
 }
 
 /// Environment entries that naming may ask for; an engine adapter need keep no others.
 pub fn is_wanted_env(entry: &str) -> bool {
-    let prefixes = ["SERVICE_", "POSTGRES_", "MYSQL_", "MARIADB_", "MONGO_INITDB_"];
+    let prefixes = ["SERVICE_", "POSTGRES_", "MYSQL_", "MARIADB_"];
     prefixes.iter().any(|prefix| entry.starts_with(prefix))
 }

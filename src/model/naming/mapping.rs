@@ -11,7 +11,7 @@ use super::super::record::{MAX_RECORD, Proto, Record, Role, Text};
 use super::address::{self, NoWay, Reach, shorten};
 use super::check::{self, Asked};
 use super::metadata::Metadata;
-use super::ports::{self, Candidate, Transport};
+use super::ports::{self, Candidate, Transport, Way};
 use super::words::{image_base, parse_duration, speaks_of_secrets, split_tags};
 use super::{MAX_NAMES, MAX_UNNAMED_PORTS, Offered, Others, Settings, StaticService, TTL_BOUNDS, kind};
 use crate::model::advertise::unfit;
@@ -67,6 +67,8 @@ struct Common<'m> {
     names: Vec<ServiceName>,
     id: Text,
     reach: Reach,
+    /// The port is one of another container's network.
+    shared: bool,
 }
 
 impl Mapping<'_> {
@@ -113,7 +115,8 @@ impl Mapping<'_> {
             .map_or_else(|| default_id(&self.settings.node, &self.shown, port.number, proto), Text::from);
         let key = InstanceKey { source: Source::Container(container.id.clone()), port: port.number, proto };
         let only_port = service_ports == 1;
-        let common = Common { metadata: &metadata, proto, names, id, reach };
+        let shared = matches!(port.way, Way::Shared(_));
+        let common = Common { metadata: &metadata, proto, names, id, reach, shared };
         let instance = self.finish(key, Some(container), only_port, common)?;
         if let Some((kind, reason)) = too_many {
             self.skip(port.text, kind, reason);
@@ -137,7 +140,7 @@ impl Mapping<'_> {
         let id = id.unwrap_or_else(|| default_id(&self.settings.node, &service.name, service.port, service.proto));
         let source = Source::Static(format!("{}#{number}", service.name).into());
         let key = InstanceKey { source, port: service.port, proto: service.proto };
-        let common = Common { metadata: &metadata, proto: service.proto, names, id, reach };
+        let common = Common { metadata: &metadata, proto: service.proto, names, id, reach, shared: false };
         let instance = self.finish(key, None, true, common)?;
         if let Some((kind, reason)) = too_many {
             self.skip(&text, kind, reason);
@@ -225,7 +228,7 @@ impl Mapping<'_> {
         only_port: bool,
         common: Common<'_>,
     ) -> Result<Instance, NoWay> {
-        let Common { metadata, proto, names, id, reach } = common;
+        let Common { metadata, proto, names, id, reach, shared } = common;
         let label = Label::slug(&id)
             .ok_or_else(|| (kind::BAD_NAME, format!("id {:?} holds nothing that a label may hold", shorten(&id))))?;
         for name in &names {
@@ -233,8 +236,8 @@ impl Mapping<'_> {
                 return Err((kind::BAD_NAME, format!("{label}.{name} is longer than {MAX_NAME} bytes")));
             }
         }
-        let asked =
-            Asked { metadata, container, port: key.port, proto, only_port, target: reach.target, own: reach.own };
+        let (target, own) = (reach.target, reach.own);
+        let asked = Asked { metadata, container, port: key.port, proto, only_port, target, own, shared };
         let (check, none_asked) = check::check(&asked, self.settings)?;
         let instance = Instance {
             host: reach.host,

@@ -10,6 +10,7 @@ mod check;
 mod mapping;
 mod metadata;
 mod ports;
+mod secrets;
 mod words;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use super::record::Text;
 pub use check::is_wanted_env;
 pub use mapping::instances;
 pub use mapping::static_instances;
+pub use secrets::SecretRule;
 pub use words::parse_duration;
 
 /// Ports of one container that may be offered without a NAME of their own.
@@ -124,6 +126,8 @@ pub struct Settings {
     pub checks: ChecksMode,
     /// Where SERVICE_CHECK_PASSWORD_FILE is looked for.
     pub secrets_dir: Option<PathBuf>,
+    /// Which containers may have which of those files.
+    pub secrets: Vec<SecretRule>,
 }
 
 impl Settings {
@@ -140,6 +144,7 @@ impl Settings {
             allow_names: AllowNames::default(),
             checks: ChecksMode::Auto,
             secrets_dir: None,
+            secrets: Vec::new(),
         }
     }
 }

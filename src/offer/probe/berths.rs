@@ -14,7 +14,7 @@ use super::question::{Answer, Memo, Question};
 use super::schedule::{self, Class, Id, Schedule};
 use super::secret::Secrets;
 use crate::model::adopted::Adopted;
-use crate::model::health::{Health, Outcome};
+use crate::model::health::{Health, Outcome, Rules};
 use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer};
 use crate::model::standing::{Standing, Standings, State};
 
@@ -51,6 +51,8 @@ struct Berth {
     generation: u64,
     asked_at: Instant,
     shown_at: Instant,
+    /// Since when this host has not been able to ask it.
+    unasked: Option<(Instant, SystemTime)>,
 }
 
 /// What a probe under way belongs to.
@@ -155,7 +157,7 @@ impl Berths {
         let was_first = berth.health.is_first();
         let outcome = match result {
             Some((Answer::Heard(outcome), memo)) => {
-                berth.memo = memo;
+                (berth.memo, berth.unasked) = (memo, None);
                 self.hindered = false;
                 outcome
             }
@@ -164,7 +166,9 @@ impl Berths {
                 if !std::mem::replace(&mut self.hindered, true) {
                     warn!(instance = %berth.instance.key, %error, "this host cannot probe");
                 }
-                return self.plan_next(ticket.id, was_first);
+                berth.hear_nothing(&error.to_string(), self.settings.rules);
+                self.plan_next(ticket.id, was_first);
+                return self.show(ticket.id, Instant::now());
             }
             None => {
                 error!(instance = %berth.instance.key, check = %ticket.kind, "a probe panicked");
@@ -187,6 +191,7 @@ impl Berths {
             generation: 0,
             asked_at: now,
             shown_at: now,
+            unasked: None,
         };
         self.ids.insert(instance.key.clone(), id);
         self.berths.insert(id, berth);
@@ -274,6 +279,7 @@ impl Berths {
             first: berth.health.is_first(),
             unsure: berth.health.is_first() || berth.health.is_down(),
             secrets: Arc::clone(&self.secrets),
+            engine: self.offer.engine,
         };
         berth.asked_at = now;
         Some(Probe { ticket, question, memo: std::mem::take(&mut berth.memo) })
@@ -318,7 +324,13 @@ impl Berth {
     /// Its container ended and was started again between two looks: what was known is of another life.
     fn begin_anew(&mut self, now: Instant) {
         (self.health, self.memo, self.born) = (new_health(&self.instance), Memo::default(), now);
+        self.unasked = None;
         self.generation += 1;
+    }
+
+    fn hear_nothing(&mut self, why: &str, rules: Rules) {
+        let (began, since) = *self.unasked.get_or_insert_with(|| (Instant::now(), SystemTime::now()));
+        self.health.hear_nothing(why, (since, began.elapsed()), rules, SystemTime::now());
     }
 
     /// Changes count at once; mere changes of wording, which a server in trouble makes at every probe, do not.

@@ -4,6 +4,7 @@
 //! to ask is `schedule` (pure), *what* to ask is `question`, what follows from the answers is [`crate::model::health`].
 
 mod berths;
+mod confide;
 mod fleet;
 mod metrics;
 mod postgres;

@@ -3,14 +3,16 @@
 //! Where a protocol has two dialects (text and binary, plain and TLS), the one that answered last is asked first, and
 //! alone while the server is known to be well. One deadline holds for all of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::confide::confide;
 use super::secret::{Keyring, Secrets};
 use super::{postgres, redis};
+use crate::host::{Whereabouts, whereabouts};
 use crate::model::health::{Outcome, Verdict};
 use crate::model::instance::{CheckDetail, CheckKind, Instance};
 use crate::model::record::Role;
@@ -39,6 +41,8 @@ pub(super) struct Question {
     pub(super) unsure: bool,
     /// Where password files are.
     pub(super) secrets: Arc<Secrets>,
+    /// The engine answers, so what it says of containers holds.
+    pub(super) engine: bool,
 }
 
 /// What is remembered of a server from one probe to the next.
@@ -101,13 +105,31 @@ impl Question {
         }
     }
 
-    /// A connection to the server.
+    /// A connection to the server, at the address that is asked without a password.
     pub(super) async fn connect(&self, tls: bool) -> Result<Connection, WireError> {
-        let patience = if self.first { QUICK_CONNECT.min(self.timeout) } else { self.timeout };
-        let opened = timeout(patience, Connection::open(self.target)).await;
-        let connection = opened.map_err(|_| WireError::Connect(std::io::ErrorKind::TimedOut.into()))??;
+        let connection = self.connect_to(self.target, self.expected()).await?;
         if tls { connection.into_tls().await } else { Ok(connection) }
     }
+
+    /// A connection to an address that is where it was meant to be.
+    pub(super) async fn connect_to(&self, at: SocketAddr, expected: Whereabouts) -> Result<Connection, WireError> {
+        stay_here(at.ip(), expected)?;
+        let patience = if self.first { QUICK_CONNECT.min(self.timeout) } else { self.timeout };
+        let opened = timeout(patience, Connection::open(at)).await;
+        opened.map_err(|_| WireError::Connect(std::io::ErrorKind::TimedOut.into()))?
+    }
+
+    /// The target is the container's own address, or the host's.
+    fn expected(&self) -> Whereabouts {
+        let own = self.instance.check.own == Some(self.target);
+        if own { Whereabouts::Attached } else { Whereabouts::Here }
+    }
+}
+
+/// Lets no probe leave this host: an address of its own, or a container's on a network that it is attached to.
+fn stay_here(address: IpAddr, expected: Whereabouts) -> Result<(), WireError> {
+    let found = whereabouts(address).map_err(WireError::Connect)?;
+    if found == Whereabouts::Here || found == expected { Ok(()) } else { Err(WireError::NotHere(address)) }
 }
 
 /// Asks.
@@ -126,6 +148,7 @@ async fn exchange(question: &Question, memo: &mut Memo) -> Result<Outcome, WireE
         CheckKind::None => Err(WireError::Unaskable("there is nothing to ask")),
         CheckKind::Tcp => {
             let hold = Duration::from_millis(50).min(question.timeout / 2);
+            stay_here(question.target.ip(), question.expected())?;
             tcp::stays_open(question.target, hold).await.map(|()| Outcome::serves())
         }
         CheckKind::Memcached | CheckKind::Redis | CheckKind::Postgres => in_dialects(question, memo).await,
@@ -212,30 +235,49 @@ async fn ask_zookeeper(question: &Question) -> Result<Outcome, WireError> {
     })
 }
 
+/// With a password that may be told, the handshake is a login at the container's own address: each one without is a
+/// line in the server's log.
 async fn ask_mysql(question: &Question, memo: &mut Memo) -> Result<Outcome, WireError> {
     let detail = question.detail();
-    let (password, unread) = memo.keyring.password(detail, &question.secrets).await;
-    let mut connection = question.connect(false).await?;
     let user = detail.user.as_deref().unwrap_or("wharf");
-    let login = mysql::Login { user, password: password.as_deref().unwrap_or_default() };
-    let outcome = judge_mysql(mysql::shake_hands(&mut connection, login).await?);
-    Ok(match unread {
-        Some(words) if outcome.words.is_none() => outcome.with_words(words),
+    let (password, mut untold) = memo.keyring.password(detail, &question.secrets).await;
+    if let Some(password) = password {
+        match timeout(question.timeout / 2, confide(question)).await {
+            Ok(Ok(mut connection)) => {
+                let login = mysql::Login { user, password: &password };
+                return Ok(judge_mysql(mysql::shake_hands(&mut connection, login).await?));
+            }
+            Ok(Err(withheld)) => untold = Some(withheld.to_string()),
+            Err(_) => untold = Some("nobody logs in: no connection in time".to_owned()),
+        }
+    }
+    let mut connection = question.connect(false).await?;
+    let outcome = judge_mysql(mysql::shake_hands(&mut connection, mysql::Login { user, password: "" }).await?);
+    Ok(match untold {
+        Some(words) if outcome.verdict == Verdict::Serves => outcome.with_words(words),
         _ => outcome,
     })
 }
 
 fn judge_mysql(reply: mysql::Reply) -> Outcome {
     const NO_ROOM: [u16; 3] = [1040, 1203, 1226];
-    /// Access denied in all its forms, unknown databases and plugins, locked accounts: said by a server that serves.
-    const LOGIN_REFUSED: [u16; 10] = [1044, 1045, 1049, 1130, 1251, 1524, 1698, 1862, 2059, 3118];
+    /// Access denied in all its forms, unknown databases and plugins, locked accounts, TLS wanted: said by a server that
+    /// serves.
+    const LOGIN_REFUSED: [u16; 14] =
+        [1044, 1045, 1049, 1130, 1251, 1524, 1698, 1862, 2059, 3118, 3159, 3955, 4150, 4151];
     match reply {
+        // It serves those whose handshakes were whole; the block is for this address, and people can end it.
+        mysql::Reply::Refused { code: 1129, .. } => {
+            Outcome::serves().with_words("error 1129: this host is blocked there; `mysqladmin flush-hosts` ends it")
+        }
         mysql::Reply::LetIn => Outcome::serves(),
         mysql::Reply::Refused { code, .. } if NO_ROOM.contains(&code) => Outcome::full("too many connections"),
         mysql::Reply::Refused { code, .. } if LOGIN_REFUSED.contains(&code) => {
             Outcome::serves().with_words(format!("login refused: error {code}"))
         }
-        mysql::Reply::Refused { code, message } => Outcome::fails(format!("refused: error {code} {message}")),
+        mysql::Reply::Refused { code, message } => {
+            Outcome::fails(format!("refused: error {code} {message}").trim_end())
+        }
     }
 }
 
@@ -250,5 +292,25 @@ fn judge_mongodb(hello: mongodb::Hello) -> Outcome {
         mongodb::Hello { writable: true, in_set, .. } => Outcome::serves().with_role(in_set.then_some(Role::Primary)),
         mongodb::Hello { secondary: true, .. } => Outcome::serves().with_role(Some(Role::Replica)),
         _ => Outcome::fails("neither primary nor secondary").with_role(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mysqls_refusals_have_their_meanings() {
+        for (code, expected) in [
+            (1040, Verdict::Full),
+            (1045, Verdict::Serves),
+            (1129, Verdict::Serves),
+            (3159, Verdict::Serves),
+            (4151, Verdict::Serves),
+            (1053, Verdict::Fails),
+        ] {
+            let reply = mysql::Reply::Refused { code, message: String::new() };
+            assert_eq!(judge_mysql(reply).verdict, expected, "{code}");
+        }
     }
 }

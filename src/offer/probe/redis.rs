@@ -1,34 +1,62 @@
 //! What a Redis server says, and what that means for those who want to use it.
 
+use tokio::time::timeout;
+
+use super::confide::{Withheld, confide, refusal};
 use super::question::{Dialect, Memo, Question};
 use crate::model::health::Outcome;
 use crate::model::record::Role;
 use crate::wire::WireError;
 use crate::wire::redis::{self, Login, Reply, Word};
 
-/// Asks in one dialect: without TLS, or over it.
+/// Asks in one dialect: without TLS, or over it. A password is told only to a server that does not say enough without.
 pub(super) async fn ask(question: &Question, memo: &mut Memo, dialect: Dialect) -> Result<Outcome, WireError> {
-    let detail = question.detail();
-    let (password, unread) = memo.keyring.password(detail, &question.secrets).await;
-    let login = password.as_deref().map(|password| Login { user: detail.user.as_deref(), password });
-    let outcome = match converse(question, dialect, login).await {
+    let reply = match knock(question, dialect).await {
         // Only a server whose loop turns asks for one.
         Err(WireError::WantsCertificate) => {
-            Outcome::serves().with_role(None).with_words("wants a client certificate: role unknown")
+            let words = "wants a client certificate: role unknown";
+            return Ok(Outcome::serves().with_role(None).with_words(words));
         }
-        other => other?,
+        reply => reply?,
     };
-    Ok(match unread {
-        Some(words) => outcome.with_words(words),
-        None => outcome,
+    let outcome = judge(&reply);
+    if question.detail().password.is_none() || !wants_login(&reply) {
+        return Ok(outcome);
+    }
+    if let Some(withheld) = refusal(question) {
+        return Ok(withheld.outcome());
+    }
+    let (password, unread) = memo.keyring.password(question.detail(), &question.secrets).await;
+    let Some(password) = password else {
+        return Ok(unread.map_or(outcome.clone(), |words| outcome.with_words(words)));
+    };
+    Ok(match timeout(question.timeout / 2, log_in(question, dialect, &password)).await {
+        Ok(Ok(reply)) => judge(&reply),
+        Ok(Err(withheld)) => withheld.outcome(),
+        Err(_) => Withheld::Late.outcome(),
     })
 }
 
-async fn converse(question: &Question, dialect: Dialect, login: Option<Login<'_>>) -> Result<Outcome, WireError> {
+/// Whether a login might tell more.
+fn wants_login(reply: &Reply) -> bool {
+    let untold = reply.replication.replica.is_none();
+    reply.word == Word::NoAuth || (untold && matches!(reply.word, Word::Pong | Word::ReadOnly))
+}
+
+async fn knock(question: &Question, dialect: Dialect) -> Result<Reply, WireError> {
     let mut connection = question.connect(dialect == Dialect::Other).await?;
-    let reply = redis::ask(&mut connection, login).await?;
+    let reply = redis::ask(&mut connection, None).await?;
     connection.leave_at_once();
-    Ok(judge(&reply))
+    Ok(reply)
+}
+
+async fn log_in(question: &Question, dialect: Dialect, password: &str) -> Result<Reply, Withheld> {
+    let plain = confide(question).await?;
+    let mut connection = if dialect == Dialect::Other { plain.into_tls().await? } else { plain };
+    let login = Login { user: question.detail().user.as_deref(), password };
+    let reply = redis::ask(&mut connection, Some(login)).await?;
+    connection.leave_at_once();
+    Ok(reply)
 }
 
 fn judge(reply: &Reply) -> Outcome {

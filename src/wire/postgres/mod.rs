@@ -32,6 +32,8 @@ pub enum Reply {
         /// In recovery, if that was told.
         standby: Option<bool>,
     },
+    /// It asks for the password itself, which nobody is told.
+    WantsClearText,
     /// It refused.
     Refused(Refusal),
 }
@@ -66,7 +68,7 @@ pub async fn log_in(
     let asked = first_word(connection).await?;
     let mut reply = match authenticate(connection, asked, session, password, key).await? {
         None => follow(connection).await?,
-        Some(refusal) => Reply::Refused(refusal),
+        Some(reply) => reply,
     };
     if reply == (Reply::LetIn { standby: None }) {
         // Before 14 the server does not tell by itself.
@@ -77,34 +79,37 @@ pub async fn log_in(
     Ok(reply)
 }
 
-/// Does what the server asks to prove who we are. `None` is being let in.
+/// Does what the server asks to prove who we are, as long as that does not tell the password. `None` is being let in.
 async fn authenticate(
     connection: &mut Connection,
     asked: Message,
     session: Session<'_>,
     password: &Arc<str>,
     key: &mut Option<SaltedKey>,
-) -> Result<Option<Refusal>, WireError> {
+) -> Result<Option<Reply>, WireError> {
     let answer = match asked {
         Message::LetIn => return Ok(None),
-        Message::Error(refusal) => return Ok(Some(refusal)),
-        Message::WantsPassword => message::password(password),
+        Message::Error(refusal) => return Ok(Some(Reply::Refused(refusal))),
+        Message::WantsPassword => return Ok(Some(Reply::WantsClearText)),
         Message::WantsMd5(salt) => message::password(&scram::md5(session.user, password, salt)),
-        Message::WantsSasl { scram: true } => return scram::authenticate(connection, password, key).await,
+        Message::WantsSasl { scram: true } => {
+            return Ok(scram::authenticate(connection, password, key).await?.map(Reply::Refused));
+        }
         _ => return Err(unexpected("a way to log in that is known")),
     };
     connection.send_secret(&answer).await?;
     match next(connection).await? {
         Message::LetIn => Ok(None),
-        Message::Error(refusal) => Ok(Some(refusal)),
+        Message::Error(refusal) => Ok(Some(Reply::Refused(refusal))),
         _ => Err(unexpected("the end of the login")),
     }
 }
 
 /// Reads on until the server waits for a query.
 async fn follow(connection: &mut Connection) -> Result<Reply, WireError> {
+    const MOST: usize = 200;
     let mut standby = None;
-    loop {
+    for _ in 0..MOST {
         match next(connection).await? {
             Message::Ready => return Ok(Reply::LetIn { standby }),
             Message::Error(refusal) => return Ok(Reply::Refused(refusal)),
@@ -112,6 +117,7 @@ async fn follow(connection: &mut Connection) -> Result<Reply, WireError> {
             _ => {}
         }
     }
+    Err(unexpected("an end of the parameters"))
 }
 
 async fn first_word(connection: &mut Connection) -> Result<Message, WireError> {
@@ -126,12 +132,15 @@ async fn first_word(connection: &mut Connection) -> Result<Message, WireError> {
     }
 }
 
-/// The next message, but for notices.
+/// The next message, but for notices. Once a secret went out the server's own words may be an echo.
 async fn next(connection: &mut Connection) -> Result<Message, WireError> {
     const MOST: usize = 200;
     for _ in 0..MOST {
         match connection.reply(parse).await? {
             Message::Notice => {}
+            Message::Error(refusal) if connection.told_a_secret() => {
+                return Ok(Message::Error(Refusal { message: String::new(), ..refusal }));
+            }
             message => return Ok(message),
         }
     }
