@@ -79,6 +79,75 @@ async fn pages_are_read_at_one_revision(store: Arc<dyn Store>) {
     assert!(all.iter().any(|item| item.key == "/p/11099") && all.iter().all(|item| item.key != "/p/zz"));
 }
 
+/// Whatever characters keys have, each is read once and the list ends.
+async fn a_list_of_odd_keys_ends(store: Arc<dyn Store>) {
+    let odd = ["\u{1}", "\u{7f}", "\u{fffd}", "\u{10ffff}", "ä", " ", "/", "//", "%", "\n"];
+    for chunk in 0..12 {
+        let key = |n: usize| format!("/o/{}{chunk:02}{n:03}{}", odd[n % odd.len()], odd[(n / 10) % odd.len()]);
+        let writes: Vec<Write> = (0..MAX_WRITES).map(|n| put(&key(n), "v")).collect();
+        done(&*store, &writes).await;
+    }
+    assert_eq!(all_below(&*store, "/o/").await.len(), 12 * MAX_WRITES);
+}
+
+/// Every key below a prefix, page by page; each page must go on from the one before.
+async fn all_below(store: &dyn Store, prefix: &str) -> Vec<String> {
+    let (mut keys, mut after) = (Vec::new(), None::<String>);
+    for _ in 0..100 {
+        let page = store.read(prefix, after.as_deref(), None).await.unwrap();
+        keys.extend(page.items.into_iter().map(|item| item.key));
+        if !page.more {
+            let mut different = keys.clone();
+            different.sort();
+            different.dedup();
+            assert_eq!(different.len(), keys.len(), "a key was read twice");
+            return keys;
+        }
+        after = keys.last().cloned();
+    }
+    panic!("the list does not end: {} keys", keys.len());
+}
+
+/// Only etcd takes such keys: what is no text, and what holds NUL.
+#[tokio::test]
+async fn keys_that_are_no_text_are_paged_by_their_bytes() {
+    let cluster = etcd::Cluster::start(1);
+    let mut client = etcd_client::Client::connect(cluster.endpoints(), None).await.unwrap();
+    let ends: [&[u8]; 6] = [b"\xff", b"\x80", b"\xef\xbf\xbd", b"\0", b"\xc3", b"\0ff"];
+    for number in 0..1_002_usize {
+        let key = [b"/x/", ends[number % 6], format!("{:04}", number / 6).as_bytes(), ends[number % 5]].concat();
+        client.put(key, "10.0.0.1:80", None).await.unwrap();
+    }
+    let store = cluster.store(TTL);
+    let keys = timeout(PATIENCE, all_below(&store, "/x/")).await.unwrap();
+    assert_eq!(keys.len(), 1_002);
+    let mut watch = store.watch("/x/", 1).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 1_002 {
+        let batch = timeout(PATIENCE, watch.next()).await.unwrap().unwrap();
+        seen.extend(batch.events.iter().map(|event| event.key().to_owned()));
+    }
+    assert_eq!(seen, keys.into_iter().collect());
+}
+
+/// More names of keys than an answer of etcd's lease service may hold.
+#[tokio::test]
+async fn a_lease_with_very_many_keys_tells_its_time() {
+    let cluster = etcd::Cluster::start(1);
+    let store = cluster.store(TTL);
+    let session = store.session(Duration::from_secs(60), None).await.unwrap();
+    for chunk in 0..10 {
+        let long = "k".repeat(8_000);
+        let writes: Vec<Write> =
+            (0..MAX_WRITES).map(|n| put_on(&format!("/l/{chunk}{n:03}{long}"), "v", session.lease())).collect();
+        done(&store, &writes).await;
+    }
+    assert!(matches!(store.lease(session.lease()).await, Err(StoreError::Refused { .. })));
+    let info = store.lease_times(session.lease()).await.unwrap();
+    assert_eq!(info.granted, Duration::from_secs(60));
+    assert!(matches!(store.lease_times(4_711).await, Err(StoreError::NoLease(4_711))));
+}
+
 async fn get_finds_what_is_there(store: Arc<dyn Store>) {
     let writes: Vec<Write> = (0..90).map(|n| put(&format!("/g/{n:03}"), "v")).collect();
     let revision = done(&*store, &writes).await;
@@ -244,6 +313,7 @@ macro_rules! suite {
 suite! {
     a_read_is_in_order_and_of_its_prefix_only
     pages_are_read_at_one_revision
+    a_list_of_odd_keys_ends
     get_finds_what_is_there
     a_commit_is_made_whole_or_not_at_all
     too_much_at_once_is_refused

@@ -212,6 +212,7 @@ impl Finding {
         let keep = ground.state.writable().then(|| translate::kept_catalog(config));
         let overlay = offering.published.overlay.clone();
         let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
+        let mirror = mirror.at_most(config.store.max_records as usize);
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);

@@ -94,6 +94,8 @@ pub struct StoreConfig {
     pub prefix: Prefix,
     /// How long records outlive their agent.
     pub lease_ttl: Duration,
+    /// The most records that are taken from it.
+    pub max_records: u32,
     /// Where the owner, the lease and the last catalog are kept.
     pub state_dir: PathBuf,
     /// Withdraw at SIGTERM instead of keeping the records for the rest of the lease.

@@ -140,6 +140,11 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub lease_ttl: Option<String>,
 
+    /// Most records taken from the store; the newest of whoever has most are left out [default: 1000000]
+    #[arg(long, env = "WHARF_MAX_RECORDS", value_name = "N", help_heading = "Store")]
+    #[serde(deserialize_with = "scalar")]
+    pub max_records: Option<String>,
+
     /// Directory for what must outlive a restart [default: $STATE_DIRECTORY, else /var/lib/wharf]
     #[arg(long, env = "WHARF_STATE_DIR", value_name = "DIR", help_heading = "Store")]
     #[serde(deserialize_with = "scalar")]

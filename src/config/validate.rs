@@ -222,6 +222,8 @@ impl Reader<'_> {
         if prefix.as_ref().is_some_and(|prefix| format!("{prefix}/").starts_with("/wharf/")) {
             self.problem("prefix", "/wharf is where nodes and locks are kept");
         }
+        let max_records = self
+            .one("max-records", raw.max_records.as_ref(), "1000000", |text| parse::number(text, 1_000, 100_000_000));
         let lease_ttl =
             self.one("lease-ttl", raw.lease_ttl.as_ref(), "30s", |text| parse::duration(text, 2 * SECOND, HOUR));
         let withdraw_on_stop = self.one("on-stop", raw.on_stop.as_ref(), "keep", |text| match text {
@@ -234,6 +236,7 @@ impl Reader<'_> {
             etcd: etcd?,
             prefix: prefix?,
             lease_ttl: lease_ttl?,
+            max_records: max_records?,
             state_dir: PathBuf::from(raw.state_dir.as_deref().unwrap_or(state)),
             withdraw_on_stop: withdraw_on_stop?,
         })

@@ -12,6 +12,7 @@ pub(super) struct Gauges {
     services: Gauge,
     bad: Gauge,
     held: Gauge,
+    left_out: Gauge,
     contested: Gauge,
     stale: Gauge,
     overlaid: Gauge,
@@ -26,6 +27,7 @@ impl Gauges {
         show("wharf_catalog_services", "Services that have one or more records", &gauges.services);
         show("wharf_catalog_bad_records", "Values in the store that are no record", &gauges.bad);
         show("wharf_catalog_held_records", "Records answered although the store lost them", &gauges.held);
+        show("wharf_catalog_left_out_records", "Records left out by --max-records", &gauges.left_out);
         show("wharf_catalog_contested_services", "Services of which several claim to be primary", &gauges.contested);
         show("wharf_catalog_stale", "1 while the catalog is not in step with the store", &gauges.stale);
         show("wharf_catalog_overlaid", "1 while this host's own records are laid over", &gauges.overlaid);
@@ -40,6 +42,7 @@ impl Gauges {
         self.services.set(number(counts.services));
         self.bad.set(number(counts.bad));
         self.held.set(number(counts.held));
+        self.left_out.set(number(counts.left_out));
         self.contested.set(number(counts.contested));
         self.stale.set(i64::from(shown.is_stale()));
         self.overlaid.set(i64::from(overlaid));

@@ -1,11 +1,11 @@
 //! The catalog kept as a file, so that an agent that starts while the store is away can answer from it.
 //!
 //! A header line with the cluster, one line for each record, a last line with their number: a file that was cut short
-//! is seen as such. It takes its place by a rename. Its modification time is when the catalog was last in step: a quiet
+//! is seen as such. A line that cannot be read costs that one record. It takes its place by a rename. Its modification time is when the catalog was last in step: a quiet
 //! cluster costs no writing, and what is written while the store is away is as old as it is.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use crate::model::catalog::{Catalog, LeaseId};
+use crate::model::key::Prefix;
 use crate::model::record::{MAX_RECORD, Record};
 use crate::store::{Item, Revision};
 
@@ -59,9 +60,15 @@ impl Keep {
     }
 
     /// The catalog of the last run, if it is worth anything.
-    pub(super) async fn load(&mut self, cluster: Option<u64>) -> Option<Catalog> {
+    /// What is of none of the prefixes, or is more than `empty` takes, is left out.
+    pub(super) async fn load(
+        &mut self,
+        empty: Catalog,
+        prefixes: Vec<Prefix>,
+        cluster: Option<u64>,
+    ) -> Option<Catalog> {
         let path = self.path.clone();
-        let loaded = tokio::task::spawn_blocking(move || read(&path, cluster)).await;
+        let loaded = tokio::task::spawn_blocking(move || read(&path, empty, &prefixes, cluster)).await;
         match loaded {
             Ok(Ok(Some((catalog, of)))) => {
                 self.kept_of = of;
@@ -160,9 +167,6 @@ fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>, behind: Duration)
     let mut records = 0;
     for endpoint in catalog.endpoints() {
         let key = endpoint.key();
-        if key.contains(['\t', '\n']) {
-            continue;
-        }
         write!(file, "{key}\t{:x}\t{}\t", endpoint.lease(), endpoint.revision())?;
         file.write_all(&endpoint.record().encode())?;
         file.write_all(b"\n")?;
@@ -179,17 +183,25 @@ fn write(path: &Path, catalog: &Catalog, cluster: Option<u64>, behind: Duration)
 
 type Kept = (Catalog, Option<u64>);
 
-fn read(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
-    let mut catalog = Catalog::default();
-    let Some((of, revision)) = read_lines(path, cluster, |line| put(&mut catalog, &item(line)?))? else {
-        return Ok(None);
-    };
+fn read(path: &Path, mut catalog: Catalog, prefixes: &[Prefix], cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
+    let mut unread = 0_usize;
+    let read = read_lines(path, cluster, |line| match line.and_then(item) {
+        Some(item) if !prefixes.iter().any(|prefix| prefix.parts(&item.key).is_some()) => {}
+        Some(item) => {
+            // What is no record here is none in the store: it is counted when that has been read.
+            if catalog.put(&item.key, &item.value, item.lease, item.revision).is_err() {
+                catalog.delete(&item.key);
+                unread += 1;
+            }
+        }
+        None => unread += 1,
+    })?;
+    let Some((of, revision)) = read else { return Ok(None) };
+    if unread > 0 {
+        tracing::warn!(file = ?path, lines = unread, "lines of the kept catalog cannot be read: skipped");
+    }
     catalog.set_revision(revision);
     Ok(Some((catalog, of)))
-}
-
-fn put(catalog: &mut Catalog, item: &Item) -> Option<()> {
-    catalog.put(&item.key, &item.value, item.lease, item.revision).ok()
 }
 
 /// What one owner had published by a kept catalog.
@@ -209,12 +221,10 @@ pub struct Own {
 pub fn own_records(path: &Path, cluster: Option<u64>, owner: &str) -> Own {
     let mut items = Vec::new();
     let read = read_lines(path, cluster, |line| {
-        if line.contains(owner) {
-            let item = item(line)?;
+        if let Some(item) = line.filter(|line| line.contains(owner)).and_then(item) {
             let record = Record::decode(&item.value).ok().filter(|record| record.owner.as_deref() == Some(owner));
             items.extend(record.map(|record| (item, record)));
         }
-        Some(())
     });
     // Why it is worth nothing the mirror says, which reads it too.
     let Ok(Some((_, revision))) = read else { return Own::default() };
@@ -225,11 +235,12 @@ fn age(path: &Path) -> io::Result<Duration> {
     Ok(fs::metadata(path)?.modified()?.elapsed().unwrap_or_default())
 }
 
-/// Hands `take` each line of a record; returns the cluster and the revision of the whole.
+/// Hands `take` each line of a record, or none for one that is too long or no text; returns the cluster and the revision
+/// of the whole.
 fn read_lines(
     path: &Path,
     cluster: Option<u64>,
-    mut take: impl FnMut(&str) -> Option<()>,
+    mut take: impl FnMut(Option<&str>),
 ) -> Result<Option<(Option<u64>, i64)>, Useless> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -240,25 +251,37 @@ fn read_lines(
     if age > OLDEST {
         return Err(Useless::Old(age));
     }
-    let mut lines = BufReader::new(file).lines().enumerate();
-    let mut next = || match lines.next() {
-        Some((number, line)) => Ok((number + 1, line?)),
-        None => Err(Useless::Broken(0)),
-    };
-    let (of, revision) = header(&next()?.1).ok_or(Useless::Broken(1))?;
+    let (mut file, mut line) = (BufReader::new(file), Vec::new());
+    next_line(&mut file, &mut line)?;
+    let (of, revision) = text(&line).and_then(header).ok_or(Useless::Broken(1))?;
     if matches!((of, cluster), (Some(of), Some(cluster)) if of != cluster) {
         return Err(Useless::OtherCluster);
     }
     let mut records = 0_usize;
-    loop {
-        let (number, line) = next()?;
-        if let Some(count) = line.strip_prefix("end ") {
+    while next_line(&mut file, &mut line)? {
+        if let Some(count) = text(&line).and_then(|line| line.strip_prefix("end ")) {
             let whole = count.parse() == Ok(records);
-            return if whole { Ok(Some((of, revision))) } else { Err(Useless::Broken(number)) };
+            return if whole { Ok(Some((of, revision))) } else { Err(Useless::Broken(records + 2)) };
         }
-        take(&line).ok_or(Useless::Broken(number))?;
+        take(text(&line));
         records += 1;
     }
+    Err(Useless::Broken(records + 2))
+}
+
+/// Reads a line, of one that is too long only so much as shows that; whether there was one.
+fn next_line(mut file: impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    file.by_ref().take(LONGEST as u64 + 2).read_until(b'\n', line)?;
+    if line.len() > LONGEST && line.last() != Some(&b'\n') {
+        file.skip_until(b'\n')?;
+    }
+    Ok(!line.is_empty())
+}
+
+/// A line that was written whole, without its end.
+fn text(line: &[u8]) -> Option<&str> {
+    std::str::from_utf8(line.strip_suffix(b"\n")?).ok()
 }
 
 fn header(line: &str) -> Option<(Option<u64>, i64)> {
@@ -268,9 +291,6 @@ fn header(line: &str) -> Option<(Option<u64>, i64)> {
 }
 
 fn item(line: &str) -> Option<Item> {
-    if line.len() > LONGEST {
-        return None;
-    }
     let mut parts = line.splitn(4, '\t');
     let (key, lease, revision, value) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let (lease, revision) = (LeaseId::from_str_radix(lease, 16).ok()?, revision.parse().ok()?);
@@ -297,6 +317,11 @@ mod tests {
         (dir, path)
     }
 
+    fn load(path: &Path, cluster: Option<u64>) -> Result<Option<Kept>, Useless> {
+        let prefixes = [Prefix::parse("/services").expect("a prefix")];
+        read(path, Catalog::bounded(&prefixes, 100), &prefixes, cluster)
+    }
+
     fn shown(catalog: &Catalog) -> Vec<(String, i64, i64, Vec<u8>)> {
         let one = |found: crate::model::catalog::Endpoint| {
             (found.key().to_string(), found.lease(), found.revision(), found.record().encode())
@@ -308,7 +333,7 @@ mod tests {
     fn what_is_kept_is_read_again() {
         let (_dir, path) = file();
         write(&path, &sample(), Some(0xabc), Duration::ZERO).expect("written");
-        let (catalog, of) = read(&path, None).expect("whole").expect("there");
+        let (catalog, of) = load(&path, None).expect("whole").expect("there");
         assert_eq!((shown(&catalog), catalog.revision(), of), (shown(&sample()), 12, Some(0xabc)));
     }
 
@@ -334,15 +359,68 @@ mod tests {
     #[test]
     fn nothing_kept_is_no_problem() {
         let (_dir, path) = file();
-        assert!(read(&path, None).expect("no problem").is_none());
+        assert!(load(&path, None).expect("no problem").is_none());
+    }
+
+    #[test]
+    fn a_bad_line_costs_itself() {
+        let (_dir, path) = file();
+        write(&path, &sample(), Some(1), Duration::ZERO).expect("written");
+        let whole = fs::read_to_string(&path).expect("there");
+        let (key, host) = ("k".repeat(40_000), "h".repeat(8_200));
+        let bad = [
+            format!("/services/web/{key}\t0\t1\t{{\"host\":\"10.0.0.9\"}}").into_bytes(),
+            format!("/services/web/8\t0\t1\t{{\"host\":\"{host}\",\"port\":80}}").into_bytes(),
+            b"/services/web/7\t0\t1\t{\"host\":\"\xff\"}".to_vec(),
+            b"/services/web/6\tzz\t1\t{\"host\":\"10.0.0.9\"}".to_vec(),
+            b"no line".to_vec(),
+            b"".to_vec(),
+        ];
+        for bad in bad {
+            let mut lines: Vec<&[u8]> = whole.lines().map(str::as_bytes).collect();
+            lines.insert(2, &bad);
+            *lines.last_mut().expect("some") = b"end 4";
+            fs::write(&path, [&lines.join(&b'\n')[..], b"\n"].concat()).expect("written");
+            let (catalog, _) = load(&path, None).expect("readable").expect("there");
+            assert_eq!(shown(&catalog), shown(&sample()), "{}", String::from_utf8_lossy(&bad[..bad.len().min(40)]));
+            assert_eq!(own_records(&path, None, "one").items.len(), 3);
+        }
+    }
+
+    #[test]
+    fn every_value_that_is_a_record_is_kept_and_read_again() {
+        let (_dir, path) = file();
+        let long = |rest: &str| format!("{}{rest}", "h".repeat(255 - rest.len()));
+        let mut values =
+            vec![format!("{}:80", long("")), format!("{}:80", long(r#"\""#)), format!("[{}]:65535", "\\".repeat(255))];
+        values.push(format!(r#"{{"text":"{}"}}"#, "x".repeat(8_192 - 11)));
+        values.push(format!(r#"{{"text":"{}"}}"#, r"\n".repeat((8_192 - 11) / 2)));
+        values.push(format!(r#"{{"text":"{}"}}"#, "\u{7f}".repeat(8_192 - 11)));
+        let mut catalog = sample();
+        for (number, value) in values.iter().enumerate() {
+            let key = format!("/services/{}/{number}", ["a".repeat(63).as_str(); 3].join("/"));
+            catalog.put(&key, value.as_bytes(), 0, 1).expect("a record");
+        }
+        write(&path, &catalog, None, Duration::ZERO).expect("written");
+        assert_eq!(shown(&load(&path, None).expect("readable").expect("there").0), shown(&catalog));
+    }
+
+    #[test]
+    fn what_is_of_no_prefix_served_is_not_taken_up_again() {
+        let (_dir, path) = file();
+        let mut catalog = sample();
+        catalog.put("/skydns/local/web", b"10.0.0.9:80", 0, 1).expect("a record");
+        catalog.put("/services-of-old/web", b"10.0.0.9:80", 0, 1).expect("a record");
+        write(&path, &catalog, None, Duration::ZERO).expect("written");
+        assert_eq!(shown(&load(&path, None).expect("readable").expect("there").0), shown(&sample()));
     }
 
     #[test]
     fn another_clusters_catalog_is_not_used() {
         let (_dir, path) = file();
         write(&path, &sample(), Some(1), Duration::ZERO).expect("written");
-        assert!(matches!(read(&path, Some(2)), Err(Useless::OtherCluster)));
-        assert!(read(&path, Some(1)).is_ok());
+        assert!(matches!(load(&path, Some(2)), Err(Useless::OtherCluster)));
+        assert!(load(&path, Some(1)).is_ok());
     }
 
     #[test]
@@ -352,7 +430,7 @@ mod tests {
         let whole = fs::read(&path).expect("there");
         for length in 0..whole.len() - 2 {
             fs::write(&path, &whole[..length]).expect("written");
-            assert!(read(&path, None).is_err(), "cut at {length}");
+            assert!(load(&path, None).is_err(), "cut at {length}");
         }
     }
 
@@ -362,9 +440,9 @@ mod tests {
         write(&path, &sample(), Some(1), Duration::ZERO).expect("written");
         let file = File::options().write(true).open(&path).expect("there");
         file.set_modified(SystemTime::now() - OLDEST - Duration::from_secs(60)).expect("set");
-        assert!(matches!(read(&path, None), Err(Useless::Old(_))));
+        assert!(matches!(load(&path, None), Err(Useless::Old(_))));
         renewed(&path);
-        assert!(read(&path, None).is_ok());
+        assert!(load(&path, None).is_ok());
     }
 
     fn age(path: &Path) -> Duration {
@@ -410,9 +488,9 @@ mod tests {
         ended(&mut keep).await;
         assert!(age(&path) < hour, "in step again");
         keep.write_now(&sample(), None, 2 * OLDEST).await;
-        assert!(matches!(read(&path, None), Err(Useless::Old(_))));
+        assert!(matches!(load(&path, None), Err(Useless::Old(_))));
         keep.write_now(&sample(), None, hour).await;
-        assert!(read(&path, None).is_ok());
+        assert!(load(&path, None).is_ok());
     }
 
     #[tokio::test]
@@ -428,6 +506,6 @@ mod tests {
         fs::create_dir(&folder).expect("created");
         keep.write_if_due(&sample(), None, Duration::ZERO, EVERY);
         ended(&mut keep).await;
-        assert!(read(&folder.join("catalog"), None).expect("whole").is_some());
+        assert!(load(&folder.join("catalog"), None).expect("whole").is_some());
     }
 }

@@ -3,9 +3,70 @@
 //! Service `cache.prod` with instance `core-01` is `/services/prod/cache/core-01`: a name's labels reversed below the
 //! prefix. What is no service lives under `/wharf<prefix>/`.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use super::name::{Label, ServiceName};
+use super::name::{Label, MAX_LABEL, ServiceName, short_hash};
+
+/// The longest key behind its prefix, in bytes: a DNS name has no more.
+pub const MAX_BELOW: usize = 255;
+/// The most labels of a key behind its prefix.
+pub const MAX_LABELS: usize = 127;
+/// How much of an unusable key is kept and told.
+const MAX_SHOWN: usize = 256;
+
+/// Why the part of a key behind its prefix is no DNS name below the zone, if it is none. A dot within a segment parts
+/// labels as the slash does.
+pub fn flaw(below: &str) -> Option<&'static str> {
+    if below.len() > MAX_BELOW {
+        return Some("its key has more than 255 bytes behind the prefix");
+    }
+    if below.chars().any(char::is_control) {
+        return Some("its key holds a control character, or is no UTF-8");
+    }
+    let labels = || below.split(['/', '.']);
+    if labels().any(|label| label.len() > MAX_LABEL) {
+        return Some("its key has a segment of more than 63 bytes");
+    }
+    if labels().any(str::is_empty) {
+        return Some("its key has an empty segment");
+    }
+    (labels().count() > MAX_LABELS).then_some("its key has more than 127 segments")
+}
+
+/// The key, or what stands for one that is too long to be kept: its beginning, and a hash that tells it from others.
+pub fn shown(key: &str) -> Cow<'_, str> {
+    if key.len() <= MAX_SHOWN {
+        return Cow::Borrowed(key);
+    }
+    let begin = &key[..key.floor_char_boundary(MAX_SHOWN / 2)];
+    Cow::Owned(format!("{begin}…{}", short_hash(key)))
+}
+
+/// A key as text. Other programs' keys may be any bytes; one that is no UTF-8, or holds NUL, becomes a text that no
+/// record has for its key: as far as it can be read, NUL, and all of its bytes in hex.
+pub fn text(key: Vec<u8>) -> String {
+    match String::from_utf8(key) {
+        Ok(text) if !text.contains('\0') => text,
+        Ok(text) => hidden(text.as_bytes()),
+        Err(error) => hidden(error.as_bytes()),
+    }
+}
+
+fn hidden(key: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(key).replace('\0', "\u{fffd}");
+    text.push('\0');
+    key.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+    text
+}
+
+/// The bytes of a key that [`text`] made a text of.
+pub fn bytes(text: &str) -> Cow<'_, [u8]> {
+    let Some((_, hex)) = text.split_once('\0') else { return Cow::Borrowed(text.as_bytes()) };
+    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    bytes.map_or(Cow::Borrowed(text.as_bytes()), Cow::Owned)
+}
 
 /// The root of a tree of records, such as `/services`: begins with `/`, never ends with one, no empty part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +138,50 @@ mod tests {
         let instance = Label::parse("core-01").expect("a label");
         assert_eq!(prefix.record_key(&service, &instance), "/services/prod/cache/core-01");
         assert_eq!(prefix.node_key("core-01", "ab12"), "/wharf/services/nodes/core-01/ab12");
+    }
+
+    #[test]
+    fn what_is_no_name_below_its_zone_says_why() {
+        let long = "a".repeat(64);
+        let (deep, wide) = (["a"; 127].join("/"), ["a".repeat(63).as_str(); 4].join("/"));
+        for good in ["redis/core-01", "redis/core-01.example.com:redis:6379", "größe/東", "_tcp/x", &deep, &wide] {
+            assert_eq!(flaw(good), None, "{good}");
+        }
+        let dotted = format!("redis/{}", ["a".repeat(40), "b".repeat(40)].join("."));
+        assert_eq!(flaw(&dotted), None, "a segment's own labels count");
+        let (deeper, wider) = (format!("{deep}/a"), format!("{wide}a"));
+        for bad in [
+            "",
+            "a//b",
+            "/a",
+            "a/",
+            "a..b",
+            "a/.b",
+            "a\0b",
+            "a\u{7f}",
+            "a\u{9b}",
+            &long,
+            &deeper,
+            &wider,
+            &"x/".repeat(12_000),
+            &text(b"caf\xe9".to_vec()),
+        ] {
+            assert!(flaw(bad).is_some(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_text_are_told_apart_and_long_ones_cut() {
+        assert_eq!(text(b"/services/a".to_vec()), "/services/a");
+        for key in
+            [&b"/services/\xff"[..], b"/services/\xfe", b"/s/\0", b"/s/a\0b", b"\0", b"/s/\xef\xbf\xbd\0ff", b"/s/a"]
+        {
+            assert_eq!(*bytes(&text(key.to_vec())), *key);
+            assert_eq!(text(key.to_vec()).contains('\0'), key != b"/s/a");
+        }
+        assert_eq!(shown("/services/a"), "/services/a");
+        let (one, other) = (format!("/s/{}1", "ä".repeat(40_000)), format!("/s/{}2", "ä".repeat(40_000)));
+        assert!(shown(&one).len() <= MAX_SHOWN && shown(&one) != shown(&other));
     }
 
     #[test]

@@ -10,11 +10,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::plain::plain;
+
 /// Text that is often the same in many records and then shared.
 pub type Text = Arc<str>;
 
 /// The longest value that is read or written, in bytes.
 pub const MAX_RECORD: usize = 8 * 1024;
+
+/// The most tags of a record, and the most attrs.
+pub const MAX_EACH: usize = 64;
+/// The longest host: a DNS name has no more.
+pub const MAX_HOST: usize = 255;
+/// The longest time that an answer may be kept (RFC 2181, 8), in seconds.
+pub const MAX_TTL: u32 = i32::MAX as u32;
+/// How much of a reason is kept and told.
+const MAX_REASON: usize = 160;
 
 /// What a port speaks below the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -150,19 +161,44 @@ pub struct Record {
 /// Why a value is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadRecord(String);
+pub struct BadRecord(Text);
+
+impl BadRecord {
+    /// A reason, which may quote the value: it is cut, and safe to print.
+    pub fn new(reason: &str) -> Self {
+        let cut: String = reason.chars().take(MAX_REASON).collect();
+        Self((*plain(&cut)).into())
+    }
+}
 
 impl Record {
     /// Reads a value of the tree.
     pub fn decode(value: &[u8]) -> Result<Self, BadRecord> {
         if value.len() > MAX_RECORD {
-            return Err(BadRecord(format!("{} bytes, more than {MAX_RECORD}", value.len())));
+            return Err(BadRecord::new(&format!("{} bytes, more than {MAX_RECORD}", value.len())));
         }
-        let text = std::str::from_utf8(value).map_err(|_| BadRecord("not UTF-8".to_owned()))?;
-        if text.trim_start().starts_with('{') {
-            return serde_json::from_str(text).map_err(|error| BadRecord(error.to_string()));
+        let text = std::str::from_utf8(value).map_err(|_| BadRecord::new("not UTF-8"))?;
+        let record = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| BadRecord::new(&error.to_string()))?
+        } else {
+            Self::from_host_port(text.trim())?
+        };
+        record.within_bounds()
+    }
+
+    fn within_bounds(mut self) -> Result<Self, BadRecord> {
+        let bad = |reason: &str| Err(BadRecord::new(reason));
+        if self.tags.len() > MAX_EACH {
+            return bad(&format!("{} tags, more than {MAX_EACH}", self.tags.len()));
         }
-        Self::from_host_port(text.trim())
+        if self.attrs.len() > MAX_EACH {
+            return bad(&format!("{} attrs, more than {MAX_EACH}", self.attrs.len()));
+        }
+        if self.host.len().max(self.host6.as_ref().map_or(0, |host| host.len())) > MAX_HOST {
+            return bad(&format!("a host of more than {MAX_HOST} bytes"));
+        }
+        self.ttl = self.ttl.map(|ttl| ttl.min(MAX_TTL));
+        Ok(self)
     }
 
     /// Writes the value that is stored.
@@ -172,7 +208,7 @@ impl Record {
 
     /// `host:port` with nothing else, as registrator's etcd layout has it.
     fn from_host_port(text: &str) -> Result<Self, BadRecord> {
-        let bad = || BadRecord("neither a JSON object nor host:port".to_owned());
+        let bad = || BadRecord::new("neither a JSON object nor host:port");
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let plain = !host.is_empty() && !host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/');
@@ -233,5 +269,42 @@ mod tests {
             assert!(Record::decode(bad).is_err(), "{bad:?}");
         }
         assert!(Record::decode(&vec![b'x'; MAX_RECORD + 1]).is_err());
+        for number in ["-1", "65536", "1e400", "1.5", "99999999999999999999", "-9223372036854775808", "\"7\"", "{}"] {
+            for field in ["port", "priority", "weight", "ttl", "targetstrip"] {
+                let value = format!(r#"{{"host":"10.0.0.1","{field}":{number}}}"#);
+                let fits = field == "ttl" && number == "65536";
+                assert_eq!(Record::decode(value.as_bytes()).is_ok(), fits, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_is_short_and_safe_to_print() {
+        for field in ["role", "proto"] {
+            let value = format!(r#"{{"{field}":"a\u001b[31m\n{}"}}"#, "x".repeat(4_000));
+            let reason = Record::decode(value.as_bytes()).expect_err("none").to_string();
+            assert!(reason.len() < 8 * MAX_REASON && !reason.chars().any(char::is_control), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_over_a_bound_is_none() {
+        let tags = |count: usize| format!(r#"{{"tags":[{}]}}"#, vec![r#""t""#; count].join(","));
+        let attrs = |count: usize| {
+            let all: Vec<_> = (0..count).map(|number| format!(r#""{number}":"""#)).collect();
+            format!(r#"{{"attrs":{{{}}}}}"#, all.join(","))
+        };
+        let host = |length: usize| format!(r#"{{"host":"{}"}}"#, "h".repeat(length));
+        let plain = |length: usize| format!("{}:80", "h".repeat(length));
+        for (bound, value) in [(64, &tags as &dyn Fn(usize) -> String), (64, &attrs), (255, &host), (255, &plain)] {
+            assert!(Record::decode(value(bound).as_bytes()).is_ok(), "{}", value(bound));
+            assert!(Record::decode(value(bound + 1).as_bytes()).is_err(), "{}", value(bound + 1));
+        }
+    }
+
+    #[test]
+    fn a_ttl_of_more_than_31_bits_is_the_longest() {
+        let record = Record::decode(br#"{"host":"10.0.0.1","ttl":4294967295}"#).expect("a record");
+        assert_eq!(record.ttl, Some(0x7fff_ffff));
     }
 }

@@ -24,7 +24,7 @@ pub type LeaseId = i64;
 /// One key as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its name.
+    /// Its name; of one that is no text, what [`crate::model::key::text`] makes of it.
     pub key: String,
     /// Its value.
     pub value: Bytes,
@@ -207,6 +207,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The keys attached to a lease, and the time it has left; `NoLease` when it is gone.
     fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>>;
+
+    /// The same without the keys, which may be more than an answer holds.
+    fn lease_times(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
+        self.lease(id)
+    }
 
     /// Ends a lease and deletes its keys.
     fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -6,6 +6,9 @@
 # for these, and without one far more inputs fit into the time; SANITIZER=address watches the dependencies too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# A search of another kind: which records cost the catalog most memory (WHARF_SEARCH=7200 for two hours).
+echo "==> memory"
+WHARF_SEARCH="${WHARF_SEARCH:-60}" cargo test --locked --release --test law_of_memory no_shape -- --nocapture
 for target in $(cargo +nightly fuzz list); do
   echo "==> $target"
   options=("$@")

@@ -10,13 +10,16 @@ use std::time::Duration;
 use super::lately::{LATELY, Lately, PUBLISHED};
 use super::leases::Desk;
 use super::source::ListPage;
-use crate::model::catalog::{Catalog, Endpoint, LeaseId, LeaseTimes};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId, LeaseTimes, MAX_RECORDS};
 use crate::model::hold::{self, Claim, Holds, How, Vanished, Verdict};
-use crate::model::key::Prefix;
+use crate::model::key::{self, Prefix};
 use crate::model::local::Overlay;
 use crate::model::plan;
 use crate::model::record::{Record, Text};
 use crate::store::{Batch, Event, Item, Revision};
+
+/// While so many values are no records, further ones are not named in the log.
+const NAMED: usize = 1_000;
 
 /// The catalog and what is under way to it.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub(super) struct Fold {
 #[derive(Debug)]
 struct List {
     catalog: Catalog,
+    /// The catalog as it was: what is known of bad values.
+    before: Catalog,
+    /// The last key of the pages before that is a record's, however it is ordered among those that are no text.
+    after: Option<String>,
     /// The store went back, and had come so far again when that was seen.
     rewound: Option<Revision>,
     gone: Vec<Gone>,
@@ -66,7 +73,8 @@ struct Put {
 
 impl Fold {
     pub(super) fn new(prefixes: Vec<Prefix>, owner: Text, lease_ttl: Duration) -> Self {
-        let (catalog, holds, lately) = Default::default();
+        let (holds, lately) = Default::default();
+        let catalog = Catalog::bounded(&prefixes, MAX_RECORDS);
         let (offered, robbed, list) = (None, None, None);
         Self { prefixes, owner, offered, robbed, lately, lease_ttl, catalog, holds, list, told: 0 }
     }
@@ -113,10 +121,16 @@ impl Fold {
         if page.revision < self.catalog.revision() {
             list.rewound.get_or_insert(page.revision);
         }
-        let through = items.last().filter(|_| !*last).map(|item| item.key.as_str());
+        let through = items.iter().rev().map(|item| item.key.as_str()).find(|key| !*last && !key.contains('\0'));
         let present = items.iter().map(|item| item.key.as_str());
-        for key in list.catalog.vanished(prefix.as_str(), after.as_deref(), through, present) {
-            list.gone.push(Gone::at(&list.catalog, &key));
+        if after.is_none() {
+            list.after = None;
+        }
+        if through.is_some() || *last {
+            for key in list.catalog.vanished(prefix.as_str(), list.after.as_deref(), through, present) {
+                list.gone.push(Gone::at(&list.catalog, &key));
+            }
+            list.after = through.map(str::to_owned);
         }
         for item in items {
             list.take(item);
@@ -148,6 +162,7 @@ impl Fold {
             self.revision(events, How::Deleted { returned }, now, desk);
         }
         self.tell_held(desk);
+        desk.sweep(&mut self.catalog);
         self.catalog.set_revision(batch.revision);
         !batch.events.is_empty()
     }
@@ -169,7 +184,8 @@ impl Fold {
         for event in events {
             let Event::Put(item) = event else { continue };
             let held = self.catalog.get(&item.key).filter(Endpoint::held);
-            take(&mut self.catalog, item);
+            let known = self.catalog.bad_at(&item.key).is_some();
+            take(&mut self.catalog, item, known);
             look_at_lease(&self.catalog, &item.key, desk);
             self.settle(Put { key: item.key.as_str().into(), revision: item.revision, held }, Some(now));
         }
@@ -338,12 +354,10 @@ impl Fold {
         self.holds.hold(&vanished, Verdict::HeldUnlessLeaseLives, until)
     }
 
-    /// The store says that a lease lives, and what hangs on it.
-    pub(super) fn lease_lives(&mut self, lease: LeaseId, times: LeaseTimes, keys: &[String]) {
+    /// The store says that a lease lives, and, if it was asked, what hangs on it.
+    pub(super) fn lease_lives(&mut self, lease: LeaseId, times: LeaseTimes, keys: Option<&[String]>) {
         self.both(|catalog| catalog.set_lease(lease, times));
-        if self.holds.is_empty() {
-            return;
-        }
+        let Some(keys) = keys.filter(|_| !self.holds.is_empty()) else { return };
         let gone = self.holds.lease_lives(lease, &keys.iter().map(String::as_str).collect());
         let own = |key: &Text| self.catalog.get(key).is_some_and(|endpoint| endpoint.owner() == Some(&self.owner));
         if gone.iter().any(own) {
@@ -383,7 +397,9 @@ impl Fold {
 
 impl List {
     fn over(catalog: &Catalog, rewound: Option<Revision>) -> Self {
-        Self { catalog: catalog.clone(), rewound, gone: Vec::new(), put: Vec::new() }
+        let (before, mut catalog) = (catalog.clone(), catalog.clone());
+        catalog.begin_list();
+        Self { catalog, before, after: None, rewound, gone: Vec::new(), put: Vec::new() }
     }
 
     fn take(&mut self, item: &Item) {
@@ -402,7 +418,7 @@ impl List {
             // The same revision may have brought something else in another history.
             self.catalog.delete(&item.key);
         }
-        take(&mut self.catalog, item);
+        take(&mut self.catalog, item, self.before.bad_at(&item.key).is_some());
         let now = self.catalog.get(&item.key);
         let (held, stood) =
             known.map_or((None, None), |known| if known.held() { (Some(known), None) } else { (None, Some(known)) });
@@ -431,17 +447,19 @@ fn claim(endpoint: &Endpoint) -> Option<Claim> {
     Claim::of(endpoint.key(), &endpoint.record())
 }
 
-/// Puts one item; a value that is no record is logged once, with its key.
-fn take(catalog: &mut Catalog, item: &Item) {
-    let known = catalog.bad_at(&item.key).is_some();
+/// Puts one item; a value that is no record is logged once, with its key. There may be very many.
+fn take(catalog: &mut Catalog, item: &Item, known: bool) {
     let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         catalog.put(&item.key, &item.value, item.lease, item.revision)
     }));
+    let key = || key::shown(&item.key);
     match taken {
         Ok(Ok(())) => {}
-        Ok(Err(reason)) if known => tracing::debug!(key = ?item.key, %reason, "still no record"),
-        Ok(Err(reason)) => tracing::warn!(key = ?item.key, %reason, "value is no record: skipped"),
-        Err(_) => tracing::error!(key = ?item.key, "panicked over a record: skipped"),
+        Ok(Err(reason)) if known || catalog.counts().bad > NAMED => {
+            tracing::debug!(key = ?key(), %reason, "value is no record: skipped");
+        }
+        Ok(Err(reason)) => tracing::warn!(key = ?key(), %reason, "value is no record: skipped"),
+        Err(_) => tracing::error!(key = ?key(), "panicked over a record: skipped"),
     }
 }
 

@@ -97,18 +97,27 @@ impl Desk {
         }
     }
 
-    /// Forgets leases that nothing in the catalog hangs on, once there are many.
+    /// Forgets leases that nothing in the catalog hangs on, once there are many: known ones, and those to be asked about.
     pub(super) fn sweep(&mut self, catalog: &mut Catalog) {
-        if self.due.len() < self.sweep_at.max(SWEEP) {
+        let known = self.due.len() + self.listed.len();
+        if known < self.sweep_at.max(SWEEP) {
             return;
         }
         let used: HashSet<LeaseId> = catalog.endpoints().map(|endpoint| endpoint.lease()).collect();
-        let unused: Vec<LeaseId> = self.due.keys().filter(|lease| !used.contains(lease)).copied().collect();
-        for lease in unused {
-            self.due.remove(&lease);
-            catalog.drop_lease(lease);
+        let asking = self.asking;
+        let is_used = |lease: &LeaseId| used.contains(lease) || asking == Some(*lease);
+        for lease in self.due.keys().filter(|lease| !is_used(lease)) {
+            catalog.drop_lease(*lease);
         }
-        self.sweep_at = 2 * self.due.len();
+        self.due.retain(|lease, _| is_used(lease));
+        self.listed.retain(is_used);
+        for queue in [&mut self.doubtful, &mut self.unknown, &mut self.served] {
+            queue.retain(is_used);
+            queue.shrink_to(2 * queue.len());
+        }
+        self.due.shrink_to(2 * self.due.len());
+        self.listed.shrink_to(2 * self.listed.len());
+        self.sweep_at = 2 * (self.due.len() + self.listed.len());
     }
 }
 
@@ -170,6 +179,25 @@ mod tests {
         assert_eq!(desk.wake(), None, "one at a time");
         desk.answered(5, None, ms(1_010));
         assert_eq!((desk.next(ms(2_000)), desk.wake()), (None, None));
+    }
+
+    #[test]
+    fn leases_that_nothing_hangs_on_are_forgotten() {
+        let (mut desk, mut catalog) = (Desk::default(), Catalog::default());
+        for lease in 1..100_000 {
+            catalog.put("/services/web/1", b"10.0.0.1:80", lease, lease).expect("a record");
+            desk.unknown(lease);
+            if lease % 3 == 0
+                && let Some(asked) = desk.next(ms(20 * lease.unsigned_abs()))
+            {
+                let now = ms(20 * lease.unsigned_abs());
+                desk.answered(asked, Some(ms(30_000)), now);
+                catalog.set_lease(asked, times(ms(30_000), ms(30_000), now));
+            }
+            desk.sweep(&mut catalog);
+            let known = desk.due.len() + desk.listed.len() + desk.unknown.len();
+            assert!(known <= 2 * SWEEP, "{known} kept");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! with less than it had, and this host's own records while they are not confirmed. The store's word always comes
 //! last: nothing here is written back.
 
+mod chores;
 mod fold;
 mod lately;
 mod leases;
@@ -23,13 +24,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::chores::Chores;
 use self::fold::Fold;
 use self::leases::Desk;
 use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use super::view::{CatalogView, Outlet, Progress};
-use crate::model::catalog::{Catalog, Endpoint, LeaseId};
+use crate::model::catalog::{Catalog, Endpoint, LeaseId, MAX_RECORDS};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
@@ -69,6 +71,7 @@ pub enum MirrorError {
 #[derive(Debug)]
 pub struct Mirror {
     settings: Settings,
+    max_records: usize,
     store: Arc<dyn Store>,
     overlay: watch::Receiver<Arc<Overlay>>,
     outlet: Outlet,
@@ -77,6 +80,8 @@ pub struct Mirror {
     keep: Option<Keep>,
     fold: Fold,
     desk: Desk,
+    /// When to make a little order in what deleted records left behind, and when to list for those left out.
+    chores: Chores,
     progress: Progress,
     /// Until when the kept catalog is not shown yet.
     holding: Option<Duration>,
@@ -93,7 +98,8 @@ pub struct Mirror {
     laid: Option<Arc<Overlay>>,
 }
 
-type Asked = (LeaseId, Result<LeaseInfo, StoreError>);
+/// A lease, what the store said of it, and whether that is with its keys.
+type Asked = (LeaseId, Result<LeaseInfo, StoreError>, bool);
 
 impl Mirror {
     /// A mirror of the store's records with a reader of what it keeps. `keep` is the file that the catalog is kept in.
@@ -108,6 +114,7 @@ impl Mirror {
         let mirror = Self {
             fold: Fold::new(settings.prefixes.clone(), settings.owner.clone(), settings.lease_ttl),
             settings,
+            max_records: MAX_RECORDS,
             store,
             overlay,
             outlet,
@@ -115,6 +122,7 @@ impl Mirror {
             gauges: Gauges::register(registry),
             keep: keep.map(Keep::new),
             desk: Desk::default(),
+            chores: Chores::default(),
             progress: Progress::Nothing,
             holding: None,
             in_step: false,
@@ -129,10 +137,22 @@ impl Mirror {
         (mirror, view)
     }
 
+    /// The same with another bound than [`MAX_RECORDS`] of the records kept.
+    pub fn at_most(mut self, records: usize) -> Self {
+        self.max_records = records;
+        self.fold.start_from(self.empty());
+        self
+    }
+
+    fn empty(&self) -> Catalog {
+        Catalog::bounded(&self.settings.prefixes, self.max_records)
+    }
+
     /// Keeps the catalog until told to stop.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), MirrorError> {
         self.warm_up().await;
-        let (source, mut fed) = Source::new(self.store.clone(), self.settings.prefixes.clone());
+        let (source, mut fed) =
+            Source::new(self.store.clone(), self.settings.prefixes.clone(), self.chores.list_again());
         let mut reading = JoinSet::new();
         reading.spawn(source.run());
         let mut reach = self.store.reach();
@@ -145,7 +165,8 @@ impl Mirror {
             let wake = self.wake(now);
             let may_ask = self.next_lease(now);
             if let Some(lease) = may_ask {
-                asking = Some(ask(self.store.clone(), lease)).into();
+                let doubtful = self.fold.holds().doubtful().contains(&lease);
+                asking = Some(ask(self.store.clone(), lease, doubtful)).into();
             }
             tokio::select! {
                 // In a fixed order, what is rare and what has waited first: no stream of changes can starve the rest.
@@ -188,8 +209,9 @@ impl Mirror {
     async fn warm_up(&mut self) {
         self.listen();
         let cluster = self.store.history().borrow().cluster;
+        let empty = self.empty();
         if let Some(keep) = &mut self.keep
-            && let Some(kept) = keep.load(cluster).await
+            && let Some(kept) = keep.load(empty, self.settings.prefixes.clone(), cluster).await
         {
             tracing::info!(records = kept.counts().records, "answering from the kept catalog until the store is read");
             self.fold.start_from(kept);
@@ -311,7 +333,7 @@ impl Mirror {
         let other = self.keep.as_ref().is_some_and(|keep| keep.is_of_another(cluster));
         if other && self.progress == Progress::Kept {
             tracing::warn!("kept catalog is of another cluster: dropped");
-            self.fold.start_from(Catalog::default());
+            self.fold.start_from(self.empty());
             self.progress = Progress::Nothing;
             self.publish();
         }
@@ -321,12 +343,13 @@ impl Mirror {
         if self.reach == Reach::Away { None } else { self.desk.next(now) }
     }
 
-    fn lease_answered(&mut self, (lease, answer): Asked) {
+    fn lease_answered(&mut self, (lease, answer, with_keys): Asked) {
         let now = self.outlet.clock().now();
         match answer {
             Ok(info) => {
                 self.desk.answered(lease, Some(info.left), now);
-                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), &info.keys);
+                let keys = with_keys.then_some(&*info.keys);
+                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), keys);
             }
             Err(StoreError::NoLease(_)) => {
                 self.desk.answered(lease, None, now);
@@ -345,6 +368,7 @@ impl Mirror {
     /// What is due.
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
+        self.chores.turn(self.fold.catalog(), now);
         if self.fold.expire(now) || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }
@@ -360,7 +384,7 @@ impl Mirror {
     fn wake(&self, now: Duration) -> Duration {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
-        let due = [self.fold.next(), lease, self.keep_due(), self.holding];
+        let due = [self.fold.next(), lease, self.keep_due(), self.holding, self.chores.due()];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -383,6 +407,7 @@ impl Mirror {
             keep.changed(base.generation());
         }
         self.gauges.set(&shown, overlay.active);
+        self.chores.changed(base, self.outlet.clock().now());
         self.tell_contested(&shown);
         self.outlet.publish(shown, self.progress);
     }
@@ -458,6 +483,15 @@ fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
     })
 }
 
-fn ask(store: Arc<dyn Store>, lease: LeaseId) -> BoxFuture<'static, Asked> {
-    Box::pin(async move { (lease, store.lease(lease).await) })
+/// Asks about a lease: for its keys too if records held depend on them, and these are no more than an answer holds.
+fn ask(store: Arc<dyn Store>, lease: LeaseId, doubtful: bool) -> BoxFuture<'static, Asked> {
+    Box::pin(async move {
+        if doubtful {
+            match store.lease(lease).await {
+                Err(StoreError::Refused { .. }) => {}
+                answer => return (lease, answer, true),
+            }
+        }
+        (lease, store.lease_times(lease).await, false)
+    })
 }

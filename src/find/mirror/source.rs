@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::model::key::Prefix;
 use crate::store::{Batch, History, Item, Reach, Revision, Store, StoreError, Watch, watch_since};
@@ -58,6 +58,8 @@ pub(super) struct Source {
     store: Arc<dyn Store>,
     prefixes: Vec<Prefix>,
     feed: mpsc::Sender<Feed>,
+    /// The mirror wants a fresh list.
+    again: Arc<Notify>,
 }
 
 /// The mirror is gone.
@@ -72,9 +74,13 @@ enum End {
 }
 
 impl Source {
-    pub(super) fn new(store: Arc<dyn Store>, prefixes: Vec<Prefix>) -> (Self, mpsc::Receiver<Feed>) {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        prefixes: Vec<Prefix>,
+        again: Arc<Notify>,
+    ) -> (Self, mpsc::Receiver<Feed>) {
         let (feed, fed) = mpsc::channel(UNDER_WAY);
-        (Self { store, prefixes, feed }, fed)
+        (Self { store, prefixes, feed, again }, fed)
     }
 
     /// Reads until nobody listens any more.
@@ -143,6 +149,8 @@ impl Source {
                     break;
                 }
                 after = next;
+                // Pages may be large: the next one is read when this one has been taken.
+                drop(self.feed.reserve_many(UNDER_WAY).await.map_err(|_| Over)?);
             }
         }
         Ok(Ok(at.unwrap_or_default()))
@@ -178,6 +186,7 @@ impl Source {
                 biased;
                 () = another(&mut history, generation) => return Ok(End::Relist),
                 () = self.feed.closed() => return Err(Over),
+                () = self.again.notified() => return Ok(End::Relist),
                 Some((place, watch, next)) = running.next() => match next {
                     Ok(mut batch) => {
                         reached[place] = reached[place].max(batch.revision);

@@ -65,12 +65,12 @@ impl Entry {
     pub(super) fn new(key: Text, record: &Record, lease: LeaseId, revision: i64, pool: &mut Interner) -> Self {
         let address: Option<IpAddr> = record.host.parse().ok();
         let other: Option<IpAddr> = record.host6.as_deref().and_then(|host| host.parse().ok());
-        let as_written = |text: &str, address: Option<IpAddr>| {
-            let plain = address.is_some_and(|address| address.to_string() == *text) || text.is_empty();
-            (!plain).then(|| text.to_owned())
+        let as_written = |text: &Text, address: Option<IpAddr>| {
+            let plain = address.is_some_and(|address| address.to_string() == **text) || text.is_empty();
+            (!plain).then(|| text.clone())
         };
         let host = as_written(&record.host, address).map(|host| pool.text(&host));
-        let host6 = record.host6.as_deref().and_then(|host| as_written(host, other)).map(|host| pool.text(&host));
+        let host6 = record.host6.as_ref().and_then(|host| as_written(host, other)).map(|host| pool.text(&host));
         Self {
             alias: path::alias(&key).map(|path| format!("{path}\0{key}").into()),
             key,
@@ -185,6 +185,19 @@ impl Entry {
     /// Whether it stands elsewhere than under its key.
     pub(super) fn is_renamed(&self) -> bool {
         self.alias.is_some()
+    }
+
+    /// Who it counts for where there are too many: its owner, or the path of its service.
+    pub(super) fn counts_for(&self) -> (bool, &str) {
+        match &self.owner {
+            Some(owner) => (true, owner),
+            None => (false, path::parent(self.path()).unwrap_or_default()),
+        }
+    }
+
+    /// How many shared texts it may hold.
+    pub(super) fn texts(&self) -> usize {
+        8 + self.tags.len() + self.attrs.len()
     }
 
     /// What it speaks; a record that does not say so is a stream.

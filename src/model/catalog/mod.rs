@@ -4,45 +4,44 @@
 //! changes, and is read without waiting. Writers change their own clone and hand it out; a change touches the paths
 //! above it, so that an answer knows by its [`Dependency`]s whether it still holds.
 
+mod bad;
 mod entry;
 mod index;
 mod intern;
 mod path;
 mod read;
 mod services;
+mod shares;
 mod short;
 mod wild;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use imbl::{HashMap, OrdMap, OrdSet};
 
+pub use self::bad::Bad;
+use self::bad::{BadValues, LeftOut};
 pub(crate) use self::entry::Entry;
 pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
 use self::index::{Addresses, Selectors};
 use self::intern::Interner;
 pub use self::read::Dependency;
 pub use self::services::Service;
+use self::shares::Shares;
 pub(crate) use self::wild::Pattern;
+use super::key::{self, Prefix};
 use super::record::{BadRecord, Record, Role, Text};
 
+/// The most records of a catalog, unless it is told another number.
+pub const MAX_RECORDS: usize = 1_000_000;
 /// A set larger than this is cut to a rotating window.
 pub const WINDOW: usize = 4_096;
 /// What a larger set is cut to: no more would fit a message as SRV.
 const CUT: usize = 1_024;
 /// One record of so many is a mark that a window may begin at. Two of them are hardly ever [`CUT`] records apart.
 const MARK_EVERY: u32 = 64;
-
-/// A value that is no record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bad {
-    /// Why.
-    pub reason: BadRecord,
-    /// The revision that brought it.
-    pub revision: i64,
-}
 
 /// What is known of one path that has records below it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +65,8 @@ pub struct Counts {
     pub services: usize,
     /// Values that are no record.
     pub bad: usize,
+    /// Records for which there is no room.
+    pub left_out: usize,
     /// Records answered although the store lost them.
     pub held: usize,
     /// Services that several endpoints claim to be the primary of.
@@ -85,7 +86,9 @@ pub struct Catalog {
     addresses: Addresses,
     services: usize,
     contested: OrdSet<Text>,
-    bad: OrdMap<Text, Bad>,
+    shares: Shares,
+    bad: BadValues,
+    left_out: LeftOut,
     held: OrdMap<Text, Duration>,
     leases: HashMap<LeaseId, LeaseTimes>,
     revision: i64,
@@ -95,9 +98,33 @@ pub struct Catalog {
     /// Shared by all clones, so that no two different states ever have one number.
     clock: Arc<AtomicU64>,
     pool: Arc<Mutex<Interner>>,
+    bounds: Bounds,
+}
+
+/// What may be in a catalog.
+#[derive(Clone, Debug, Default)]
+struct Bounds {
+    /// The trees that it is of; with none, a key's first segment is its prefix.
+    prefixes: Arc<[Prefix]>,
+    /// The most records, if there is a most.
+    records: Option<usize>,
+}
+
+impl Bounds {
+    /// Whether a key is one of a DNS name.
+    fn admit(&self, key: &str) -> Result<(), BadRecord> {
+        let own = self.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_str())?.strip_prefix('/'));
+        let below = own.or_else(|| Some(key.strip_prefix('/')?.split_once('/')?.1));
+        key::flaw(below.unwrap_or(key)).map_or(Ok(()), |flaw| Err(BadRecord::new(flaw)))
+    }
 }
 
 impl Catalog {
+    /// An empty catalog of these trees that takes so many records.
+    pub fn bounded(prefixes: &[Prefix], records: usize) -> Self {
+        Self { bounds: Bounds { prefixes: prefixes.into(), records: Some(records) }, ..Self::default() }
+    }
+
     /// Takes what the store holds under `key`, in place of whatever was there. A value that is no record takes the old
     /// record away and is remembered as bad.
     pub fn put(&mut self, key: &str, value: &[u8], lease: LeaseId, revision: i64) -> Result<(), BadRecord> {
@@ -105,42 +132,82 @@ impl Catalog {
         if self.entry(key).is_some_and(same) {
             return Ok(());
         }
-        match Record::decode(value) {
+        let decoded = Record::decode(value);
+        if decoded.is_err() && path::is_foreign_layout(key) {
+            self.delete(key);
+            return Ok(());
+        }
+        match decoded.and_then(|record| self.bounds.admit(key).map(|()| record)) {
             Ok(record) => {
                 self.put_record(key, &record, lease, revision);
-                Ok(())
-            }
-            Err(_) if path::is_foreign_layout(key) => {
-                self.delete(key);
                 Ok(())
             }
             Err(reason) => {
                 self.delete(key);
                 self.touch();
-                self.bad.insert(key.into(), Bad { reason: reason.clone(), revision });
+                self.bad.insert(key, Bad { reason: reason.clone(), revision });
                 Err(reason)
             }
         }
     }
 
-    /// Puts a record that is decoded already.
+    /// Puts a record that is decoded already. Where there are too many now, the newest of whoever has most makes room.
     pub fn put_record(&mut self, key: &str, record: &Record, lease: LeaseId, revision: i64) {
-        self.delete(key);
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = Entry::new(key.into(), record, lease, revision, &mut pool);
+        let old = self.take(key);
+        let mut pool = self.pool();
+        let entry = Arc::new(Entry::new(key.into(), record, lease, revision, &mut pool));
         drop(pool);
-        self.insert(Arc::new(entry));
+        if old.is_some_and(|old| old.counts_for() != entry.counts_for()) {
+            self.left_out.room();
+        }
+        self.insert(entry);
+        self.make_room();
     }
 
     /// Takes `key` away; nothing happens when it is not there.
     pub fn delete(&mut self, key: &str) {
-        if self.bad.remove(key).is_some() {
+        if self.take(key).is_some() {
+            self.left_out.room();
+        }
+    }
+
+    fn take(&mut self, key: &str) -> Option<Arc<Entry>> {
+        if self.bad.remove(key) {
             self.touch();
         }
+        self.left_out.remove(key);
         self.held.remove(key);
-        if let Some(old) = self.entry(key).cloned() {
-            self.unlink(&old);
+        let old = self.entry(key).cloned()?;
+        self.unlink(&old);
+        Some(old)
+    }
+
+    fn make_room(&mut self) {
+        while self.bounds.records.is_some_and(|most| self.tree.len() > most) {
+            let Some(entry) = self.shares.excess() else { return };
+            self.held.remove(&entry.key);
+            self.unlink(&entry);
+            self.left_out.insert(&entry.key);
         }
+    }
+
+    /// Whether records were left out for which there may be room now: a fresh list would tell.
+    pub fn has_room_again(&self) -> bool {
+        self.left_out.may_return()
+    }
+
+    /// A fresh list is about to tell anew what is left out and what is no record.
+    pub fn begin_list(&mut self) {
+        (self.bad, self.left_out) = Default::default();
+    }
+
+    /// Gives a little of what deleted records leave behind back; whether there may be more.
+    pub fn tidy(&self) -> bool {
+        self.pool().tidy()
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Interner> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes on answering a record that the store lost in its return, until its owner publishes or `until` has come.
@@ -235,6 +302,8 @@ impl Catalog {
         records: impl IntoIterator<Item = (&'o str, &'o Record)>,
     ) -> Self {
         let mut over = self.clone();
+        // Our own are few, and take nobody's place.
+        over.bounds.records = None;
         for key in out {
             over.delete(key);
         }
@@ -249,6 +318,7 @@ impl Catalog {
         self.count(&entry, generation, 1);
         self.selectors.insert(&entry);
         self.addresses.insert(&entry);
+        self.shares.insert(&entry);
         if entry.is_renamed() {
             self.renamed.insert(entry.key.clone(), entry.clone());
         }
@@ -263,9 +333,11 @@ impl Catalog {
         self.count(entry, generation, -1);
         self.selectors.remove(entry);
         self.addresses.remove(entry);
+        self.shares.remove(entry);
         self.renamed.remove(&entry.key);
         self.marks.remove(entry.place());
         self.tree.remove(entry.place());
+        self.pool().released(entry.texts());
     }
 
     /// Counts a record into the paths above it, or out of them.

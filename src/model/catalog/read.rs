@@ -55,13 +55,14 @@ impl Catalog {
             records: self.tree.len(),
             services: self.services,
             bad: self.bad.len(),
+            left_out: self.left_out.len(),
             held: self.held.len(),
             contested: self.contested.len(),
         }
     }
 
     /// The keys below `prefix`, after `after` and up to `through` (all when `None`), that are not among `present`:
-    /// what a page of a fresh list shows to have vanished. Bad values count too.
+    /// what a page of a fresh list shows to have vanished.
     pub fn vanished<'p>(
         &self,
         prefix: &str,
@@ -79,8 +80,7 @@ impl Catalog {
         let present: std::collections::HashSet<&str> = present.into_iter().collect();
         let plain = self.tree.range::<_, str>((from, to)).filter(|(_, entry)| !entry.is_renamed());
         let records = plain.chain(self.renamed.range::<_, str>((from, to))).map(|(key, _)| key);
-        let bad = self.bad.range::<_, str>((from, to)).map(|(key, _)| key);
-        records.chain(bad).filter(|key| !present.contains(&***key)).cloned().collect()
+        records.filter(|key| !present.contains(&***key)).cloned().collect()
     }
 
     /// What this owner, who runs on `node`, has published.

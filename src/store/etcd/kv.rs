@@ -6,6 +6,7 @@ use etcd_client::{
 use futures_util::FutureExt;
 
 use super::{Client, Commit, Condition, Core, MAX_WRITES, Page, Revision, StoreError, Write};
+use crate::model::key;
 use crate::store::Item;
 
 /// Items of one page: with every record at its largest, 4 MiB.
@@ -24,8 +25,8 @@ pub(super) async fn read(
     at: Option<Revision>,
 ) -> Result<Page, StoreError> {
     let start = match after {
-        // The smallest key after `after`.
-        Some(after) if after >= prefix => format!("{after}\0").into_bytes(),
+        // The smallest key after `after`, by its bytes: a list of keys that are no text ends, too.
+        Some(after) if *key::bytes(after) >= *prefix.as_bytes() => [&key::bytes(after)[..], b"\0"].concat(),
         _ => prefix.as_bytes().to_vec(),
     };
     let options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE).with_revision(at.unwrap_or(0));
@@ -133,12 +134,7 @@ fn about_revision<T>(result: Result<T, StoreError>, at: Option<Revision>) -> Res
 pub(super) fn item(kv: KeyValue) -> Item {
     let (lease, revision) = (kv.lease(), kv.mod_revision());
     let (key, value) = kv.into_key_value();
-    Item { key: text(key), value: value.into(), lease, revision }
-}
-
-/// Keys of other programs may be any bytes; ours are text.
-pub(super) fn text(key: Vec<u8>) -> String {
-    String::from_utf8(key).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    Item { key: key::text(key), value: value.into(), lease, revision }
 }
 
 /// The first key after all that begin with `prefix`.

@@ -42,7 +42,7 @@ pub(super) async fn session(core: &Arc<Core>, ttl: Duration, adopt: Option<Lease
 
 async fn adopted(core: &Core, lease: LeaseId) -> Result<(Duration, Stream), StoreError> {
     let stream = open(core, lease).await?;
-    Ok((core.lease_info(lease).await?.granted, stream))
+    Ok((core.lease_info(lease, false).await?.granted, stream))
 }
 
 /// A running keepalive stream, and the connection it is on.

@@ -25,6 +25,7 @@ use super::{
     Commit, Condition, History, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session, Store, StoreError,
     Watch, Write,
 };
+use crate::model::key;
 use chronicle::Chronicle;
 use connect::{Link, Pool};
 use error::Verdict;
@@ -195,16 +196,17 @@ impl Core {
         if self.chronicle.doubtful() { self.verify().await.map(drop) } else { Ok(()) }
     }
 
-    async fn lease_info(&self, id: LeaseId) -> Result<LeaseInfo, StoreError> {
+    async fn lease_info(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, StoreError> {
         let answer = self
             .call_aside("a look at the lease", move |client| {
                 let mut client = client.lease_client();
-                let options = LeaseTimeToLiveOptions::new().with_keys();
+                let options = LeaseTimeToLiveOptions::new();
+                let options = if keys { options.with_keys() } else { options };
                 async move { client.time_to_live(id, Some(options)).await }.boxed()
             })
             .await?;
         let Ok(left) = u64::try_from(answer.ttl()) else { return Err(StoreError::NoLease(id)) };
-        let keys = answer.keys().iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+        let keys = answer.keys().iter().map(|key| key::text(key.clone())).collect();
         let granted = Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or(0));
         Ok(LeaseInfo { granted, left: Duration::from_secs(left), keys })
     }
@@ -241,7 +243,11 @@ impl Store for Etcd {
     }
 
     fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
-        self.core.lease_info(id).boxed()
+        self.core.lease_info(id, true).boxed()
+    }
+
+    fn lease_times(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
+        self.core.lease_info(id, false).boxed()
     }
 
     fn revoke(&self, id: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::Link;
 use super::{Core, History, Revision, StoreError, Watch, error, kv};
+use crate::model::key;
 use crate::store::{Batch, Event};
 
 /// How often etcd is asked for a word.
@@ -188,7 +189,7 @@ fn event(event: &etcd_client::Event) -> Option<Event> {
     let kv = event.kv()?;
     Some(match event.event_type() {
         EventType::Put => Event::Put(kv::item(kv.clone())),
-        EventType::Delete => Event::Delete { key: kv::text(kv.key().to_vec()), revision: kv.mod_revision() },
+        EventType::Delete => Event::Delete { key: key::text(kv.key().to_vec()), revision: kv.mod_revision() },
     })
 }
 
