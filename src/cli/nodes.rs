@@ -97,9 +97,10 @@ pub fn render(nodes: &Nodes, terminal: &Terminal, now: SystemTime) -> String {
 
 fn row(node: &NodeRecord, now: SystemTime) -> Vec<Cell> {
     let serves = |state: &str| matches!(state, "ready" | "saturated");
-    let sum =
-        |wanted: bool| node.states.iter().filter(|(state, _)| serves(state) == wanted).map(|(_, count)| count).sum();
-    let (ready, others): (usize, usize) = (sum(true), sum(false));
+    let counts = |wanted: bool| node.states.iter().filter(move |(state, _)| serves(state) == wanted);
+    // What an agent says is another's word: it may be any numbers.
+    let sum = |wanted: bool| counts(wanted).fold(0_usize, |sum, (_, count)| sum.saturating_add(*count));
+    let (ready, others) = (sum(true), sum(false));
     let drained = node.drained.as_deref().map(|since| format!("for {}", age(since, now))).unwrap_or_default();
     let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
     vec![

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::model::api;
-use crate::model::key::Prefix;
+use crate::model::key::{self, Prefix};
 use crate::model::node::NodeRecord;
-use crate::store::{Event, Revision, Store, StoreError, watch_since};
+use crate::store::{Event, Item, Revision, Store, StoreError, watch_since};
 
 /// Pause before the store is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -24,13 +24,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(10);
 /// Node records kept; a cluster has fewer, and what else is written there is not ours.
 const MAX_NODES: usize = 10_000;
+/// So many bytes of their values; those of a large cluster are a tenth of it.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Keeps the list of nodes.
 #[derive(Debug)]
 pub struct Nodes {
     store: Arc<dyn Store>,
     prefix: String,
-    known: BTreeMap<String, NodeRecord>,
+    known: Known,
     shown: watch::Sender<Arc<api::Nodes>>,
 }
 
@@ -39,7 +41,7 @@ impl Nodes {
     pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<api::Nodes>>) {
         let nothing_yet = api::Nodes { stale: true, nodes: Vec::new() };
         let (shown, seen) = watch::channel(Arc::new(nothing_yet));
-        (Self { store, prefix: prefix.nodes(), known: BTreeMap::new(), shown }, seen)
+        (Self { store, prefix: prefix.nodes(), known: Known::default(), shown }, seen)
     }
 
     /// Follows the store until `stop`; whatever the store does, it tries again.
@@ -81,18 +83,16 @@ impl Nodes {
     }
 
     async fn read(&mut self) -> Result<Revision, StoreError> {
-        let mut known = BTreeMap::new();
+        let mut known = Known::default();
         let (mut after, mut at) = (None::<String>, None);
         loop {
             let page = self.store.read(&self.prefix, after.as_deref(), at).await?;
             at = Some(page.revision);
             for item in page.items {
                 after = Some(item.key.clone());
-                if let Some(record) = decode(&item.key, &item.value) {
-                    known.insert(item.key, record);
-                }
+                known.put(item);
             }
-            if !page.more || known.len() >= MAX_NODES {
+            if !page.more || known.is_full() {
                 self.known = known;
                 return Ok(page.revision);
             }
@@ -101,16 +101,13 @@ impl Nodes {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Put(item) => match decode(&item.key, &item.value) {
-                Some(record) if self.known.len() < MAX_NODES => drop(self.known.insert(item.key, record)),
-                _ => drop(self.known.remove(&item.key)),
-            },
-            Event::Delete { key, .. } => drop(self.known.remove(&key)),
+            Event::Put(item) => self.known.put(item),
+            Event::Delete { key, .. } => self.known.remove(&key),
         }
     }
 
     fn show(&self, stale: bool) {
-        let list = api::Nodes { stale, nodes: self.known.values().cloned().collect() };
+        let list = api::Nodes { stale, nodes: self.known.records().cloned().collect() };
         self.shown.send_if_modified(|shown| {
             let differs = **shown != list;
             if differs {
@@ -121,13 +118,39 @@ impl Nodes {
     }
 }
 
-fn decode(key: &str, value: &[u8]) -> Option<NodeRecord> {
-    match NodeRecord::decode(value) {
-        Ok(record) => Some(record),
-        Err(error) => {
-            warn!(?key, ?error, "a node record cannot be read and is left out");
-            None
+/// Node records by key, each with the size of its value; no more than so many.
+#[derive(Debug, Default)]
+struct Known {
+    records: BTreeMap<String, (usize, NodeRecord)>,
+    bytes: usize,
+}
+
+impl Known {
+    fn put(&mut self, item: Item) {
+        self.remove(&item.key);
+        let size = item.key.len() + item.value.len();
+        match NodeRecord::decode(&item.value) {
+            Ok(record) if self.records.len() < MAX_NODES && self.bytes + size <= MAX_BYTES => {
+                self.bytes += size;
+                self.records.insert(item.key, (size, record));
+            }
+            Ok(_) => debug!(key = ?key::shown(&item.key), "more node records than are kept: left out"),
+            Err(reason) => warn!(key = ?key::shown(&item.key), %reason, "a node record cannot be read and is left out"),
         }
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some((size, _)) = self.records.remove(key) {
+            self.bytes -= size;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() >= MAX_NODES
+    }
+
+    fn records(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.records.values().map(|(_, record)| record)
     }
 }
 
@@ -156,6 +179,28 @@ mod tests {
             !list.stale && list.nodes.iter().map(|node| &*node.node).collect::<Vec<_>>() == names
         };
         timeout(Duration::from_secs(10), seen.wait_for(shown)).await.expect("shown in time").expect("it runs");
+    }
+
+    #[test]
+    fn no_more_node_records_are_kept_than_so_many() {
+        let item = |number: usize, size: usize| {
+            let record = NodeRecord { node: "n".repeat(size).into(), ..NodeRecord::default() };
+            Item {
+                key: format!("/wharf/services/nodes/{number}/1"),
+                value: record.encode().into(),
+                lease: 0,
+                revision: 1,
+            }
+        };
+        let mut known = Known::default();
+        (0..MAX_NODES + 10).for_each(|number| known.put(item(number, 10)));
+        assert_eq!(known.records().count(), MAX_NODES);
+        (0..MAX_NODES).for_each(|number| known.remove(&item(number, 0).key));
+        assert_eq!((known.records().count(), known.bytes), (0, 0));
+        (0..500).for_each(|number| known.put(item(number, 60_000)));
+        assert!(known.bytes <= MAX_BYTES && known.records().count() < 300);
+        known.put(item(1, 10));
+        assert!(known.records().any(|record| record.node.len() == 10), "a change of one of them is taken");
     }
 
     #[tokio::test]

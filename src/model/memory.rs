@@ -76,7 +76,7 @@ impl Memory {
             node: reader.text("node"),
             prefix: reader.text("prefix"),
             cluster: reader.hex("cluster"),
-            lease: reader.hex("lease").map(u64::cast_signed).filter(|lease| *lease != 0),
+            lease: reader.hex("lease").map(u64::cast_signed).filter(|lease| (1..i64::MAX).contains(lease)),
             machine: reader.text("machine"),
             boot: reader.text("boot"),
             drained: reader.time("drained"),
@@ -192,6 +192,14 @@ mod tests {
         assert_eq!(left, expected, "{here:?}");
         assert!(memory.rest.contains_key("later"), "unknown fields are kept");
         assert_eq!(memory.lease, resumed.lease);
+    }
+
+    #[test]
+    fn a_lease_that_no_store_grants_is_none() {
+        for lease in ["0", "7fffffffffffffff", "8000000000000000", "ffffffffffffffff", "10000000000000000", "-1"] {
+            let text = format!(r#"{{"owner":"0123456789abcdef","lease":"{lease}"}}"#);
+            assert_eq!(Memory::decode(text.as_bytes()).0.lease, None, "{lease}");
+        }
     }
 
     #[test]

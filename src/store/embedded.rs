@@ -105,7 +105,7 @@ impl Embedded {
             log: VecDeque::new(),
             forgotten: revision,
             leases: BTreeMap::from([(lease, kept)]),
-            next_lease: lease.max(0) + 1,
+            next_lease: lease.max(0).saturating_add(1),
         })
     }
 
@@ -217,8 +217,7 @@ impl Shared {
             lease.keepers += 1;
             return (id, lease.granted, true, lease.lost.subscribe());
         }
-        let id = state.next_lease;
-        state.next_lease += 1;
+        let id = state.fresh_lease();
         let (lost, receiver) = watch::channel(false);
         state.leases.insert(id, Lease { granted: ttl, keepers: 1, ends: None, keys: BTreeSet::new(), lost });
         (id, ttl, false, receiver)
@@ -248,6 +247,16 @@ impl State {
             Condition::Unchanged(key, revision) => self.items.get(key).is_some_and(|item| item.revision == *revision),
             Condition::Holds(key, value) => self.items.get(key).is_some_and(|item| item.value == *value),
         }
+    }
+
+    /// The next number that no lease has. What was restored may stand at the very end of the numbers.
+    fn fresh_lease(&mut self) -> LeaseId {
+        while self.next_lease <= 0 || self.leases.contains_key(&self.next_lease) {
+            self.next_lease = self.next_lease.checked_add(1).unwrap_or(1).max(1);
+        }
+        let fresh = self.next_lease;
+        self.next_lease = fresh.checked_add(1).unwrap_or(1);
+        fresh
     }
 
     fn missing_lease(&self, write: &Write) -> Option<LeaseId> {
