@@ -200,6 +200,32 @@ fn a_reload_applies_what_it_can_and_names_what_waits() {
 }
 
 #[test]
+fn what_waits_for_a_restart_waits_however_often_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = file(directory.path(), WEB);
+    let agent = Agent::start(directory.path(), &["--config", config.to_str().unwrap()]);
+    let web = |agent: &Agent| agent.get("/v1/services/web").1;
+    eventually("the service", || web(&agent).contains("192.0.2.10").then_some(()));
+    let port = WEB.replace("8080", "8081");
+    file(directory.path(), &format!("internal = true\ndns-ttl = '9s'\ncheck-secrets = '/nowhere'\n{port}"));
+    for reads in 1..=3 {
+        agent.signal("-HUP");
+        eventually("it is said each time", || {
+            let log = agent.log.lock().unwrap();
+            let said = log.iter().filter(|line| line["message"] == "these settings wait for a restart");
+            let keys = said.filter(|line| line["keys"] == r#"["check-secrets", "dns-ttl", "internal"]"#).count();
+            assert!(keys <= reads);
+            (keys == reads).then_some(())
+        });
+        let applied: Vec<String> =
+            agent.log.lock().unwrap().iter().filter_map(|line| line["applied"].as_str().map(str::to_owned)).collect();
+        assert_eq!(applied.last().unwrap(), if reads == 1 { r#"["service"]"# } else { "[]" });
+    }
+    eventually("what is live is applied", || web(&agent).contains("8081").then_some(()));
+    assert!(web(&agent).contains("core-01:web:8081"), "{}", web(&agent));
+}
+
+#[test]
 fn a_bad_reload_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let config = file(directory.path(), WEB);

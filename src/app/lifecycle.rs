@@ -10,7 +10,7 @@ use super::WRONG_USE;
 use super::build::{self, Agent};
 use super::{settings, shutdown, translate};
 use crate::cli::AgentArgs;
-use crate::config::{Config, ProbeConfig};
+use crate::config::Config;
 use crate::host::sockets::Passed;
 use crate::notify::Notify;
 use crate::supervisor::{Supervisor, WorkerEnd};
@@ -76,7 +76,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
             return if error.is_wrong_use() { ExitCode::from(WRONG_USE) } else { ExitCode::FAILURE };
         }
     };
-    let mut current = config;
+    let mut running = config;
     let code = loop {
         tokio::select! {
             end = supervisor.first_end() => {
@@ -84,7 +84,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
                 break ExitCode::FAILURE;
             }
             told = signals.next() => match told {
-                Told::Reload => current = reload(args, current, &agent, log),
+                Told::Reload => running = reload(args, running, &agent, log),
                 Told::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     break ExitCode::SUCCESS;
@@ -93,9 +93,9 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
         }
     };
     Notify.stopping();
-    supervisor.end_at_the_latest(shutdown::LEAVE + current.dns.ttl + 2 * STOP_DEADLINE + AFTER_STOP);
+    supervisor.end_at_the_latest(shutdown::LEAVE + running.dns.ttl + 2 * STOP_DEADLINE + AFTER_STOP);
     tokio::select! {
-        () = agent.leave_with_host(current.dns.ttl) => {}
+        () = agent.leave_with_host(running.dns.ttl) => {}
         () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     tokio::select! {
@@ -112,32 +112,31 @@ fn report(ends: &[WorkerEnd], code: ExitCode) -> ExitCode {
     if ends.iter().any(|end| matches!(end, WorkerEnd::Hangs(_))) { ExitCode::FAILURE } else { code }
 }
 
-/// Reads the settings again. Bad ones are told and change nothing.
-fn reload(args: &AgentArgs, old: Config, agent: &Agent, log: &LogFilter) -> Config {
+/// Reads the settings again, and takes what can be taken while the agent runs. Bad ones are told and change nothing.
+/// What is returned is what runs, not what was read: what waits for a restart is named each time until it comes.
+fn reload(args: &AgentArgs, running: Config, agent: &Agent, log: &LogFilter) -> Config {
     Notify.reloading();
-    let current = match settings::read(args) {
+    let taken = settings::read(args).and_then(|read| Ok((settings::taking(&running, &read, &LIVE)?, read)));
+    let running = match taken {
         Err(problems) => {
             for problem in &problems.0 {
                 tracing::error!(at = problem.at, what = problem.what, "reload refused, settings stay as they were");
             }
-            old
+            running
         }
-        Ok(new) => {
-            let (live, waiting): (Vec<_>, Vec<_>) =
-                new.changed_keys(&old).into_iter().partition(|key| LIVE.contains(&key.as_str()));
-            tracing::info!(applied = ?live, "settings read again");
+        Ok((now, read)) => {
+            tracing::info!(applied = ?now.changed_keys(&running), "settings read again");
+            let waiting = read.changed_keys(&now);
             if !waiting.is_empty() {
                 tracing::warn!(keys = ?waiting, "these settings wait for a restart");
             }
-            log.set(&new.log.filter);
-            let probe = ProbeConfig { checks: new.probe.checks, rules: new.probe.rules.clone(), ..old.probe };
-            let applied = Config { offer: new.offer.clone(), probe, ..old };
-            agent.inventory.send_replace(Arc::new(translate::inventory(&applied)));
-            new
+            log.set(&now.log.filter);
+            agent.inventory.send_replace(Arc::new(translate::inventory(&now)));
+            now
         }
     };
     Notify.ready();
-    current
+    running
 }
 
 async fn stopped_twice(signals: &mut Signals) {

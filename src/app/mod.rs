@@ -17,7 +17,9 @@ use clap::CommandFactory;
 use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
+use crate::config::Problems;
 use crate::host::sockets;
+use crate::model::plain::plain;
 use crate::telemetry;
 
 /// Wrong use: a flag, a key of the file, a state directory that another agent holds.
@@ -58,26 +60,33 @@ fn runtime(builder: &mut tokio::runtime::Builder) -> Option<tokio::runtime::Runt
     built.inspect_err(|error| tracing::error!(%error, "threads cannot be started")).ok()
 }
 
-#[allow(clippy::print_stdout, clippy::print_stderr)]
+#[allow(clippy::print_stdout)]
 fn check_config(args: &AgentArgs) -> ExitCode {
     match settings::read(args) {
         Ok(config) => {
-            println!("valid: node {}, {} store", config.node, translate::store_name(&config));
+            println!("{}", plain(&format!("valid: node {}, {} store", config.node, translate::store_name(&config))));
             ExitCode::SUCCESS
         }
         Err(problems) => {
-            eprintln!("{problems}");
+            refuse(&problems);
             ExitCode::from(WRONG_USE)
         }
     }
 }
 
+/// Tells every problem, each in a line of its own.
 #[allow(clippy::print_stderr)]
+fn refuse(problems: &Problems) {
+    for problem in &problems.0 {
+        eprintln!("{}", plain(&problem.to_string()));
+    }
+}
+
 fn agent(args: &AgentArgs) -> ExitCode {
     let config = match settings::read(args) {
         Ok(config) => config,
         Err(problems) => {
-            eprintln!("{problems}");
+            refuse(&problems);
             return ExitCode::from(WRONG_USE);
         }
     };

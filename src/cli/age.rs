@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-/// `4s`, `12m`, `3h05m`, `2d4h` since an RFC 3339 time; the text itself when it is none.
+use crate::model::plain::plain;
+
+/// `4s`, `12m`, `3h05m`, `2d4h` since an RFC 3339 time; the text itself, made plain, when it is none.
 pub fn age(since: &str, now: SystemTime) -> String {
     match humantime::parse_rfc3339_weak(since) {
         Ok(then) => short(now.duration_since(then).unwrap_or_default()),
-        Err(_) => since.to_owned(),
+        Err(_) => plain(since).into_owned(),
     }
 }
 
@@ -36,6 +38,7 @@ mod tests {
             ("2026-03-01T01:06:07Z", "3d4h"),
             ("2027-01-01T00:00:00Z", "0s"),
             ("yesterday", "yesterday"),
+            ("never\n\u{1b}[2J", "never\\n\\u{1b}[2J"),
         ] {
             assert_eq!(age(since, now), shown);
         }

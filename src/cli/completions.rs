@@ -18,6 +18,6 @@ pub struct CompletionsArgs {
 pub fn run(args: &CompletionsArgs, mut cli: clap::Command, terminal: &mut Terminal) -> Exit {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut cli, "wharf", &mut text);
-    terminal.print(&String::from_utf8_lossy(&text));
+    terminal.print_raw(&String::from_utf8_lossy(&text));
     Exit::Done
 }

@@ -113,7 +113,7 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
     if &*local.store.session != "alive" {
         warnings.push(format!(
             "the store does not confirm this host's lease ({}): other hosts may not see its records",
-            local.store.session
+            plain(&local.store.session)
         ));
     }
     warnings

@@ -86,11 +86,23 @@ pub fn render(found: &Services, alone: bool, output: Option<Output>, terminal: &
         (Some(Output::Hostport), services) => services
             .iter()
             .flat_map(|service| &service.endpoints)
-            .map(|endpoint| hostport(&endpoint.record) + "\n")
+            .map(|endpoint| word(&hostport(&endpoint.record)) + "\n")
             .collect(),
         (_, []) => "no services yet\n".to_owned(),
         (output, services) => table(services, output == Some(Output::Wide), terminal, now),
     }
+}
+
+/// One address as one word: a script that splits what it reads gets no more addresses than there are endpoints.
+fn word(address: &str) -> String {
+    let mut word = String::with_capacity(address.len());
+    for character in address.chars() {
+        match character {
+            '!'..='~' => word.push(character),
+            _ => word.extend(character.escape_unicode()),
+        }
+    }
+    word
 }
 
 fn table(services: &[Service], wide: bool, terminal: &Terminal, now: SystemTime) -> String {

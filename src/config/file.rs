@@ -11,7 +11,7 @@ use super::Problem;
 use super::raw::Raw;
 
 /// Knows which settings came from the file, to name the place of a problem.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origins {
     file: String,
     keys: HashSet<String>,
@@ -33,7 +33,7 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     if let Some((name, text)) = file {
         name.clone_into(&mut origins.file);
         match text.parse::<Table>() {
-            Ok(read) => table = dashed(read),
+            Ok(read) => table = dashed(read, name, &mut problems),
             Err(error) => problems.push(Problem { at: name.to_owned(), what: one_line(&error.to_string()) }),
         }
     }
@@ -62,6 +62,16 @@ pub(super) fn differing(one: &Raw, other: &Raw) -> Vec<String> {
     keys.into_iter().filter(|key| one.get(key) != other.get(key)).collect()
 }
 
+/// `old` with the values that `new` has under these keys.
+pub(super) fn taking(old: &Raw, new: &Raw, keys: &[&str]) -> Raw {
+    let [mut joined, mut new] = [old, new].map(|raw| Table::try_from(raw).unwrap_or_default());
+    for key in keys {
+        joined.remove(*key);
+        joined.extend(new.remove_entry(*key));
+    }
+    joined.try_into().unwrap_or_default()
+}
+
 /// Every `[[name]]` table, each of its keys read by itself.
 fn tables<T>(table: &mut Table, name: &str, file: &str, problems: &mut Vec<Problem>) -> Vec<T>
 where
@@ -79,7 +89,7 @@ where
             problems.push(Problem { at, what: format!("write it as a [[{name}]] table") });
             continue;
         };
-        let mut one = dashed(one);
+        let mut one = dashed(one, &at, problems);
         one.retain(|key, value| readable::<T>(key, value, &format!("{at}.{key}"), problems));
         read.push(one.try_into().unwrap_or_default());
     }
@@ -96,8 +106,17 @@ fn readable<T: DeserializeOwned>(key: &str, value: &Value, at: &str, problems: &
     false
 }
 
-fn dashed(table: Table) -> Table {
-    table.into_iter().map(|(key, value)| (key.replace('_', "-"), value)).collect()
+/// The table with its keys as we write them. A key that is there in both spellings is given twice.
+fn dashed(table: Table, at: &str, problems: &mut Vec<Problem>) -> Table {
+    let mut dashed = Table::new();
+    for (key, value) in table {
+        let plain = key.replace('_', "-");
+        if dashed.insert(plain.clone(), value).is_some() {
+            problems
+                .push(Problem { at: format!("{at}: {plain}"), what: "is given twice, with - and with _".to_owned() });
+        }
+    }
+    dashed
 }
 
 fn one_line(text: &str) -> String {

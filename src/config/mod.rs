@@ -3,6 +3,7 @@
 //! A flag wins over its `WHARF_*` variable, which wins over the file. Every problem is found in one pass and told with
 //! its place, before anything is opened or written.
 
+mod conflicts;
 mod file;
 pub(crate) mod parse;
 pub mod raw;
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use crate::model::advertise::Advertise;
 use crate::model::key::Prefix;
 use crate::model::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
+use file::Origins;
 pub use raw::Raw;
 
 /// The agent's settings, all of them valid.
@@ -27,6 +29,8 @@ pub use raw::Raw;
 pub struct Config {
     /// The settings as they were written, joined.
     pub written: Raw,
+    /// Where they were written.
+    origins: Origins,
     /// This host's name among the nodes.
     pub node: String,
     /// What to offer and how.
@@ -199,6 +203,15 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 
+impl Problems {
+    /// Each of them once, in the order of their places.
+    pub fn new(mut problems: Vec<Problem>) -> Self {
+        problems.sort();
+        problems.dedup();
+        Self(problems)
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, problem) in self.0.iter().enumerate() {
@@ -219,15 +232,33 @@ impl Config {
 
     /// Joins flags (with their variables) and the file's text, if there is one, and reads them.
     pub fn load(flags: &Raw, file: Option<(&str, &str)>, surroundings: &Surroundings) -> Result<Self, Problems> {
-        let (merged, origins, mut problems) = file::merge(flags, file);
-        let config = validate::validate(&merged, &origins, surroundings, &mut problems);
+        let (merged, origins, problems) = file::merge(flags, file);
+        Self::read(&merged, &origins, surroundings, problems)
+    }
+
+    /// These settings with those of `new` whose keys are `live`; all others stay as they are.
+    pub fn taking(&self, new: &Self, live: &[&str], surroundings: &Surroundings) -> Result<Self, Problems> {
+        let written = file::taking(&self.written, &new.written, live);
+        Self::read(&written, &new.origins, surroundings, Vec::new())
+    }
+
+    /// A problem of a setting, with the place where it is written.
+    pub fn problem(&self, key: &str, what: impl Into<String>) -> Problem {
+        Problem { at: self.origins.place(key), what: what.into() }
+    }
+
+    fn read(
+        raw: &Raw,
+        origins: &Origins,
+        surroundings: &Surroundings,
+        mut problems: Vec<Problem>,
+    ) -> Result<Self, Problems> {
+        let config = validate::validate(raw, origins, surroundings, &mut problems);
+        let conflicts = config.as_ref().map(conflicts::all).unwrap_or_default();
+        problems.extend(conflicts.into_iter().map(|(key, what)| Problem { at: origins.place(key), what }));
         match config {
             Some(config) if problems.is_empty() => Ok(config),
-            _ => {
-                problems.sort();
-                problems.dedup();
-                Err(Problems(problems))
-            }
+            _ => Err(Problems::new(problems)),
         }
     }
 }

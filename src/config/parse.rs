@@ -1,14 +1,15 @@
 //! Readers for the texts that settings are written in. Each error says what would have been right.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::Forward;
-use crate::model::advertise::Advertise;
+use crate::model::advertise::{Advertise, unfit};
 use crate::model::key::Prefix;
-use crate::model::name::{MAX_LABEL, MAX_NAME};
+use crate::model::name::{Label, MAX_LABEL, MAX_NAME};
 
 pub(crate) type Parsed<T> = Result<T, String>;
 
@@ -39,7 +40,33 @@ pub(crate) fn prefix(text: &str) -> Parsed<Prefix> {
 }
 
 pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
-    text.parse().map_err(|_| format!("{text:?} is no address with a port, such as 127.0.0.1:5300 or [::1]:53"))
+    let bad = |_| format!("{text:?} is no address with a port, such as 127.0.0.1:5300 or [::1]:53");
+    let address: SocketAddr = text.parse().map_err(bad)?;
+    match (unfit(address.ip()), address) {
+        (Some("multicast"), _) => Err(format!("{text:?} is multicast: nothing can be served on it")),
+        (Some("link-local"), SocketAddr::V6(six)) if six.scope_id() == 0 => {
+            Err(format!("{text:?} needs its interface: write [address%number]:port"))
+        }
+        _ => Ok(address),
+    }
+}
+
+/// A path; an empty one is a mistake wherever one is wanted.
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    if text.is_empty() || text.contains('\0') { Err(format!("{text:?} is no path")) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A path at which a unix socket can be bound: the kernel takes some 100 bytes (unix(7)), and a name beside it comes first.
+pub(super) fn unix_socket(text: &str) -> Parsed<PathBuf> {
+    const LONGEST: usize = 90;
+    let path = path(text)?;
+    if text.len() > LONGEST {
+        return Err(format!("{text:?} is longer than the {LONGEST} bytes that a socket's path may have"));
+    }
+    if path.file_name().is_none() || text.ends_with('/') {
+        return Err(format!("{text:?} names a directory, not a socket in it"));
+    }
+    Ok(path)
 }
 
 pub(super) fn network(text: &str) -> Parsed<IpNet> {
@@ -57,7 +84,9 @@ pub(super) fn forward(text: &str) -> Parsed<Forward> {
     }
     let bad = || format!("{text:?} is neither system nor an address, with or without a port");
     let server = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
-    server.map(Forward::Server).map_err(|_| bad())
+    let server: SocketAddr = server.map_err(|_| bad())?;
+    let asks_nobody = matches!(unfit(server.ip()), Some("unspecified" | "multicast")) || server.port() == 0;
+    if asks_nobody { Err(format!("{text:?} is no address that can be asked")) } else { Ok(Forward::Server(server)) }
 }
 
 /// A domain name, lower case and without its final dot.
@@ -87,20 +116,41 @@ pub(crate) fn endpoint(text: &str) -> Parsed<String> {
         Some(_) => return Err(bad()),
         None => ("http", text_without_slash),
     };
-    let clean = !rest.is_empty() && !rest.chars().any(|c| c.is_whitespace() || c.is_control() || "/@?#".contains(c));
-    let after_host = rest.rsplit_once(']').map_or(rest, |(_, after)| after);
-    let port = after_host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    match (clean, port) {
-        (true, None) => Ok(format!("{scheme}://{rest}:2379")),
-        (true, Some(Ok(port))) if port > 0 => Ok(format!("{scheme}://{rest}")),
-        _ => Err(bad()),
-    }
+    let (host, port) = authority(rest).ok_or_else(bad)?;
+    Ok(format!("{scheme}://{host}:{}", port.unwrap_or(2379)))
+}
+
+/// Host and port of a URL, the host as it is written there: a name, an address, an IPv6 address in brackets.
+fn authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = match port {
+        None => None,
+        Some(port) => {
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            Some(port.parse::<u16>().ok().filter(|port| digits && *port > 0)?)
+        }
+    };
+    let inside = host.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
+    let fits = match inside {
+        Some(inside) => inside?.parse::<Ipv6Addr>().is_ok(),
+        None => host_fits(host),
+    };
+    fits.then_some((host, port))
+}
+
+/// Whether it is a host's name or IPv4 address; what merely looks like an address is a slip.
+fn host_fits(host: &str) -> bool {
+    let like_address = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if like_address { host.parse::<Ipv4Addr>().is_ok() } else { domain(host).is_ok() }
 }
 
 pub(super) fn docker(text: &str) -> Parsed<String> {
     match text.split_once("://") {
         Some(("unix", path)) if path.starts_with('/') => Ok(text.to_owned()),
-        Some(("tcp" | "http", host)) if !host.is_empty() => Ok(text.to_owned()),
+        Some(("tcp" | "http", host)) if authority(host.trim_end_matches('/')).is_some() => Ok(text.to_owned()),
         None if text.starts_with('/') => Ok(format!("unix://{text}")),
         _ => Err(format!("{text:?} is no engine address such as unix:///var/run/docker.sock or tcp://10.0.0.1:2375")),
     }
@@ -109,7 +159,7 @@ pub(super) fn docker(text: &str) -> Parsed<String> {
 /// A node's name: it becomes part of keys and ids.
 pub(super) fn node(text: &str) -> Parsed<String> {
     let clean = text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    if text.is_empty() || text.len() > MAX_NAME || !clean || text.starts_with('.') {
+    if text.len() > MAX_NAME || !clean || text.starts_with('.') || Label::slug(text).is_none() {
         return Err(format!("{text:?} is no host name"));
     }
     Ok(text.to_owned())

@@ -137,3 +137,102 @@ fn a_service_table_is_an_instance_of_this_host() {
     assert_eq!(service.role, Some(crate::model::record::Role::Primary));
     assert_eq!(service.attrs.get("check_http").map(|path| &**path), Some("/up"));
 }
+
+/// One of the problems begins with this.
+fn check_refused(file: &str, expected: &str) {
+    let problems = load(file).err().unwrap_or_else(|| panic!("{file} is taken"));
+    assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{file}: {problems:?}");
+}
+
+#[test]
+fn what_no_agent_could_serve_is_refused() {
+    for (file, expected) in [
+        ("advertise = '999.1.2.3'", "wharf.toml: advertise"),
+        ("advertise = '10.0.0'", "wharf.toml: advertise"),
+        ("advertise = '224.0.0.0/4'", "wharf.toml: advertise"),
+        ("dns = ['127.0.0.1:5300', '127.0.0.1:5300']", "wharf.toml: dns"),
+        ("dns = ['0.0.0.0:5300', '127.0.0.2:5300']", "wharf.toml: dns"),
+        ("dns = '224.0.0.1:53'", "wharf.toml: dns"),
+        ("dns = '[fe80::1]:53'", "wharf.toml: dns"),
+        ("http = '127.0.0.1:5300'", "wharf.toml: http"),
+        ("http = '0.0.0.0:5300'", "wharf.toml: http"),
+        ("http = '[::]:5300'", "wharf.toml: http"),
+        ("http-socket = '/var/run/docker.sock'", "wharf.toml: http-socket"),
+        ("http-socket = ''", "wharf.toml: http-socket"),
+        ("http-socket = '/run/'", "wharf.toml: http-socket"),
+        ("forward = '127.0.0.1:5300'", "wharf.toml: forward"),
+        ("dns = '0.0.0.0:53'\nforward = ['127.0.0.1', '127.0.0.53']", "wharf.toml: forward"),
+        ("forward = '0.0.0.0'", "wharf.toml: forward"),
+        ("forward = '10.0.0.1:0'", "wharf.toml: forward"),
+        ("lease-ttl = '5s'\nlease_ttl = '6s'", "wharf.toml: lease-ttl: is given twice"),
+        ("node = 'a'\nnode = 'b'", "wharf.toml"),
+        ("[[service]]\nname = 'a'\nport = 1\ncheck-http = '/'\ncheck_http = '/'", "wharf.toml: service[1]: check-http"),
+        ("[[service]]\nname = 'a'\nport = 1\n[[service]]\nname = 'a'\nport = '1'", "wharf.toml: service: "),
+        ("node = '--'", "wharf.toml: node"),
+        ("state-dir = ''", "wharf.toml: state-dir"),
+        ("http-token-file = ''", "wharf.toml: http-token-file"),
+        ("docker = 'tcp://host:0'", "wharf.toml: docker"),
+        ("docker = 'tcp://a b'", "wharf.toml: docker"),
+        ("docker = 'ssh://host'", "wharf.toml: docker"),
+    ] {
+        check_refused(file, expected);
+    }
+    for url in [
+        "",
+        "http://",
+        "http://:2379",
+        "http://a:0",
+        "http://a:99999",
+        "http://a:+1",
+        "http://a:",
+        "http://999.1.2.3",
+        "http://1.2.3",
+        "http://[::1",
+        "http://[zz]:1",
+        "http://::1",
+        "http://a b",
+        "http://a,b",
+        "http://a/x",
+        "http://u@a",
+        "http://-_%",
+        "ftp://a",
+        "http://a:1:2",
+        "unix:///x",
+    ] {
+        check_refused(&format!("store = 'etcd'\netcd-endpoints = ['{url}']"), "wharf.toml: etcd-endpoints");
+    }
+}
+
+#[test]
+fn what_can_be_served_together_is_taken() {
+    for file in [
+        "dns = ['0.0.0.0:53', '[::]:53']\nhttp = '127.0.0.1:5380'",
+        "dns = ['127.0.0.1:0', '127.0.0.1:0']\nhttp = '127.0.0.1:0'",
+        "dns = ['127.0.0.1:53', '127.0.0.2:53']\nhttp = '127.0.0.3:53'",
+        "forward = ['127.0.0.1:5300', '10.0.0.1']",
+        "forward = 'system'",
+        "advertise = ['eth0', '10.0.0.0/8']",
+        "advertise = 'br-0123456789'",
+        "[[service]]\nname = 'a'\nport = 1\n[[service]]\nname = 'a'\nport = 2",
+        "docker = 'tcp://proxy'",
+        "docker = 'http://[::1]:2375/'",
+    ] {
+        assert!(load(file).is_ok(), "{file}: {:?}", load(file));
+    }
+}
+
+#[test]
+fn only_what_is_live_is_taken_while_the_agent_runs() {
+    let running = load("tags = ['a']\ninternal = true\nnode = 'one'").expect("valid");
+    let read = load("tags = ['b']\nadvertise = '10.0.0.9'\nnode = 'two'").expect("valid");
+    let now = running.taking(&read, &["tags"], &here()).expect("valid");
+    assert_eq!(
+        (now.offer.tags.as_slice(), now.offer.internal, now.node.as_str()),
+        (&["b".to_owned()][..], true, "one")
+    );
+    assert_eq!(now.changed_keys(&running), ["tags"]);
+    assert_eq!(read.changed_keys(&now), ["advertise", "internal", "node"]);
+    let again = now.taking(&read, &["tags"], &here()).expect("valid");
+    assert_eq!(again, now, "read a second time nothing more is taken");
+    assert_eq!(read.changed_keys(&again), ["advertise", "internal", "node"], "and it still waits");
+}

@@ -44,6 +44,7 @@ pub(super) fn validate(
     let log = reader.log(raw);
     Some(Config {
         written: raw.clone(),
+        origins: origins.clone(),
         node: node?,
         offer: offer?,
         probe: probe?,
@@ -188,7 +189,7 @@ impl Reader<'_> {
         });
         let fall = self.one("probe-fall", raw.probe_fall.as_ref(), "3", |text| parse::number(text, 1, 1000));
         let rise = self.one("probe-rise", raw.probe_rise.as_ref(), "2", |text| parse::number(text, 1, 1000));
-        let secrets = raw.check_secrets.as_ref().map(PathBuf::from);
+        let secrets = self.path("check-secrets", raw.check_secrets.as_ref());
         let rules = self.secrets(raw);
         let (checks, interval, timeout) = (checks?, interval?, timeout?);
         Some(ProbeConfig { checks, secrets, rules, interval, timeout, fall: fall?, rise: rise? })
@@ -232,12 +233,13 @@ impl Reader<'_> {
             _ => Err(format!("{text:?} is neither keep nor withdraw")),
         });
         let etcd = self.etcd(raw);
+        let state_dir = self.one("state-dir", raw.state_dir.as_ref(), state, parse::path);
         Some(StoreConfig {
             etcd: etcd?,
             prefix: prefix?,
             lease_ttl: lease_ttl?,
             max_records: max_records?,
-            state_dir: PathBuf::from(raw.state_dir.as_deref().unwrap_or(state)),
+            state_dir: state_dir?,
             withdraw_on_stop: withdraw_on_stop?,
         })
     }
@@ -261,20 +263,27 @@ impl Reader<'_> {
         if !given {
             self.problem("etcd-endpoints", "with --store etcd at least one endpoint must be given");
         }
-        let path = |text: &Option<String>| text.as_ref().map(PathBuf::from);
-        let identity = match (path(&raw.etcd_cert), path(&raw.etcd_key)) {
+        let ca = self.path("etcd-ca", raw.etcd_ca.as_ref());
+        let certificate = self.path("etcd-cert", raw.etcd_cert.as_ref());
+        let identity = match (certificate, self.path("etcd-key", raw.etcd_key.as_ref())) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
             (Some(_), None) => self.lone("etcd-cert", "its key is missing: give --etcd-key too"),
             (None, Some(_)) => self.lone("etcd-key", "its certificate is missing: give --etcd-cert too"),
         };
-        let user = match (raw.etcd_user.clone(), path(&raw.etcd_password_file)) {
+        let password = self.path("etcd-password-file", raw.etcd_password_file.as_ref());
+        let user = match (raw.etcd_user.clone(), password) {
             (Some(user), Some(file)) => Some((user, file)),
             (None, None) => None,
             (Some(_), None) => self.lone("etcd-user", "its password is missing: give --etcd-password-file too"),
             (None, Some(_)) => self.lone("etcd-password-file", "its user is missing: give --etcd-user too"),
         };
-        Some(Some(EtcdConfig { endpoints, ca: path(&raw.etcd_ca), identity, user }))
+        Some(Some(EtcdConfig { endpoints, ca, identity, user }))
+    }
+
+    fn path(&mut self, key: &str, text: Option<&String>) -> Option<PathBuf> {
+        let parsed = parse::path(text?);
+        self.kept(key, parsed)
     }
 
     fn lone<T>(&mut self, key: &str, what: &str) -> Option<T> {
@@ -313,11 +322,13 @@ impl Reader<'_> {
     fn http(&mut self, raw: &Raw) -> Option<HttpConfig> {
         let runtime = self.surroundings.environment.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next());
         let socket = runtime.filter(|dir| !dir.is_empty()).map(|dir| PathBuf::from(dir).join("http.sock"));
+        let given = raw.http_socket.as_ref().map(|path| parse::unix_socket(path));
+        let given = given.and_then(|parsed| self.kept("http-socket", parsed));
         let hosts = self.all("http-host", raw.http_host.as_ref(), &[], parse::domain);
         Some(HttpConfig {
             listen: self.one("http", raw.http.as_ref(), "127.0.0.1:5380", parse::socket)?,
-            socket: raw.http_socket.as_ref().map(PathBuf::from).or(socket),
-            token_file: raw.http_token_file.as_ref().map(PathBuf::from),
+            socket: given.or(socket),
+            token_file: self.path("http-token-file", raw.http_token_file.as_ref()),
             hosts,
         })
     }

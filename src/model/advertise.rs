@@ -101,9 +101,11 @@ impl FromStr for Advertise {
             return explicit_fits(address).map(|()| Self::Address(address));
         }
         if let Ok(network) = text.parse::<IpNet>() {
-            return Ok(Self::Network(network.trunc()));
+            return network_fits(network.trunc()).map(Self::Network);
         }
-        let fits = !text.is_empty() && text.len() <= 15 && text != "." && text != "..";
+        // No interface is called so, but many an address is mistyped so.
+        let like_address = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let fits = !like_address && !text.is_empty() && text.len() <= 15 && text != "." && text != "..";
         if fits && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':') {
             return Ok(Self::Interface(text.to_owned()));
         }
@@ -115,6 +117,15 @@ fn explicit_fits(address: IpAddr) -> Result<(), String> {
     match unfit(address) {
         Some(why) if why != LOOPBACK => Err(format!("{address} is {why}: no client could connect to it")),
         _ => Ok(()),
+    }
+}
+
+fn network_fits(network: IpNet) -> Result<IpNet, String> {
+    match (unfit(network.network()), unfit(network.broadcast())) {
+        (Some(first), Some(last)) if first == last && first != LOOPBACK => {
+            Err(format!("{network} is {first}: no client could connect to an address of it"))
+        }
+        _ => Ok(network),
     }
 }
 
@@ -350,7 +361,26 @@ mod tests {
 
     #[test]
     fn addresses_nobody_can_reach_are_refused() {
-        for bad in ["0.0.0.0", "::", "169.254.1.1", "fe80::1", "224.0.0.1", "ff02::1", "", "a/b", "no such name"] {
+        for bad in [
+            "0.0.0.0",
+            "::",
+            "169.254.1.1",
+            "fe80::1",
+            "224.0.0.1",
+            "ff02::1",
+            "",
+            "a/b",
+            "no such name",
+            "999.1.2.3",
+            "10.0.0",
+            "1.2.3.4.5",
+            "10.0.0.1.",
+            "7",
+            "10.0.0.1/33",
+            "169.254.0.0/16",
+            "224.0.0.0/4",
+            "ff00::/8",
+        ] {
             assert!(bad.parse::<Advertise>().is_err(), "{bad:?}");
         }
     }

@@ -25,5 +25,6 @@ mod etcd;
 mod program;
 
 mod beats;
+mod http_client;
 mod tenant;
 mod town;

@@ -37,6 +37,7 @@ use crate::host::clients::{Counted, Guest};
 use crate::model::api;
 use crate::model::catalog::{Catalog, Dependency, Service};
 use crate::model::local::Local;
+use crate::model::record::Text;
 
 /// How often a silent stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -134,6 +135,8 @@ struct One {
     seen: Option<Seen>,
     /// What that rests on: while it holds, whatever else has changed is no news.
     rests: Option<Rests>,
+    /// The name that it was told by, which may be spelt otherwise than it was asked for.
+    called: Option<Text>,
     /// The service as it was told last; not known to one that came back.
     told: Option<Service>,
 }
@@ -179,7 +182,14 @@ impl Follower {
             Some(name) => {
                 let mut changed = context.sources.catalog.changed();
                 changed.mark_changed();
-                Services::One(One { name, changed, seen: last.and_then(Seen::parse), rests: None, told: None })
+                Services::One(One {
+                    name,
+                    changed,
+                    seen: last.and_then(Seen::parse),
+                    rests: None,
+                    called: None,
+                    told: None,
+                })
             }
         };
         let fresh = |wanted: bool| wanted.then_some(());
@@ -282,9 +292,16 @@ impl One {
         self.news(at, Seen { mark, stale: at.stale }, found, by).map(|listing| Box::new(listing) as Pieces)
     }
 
+    fn called_name(&self) -> Text {
+        self.called.clone().unwrap_or_else(|| self.name.as_str().into())
+    }
+
     /// The event that tells of the service as it is `now`, if that was not told before.
     fn news(&mut self, at: Stand, now: Seen, found: Option<Service>, by: Changed) -> Option<Listing> {
         let before = self.seen.replace(now);
+        if let Some(service) = &found {
+            self.called = Some(service.name.as_str().into());
+        }
         let told = std::mem::replace(&mut self.told, found.clone().filter(|_| by == Changed::ByEndpoint));
         if before == Some(now) {
             return None;
@@ -296,7 +313,7 @@ impl One {
         }
         let change = Difference {
             at,
-            removed: if found.is_none() { vec![self.name.as_str().into()] } else { Vec::new() },
+            removed: if found.is_none() { vec![self.called_name()] } else { Vec::new() },
             changed: found.into_iter().map(|service| ChangedService::new(told.as_ref(), service)).collect(),
         };
         Some(Listing::of_change(&head(now, "change"), &change, by, END))

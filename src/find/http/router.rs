@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -86,11 +87,7 @@ async fn around(
 ) -> Response {
     guest.asked();
     let endpoint = endpoint(request.uri().path());
-    let checked = guard::check_host(guest.peer, request.headers(), request.uri(), &context.settings.hosts);
-    let mut response = match checked {
-        Ok(()) => answer(&context, request, next).await,
-        Err(problem) => problem.into_response(),
-    };
+    let mut response = answer(&context, &guest, request, next).await;
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -100,9 +97,19 @@ async fn around(
     response
 }
 
-async fn answer(context: &Context, request: Request, next: Next) -> Response {
+async fn answer(context: &Context, guest: &Guest, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let in_turn = async {
+        // What is drained is waited for; all else is answered at once, a few questions of one peer at a time: however
+        // many it has sent ahead over however many connections, no thread is kept from others for long.
+        let _turn = if uri.path() == "/v1/drain" { None } else { guest.turns.question.acquire().await.ok() };
+        yield_now().await;
+        match guard::check_host(guest.peer, request.headers(), request.uri(), &context.settings.hosts) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let answered = AssertUnwindSafe(in_turn).catch_unwind();
     match tokio::time::timeout(ANSWER, answered).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {

@@ -25,7 +25,7 @@ impl Workbench {
     /// Does it for this client. A peer has one piece of work here at a time, so that the one who asks for much waits for
     /// himself and the others for one piece of his.
     pub(super) async fn run<T: Send + 'static>(&self, guest: &Guest, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let own = guest.turn.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let own = guest.turns.work.clone().acquire_owned().await.expect("the semaphore is never closed");
         let any = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");
         // Both turns end with the work, also when nobody waits for it any more.
         done(move || (work(), own, any)).await.0

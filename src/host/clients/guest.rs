@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::listener::Peer;
 
+/// Questions of one peer that are answered at a time: each thread of a small host has one to go on with.
+const QUESTIONS: usize = 2;
+
 /// A client that was let in. Clones are the same client.
 #[derive(Clone, Debug)]
 pub struct Guest {
@@ -21,9 +24,25 @@ pub struct Guest {
     pub peer: Peer,
     /// Cancelled when it has to make room; its connection is closed then.
     pub leave: CancellationToken,
-    /// Held by whoever does something costly for this client's peer: one thing at a time.
-    pub turn: Arc<Semaphore>,
+    /// What all clients of its peer share.
+    pub turns: Turns,
     moves: Arc<Moves>,
+}
+
+/// Whose turn it is among the clients of one peer: the more of them want something at once, the longer they wait, and
+/// nobody else does.
+#[derive(Clone, Debug)]
+pub struct Turns {
+    /// Held while a question is answered.
+    pub question: Arc<Semaphore>,
+    /// Held while something costly is done for an answer.
+    pub work: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { question: Arc::new(Semaphore::new(QUESTIONS)), work: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 /// What a connection has done so far.
@@ -36,9 +55,9 @@ struct Moves {
 
 impl Guest {
     /// A client of this peer; `clock` counts the moves of all clients of one server.
-    pub(super) fn new(peer: Peer, turn: Arc<Semaphore>, clock: &Arc<AtomicU64>) -> Self {
+    pub(super) fn new(peer: Peer, turns: Turns, clock: &Arc<AtomicU64>) -> Self {
         let moves = Moves { clock: clock.clone(), ..Moves::default() };
-        let guest = Self { peer, leave: CancellationToken::new(), turn, moves: Arc::new(moves) };
+        let guest = Self { peer, leave: CancellationToken::new(), turns, moves: Arc::new(moves) };
         guest.moved();
         guest
     }
@@ -153,7 +172,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_never_reads_is_let_go() {
         let (ours, _theirs) = tokio::io::duplex(16);
-        let guest = Guest::new(Peer::Inside, Arc::new(Semaphore::new(1)), &Arc::default());
+        let guest = Guest::new(Peer::Inside, Turns::default(), &Arc::default());
         let begun = Instant::now();
         let failed = Impatient::new(ours, guest, PATIENCE).write_all(&[0; 64]).await.expect_err("nobody reads");
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);

@@ -21,13 +21,13 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::DuplexStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 
-pub use guest::{Guest, Impatient};
+pub use guest::{Guest, Impatient, Turns};
 pub use listener::{BindError, Link, Listener, Peer, Sharer};
 
 use crate::model::shares::Shares;
@@ -146,8 +146,8 @@ impl Hall {
         {
             self.evict(crowding.number);
         }
-        let turn = self.shares.any_of(&sharer).map_or_else(|| Arc::new(Semaphore::new(1)), |guest| guest.turn.clone());
-        let guest = Guest::new(peer, turn, &self.clock);
+        let turns = self.shares.any_of(&sharer).map(|guest| guest.turns.clone()).unwrap_or_default();
+        let guest = Guest::new(peer, turns, &self.clock);
         let (conversation, leave) = (converse(link, guest.clone()), guest.leave.clone());
         let open = Counted::new(self.counts.open.clone());
         let task = async move {

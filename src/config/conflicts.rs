@@ -1,0 +1,75 @@
+//! Settings that are fine one by one and cannot be served together.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Config, DnsConfig, Forward, HttpConfig, OfferConfig};
+use crate::model::zone::Zones;
+
+/// Every conflict, by the setting that has to give way.
+pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    listening(&config.dns, &config.http, &mut found);
+    forwarding(&config.dns, &mut found);
+    sockets(&config.offer, &config.http, &mut found);
+    tables(&config.offer, &mut found);
+    let others = config.dns.zones.iter().cloned();
+    if let Err(bad) = Zones::new(&config.dns.domain, config.store.prefix.clone(), others) {
+        found.push(("zone", bad.to_string()));
+    }
+    found
+}
+
+type Found = Vec<(&'static str, String)>;
+
+/// No address can be bound twice.
+fn listening(dns: &DnsConfig, http: &HttpConfig, found: &mut Found) {
+    for (place, address) in dns.listen.iter().enumerate() {
+        // DNS keeps the two families apart, so that [::]:53 and 0.0.0.0:53 may be given both.
+        let same_family = |other: &&SocketAddr| other.is_ipv4() == address.is_ipv4();
+        if let Some(other) = dns.listen[..place].iter().filter(same_family).find(|other| overlap(**other, *address)) {
+            found.push(("dns", format!("{address} cannot be answered on beside {other}")));
+        }
+        if overlap(*address, http.listen) {
+            found.push(("http", format!("{} cannot be served on beside DNS on {address}", http.listen)));
+        }
+    }
+}
+
+/// Whether the one address takes in the other. A port that is chosen is free.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let takes_in = |wide: IpAddr, narrow: IpAddr| {
+        wide == narrow || (wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()))
+    };
+    one.port() == other.port() && one.port() != 0 && (takes_in(one.ip(), other.ip()) || takes_in(other.ip(), one.ip()))
+}
+
+/// Our own addresses are left out of those that are asked; one of them must be left.
+fn forwarding(dns: &DnsConfig, found: &mut Found) {
+    let own = |forward: &Forward| match forward {
+        Forward::System => false,
+        Forward::Server(server) => dns.listen.iter().any(|address| {
+            let everywhere = address.ip().is_unspecified() && server.ip().is_loopback();
+            address.port() == server.port() && (address.ip() == server.ip() || everywhere)
+        }),
+    };
+    if !dns.forward.is_empty() && dns.forward.iter().all(own) {
+        found.push(("forward", "this is where the agent itself answers: name another resolver, or system".to_owned()));
+    }
+}
+
+/// The engine's socket is not for us to replace.
+fn sockets(offer: &OfferConfig, http: &HttpConfig, found: &mut Found) {
+    let engine = offer.docker.strip_prefix("unix://");
+    if let Some(socket) = http.socket.as_deref().filter(|socket| engine.is_some_and(|path| *socket == path)) {
+        found.push(("http-socket", format!("{} is the engine's own socket", socket.display())));
+    }
+}
+
+fn tables(offer: &OfferConfig, found: &mut Found) {
+    for (place, service) in offer.services.iter().enumerate() {
+        if let Some(first) = offer.services[..place].iter().position(|other| other == service) {
+            let what = format!("[[service]] table {} says the same as table {}", place + 1, first + 1);
+            found.push(("service", what));
+        }
+    }
+}
