@@ -26,4 +26,5 @@ mod program;
 
 mod beats;
 mod tenant;
+mod thief;
 mod town;
