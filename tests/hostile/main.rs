@@ -27,4 +27,5 @@ mod program;
 mod beats;
 mod http_client;
 mod tenant;
+mod thief;
 mod town;
