@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use wharf::store::embedded::Embedded;
-use wharf::store::{Batch, Commit, Condition, Event, Item, MAX_WRITES, Reach, Store, StoreError, Watch, Write};
+use wharf::store::{
+    Batch, Commit, Condition, Event, Item, MAX_WRITES, Reach, Store, StoreError, Watch, Write, lease_as_told,
+};
 
 const TTL: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -143,7 +145,8 @@ async fn a_lease_with_very_many_keys_tells_its_time() {
         done(&store, &writes).await;
     }
     assert!(matches!(store.lease(session.lease()).await, Err(StoreError::Refused { .. })));
-    let info = store.lease_times(session.lease()).await.unwrap();
+    let (info, told) = lease_as_told(&store, session.lease()).await.unwrap();
+    assert!(!told && info.keys.is_empty());
     assert_eq!(info.granted, Duration::from_secs(60));
     assert!(matches!(store.lease_times(4_711).await, Err(StoreError::NoLease(4_711))));
 }

@@ -236,6 +236,16 @@ pub async fn watch_since(
     if store.history().borrow().generation == generation { Ok(watch) } else { Err(StoreError::Rewound) }
 }
 
+/// A lease, and whether its keys are told: anybody may hang so many on one that an answer cannot hold them, and then only
+/// its times are.
+pub async fn lease_as_told(store: &dyn Store, id: LeaseId) -> Result<(LeaseInfo, bool), StoreError> {
+    match store.lease(id).await {
+        Ok(info) => Ok((info, true)),
+        Err(StoreError::Refused { .. }) => store.lease_times(id).await.map(|info| (info, false)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes that fit one commit together with their conditions.
 pub const MAX_WRITES: usize = 100;
 

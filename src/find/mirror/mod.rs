@@ -37,7 +37,7 @@ use crate::model::key::Prefix;
 use crate::model::local::Overlay;
 use crate::model::plan;
 use crate::model::record::{Record, Text};
-use crate::store::{LeaseInfo, Reach, Store, StoreError};
+use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
 const TOGETHER: usize = 64;
@@ -99,7 +99,7 @@ pub struct Mirror {
 }
 
 /// A lease, what the store said of it, and whether that is with its keys.
-type Asked = (LeaseId, Result<LeaseInfo, StoreError>, bool);
+type Asked = (LeaseId, Result<(LeaseInfo, bool), StoreError>);
 
 impl Mirror {
     /// A mirror of the store's records with a reader of what it keeps. `keep` is the file that the catalog is kept in.
@@ -343,10 +343,10 @@ impl Mirror {
         if self.reach == Reach::Away { None } else { self.desk.next(now) }
     }
 
-    fn lease_answered(&mut self, (lease, answer, with_keys): Asked) {
+    fn lease_answered(&mut self, (lease, answer): Asked) {
         let now = self.outlet.clock().now();
         match answer {
-            Ok(info) => {
+            Ok((info, with_keys)) => {
                 self.desk.answered(lease, Some(info.left), now);
                 let keys = with_keys.then_some(&*info.keys);
                 self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), keys);
@@ -483,15 +483,14 @@ fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
     })
 }
 
-/// Asks about a lease: for its keys too if records held depend on them, and these are no more than an answer holds.
+/// Asks about a lease: for its keys too if records held depend on them.
 fn ask(store: Arc<dyn Store>, lease: LeaseId, doubtful: bool) -> BoxFuture<'static, Asked> {
     Box::pin(async move {
-        if doubtful {
-            match store.lease(lease).await {
-                Err(StoreError::Refused { .. }) => {}
-                answer => return (lease, answer, true),
-            }
-        }
-        (lease, store.lease_times(lease).await, false)
+        let told = if doubtful {
+            lease_as_told(&*store, lease).await
+        } else {
+            store.lease_times(lease).await.map(|info| (info, false))
+        };
+        (lease, told)
     })
 }

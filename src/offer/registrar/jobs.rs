@@ -10,7 +10,9 @@ use futures_util::future::BoxFuture;
 use crate::model::key::Prefix;
 use crate::model::plan::{Change, Expect, Op};
 use crate::state::StateDir;
-use crate::store::{Commit, Condition, LeaseId, Page, Revision, Session, Store, StoreError, Watch, Write, watch_since};
+use crate::store::{
+    Commit, Condition, LeaseId, Page, Revision, Session, Store, StoreError, Watch, Write, lease_as_told, watch_since,
+};
 
 /// What came of a job.
 pub(super) enum Outcome {
@@ -73,8 +75,9 @@ async fn opened(opening: Opening) -> Result<Opened, StoreError> {
     let adopt = adopt.filter(|(_, of)| *of == cluster).map(|(lease, _)| lease);
     let info = match adopt.or(inherit) {
         None => None,
-        Some(lease) => match store.lease(lease).await {
-            Ok(info) => Some(info),
+        // What hangs on it and is not told is found below the prefix, later.
+        Some(lease) => match lease_as_told(&*store, lease).await {
+            Ok((info, _)) => Some(info),
             Err(StoreError::NoLease(_)) => None,
             Err(error) => return Err(error),
         },
