@@ -1,10 +1,12 @@
-//! The system's allocator, counting.
+//! The system's allocator, counting what each thread allocates: tests beside each other do not disturb one another.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
 
 pub struct Counting;
 
@@ -12,33 +14,34 @@ pub struct Counting;
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        add(layout.size());
+        count(layout.size().cast_signed());
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        count(-layout.size().cast_signed());
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        add(size);
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        count(size.cast_signed());
+        count(-layout.size().cast_signed());
         unsafe { System.realloc(place, layout, size) }
     }
 }
 
-fn add(size: usize) {
-    let live = LIVE.fetch_add(size, Ordering::Relaxed) + size;
-    MOST.fetch_max(live, Ordering::Relaxed);
+fn count(change: isize) {
+    let live = LIVE.get() + change;
+    LIVE.set(live);
+    MOST.set(MOST.get().max(live));
 }
 
-/// Bytes allocated now.
+/// Bytes that this thread has allocated and that are not freed.
 pub fn live() -> usize {
-    LIVE.load(Ordering::Relaxed)
+    LIVE.get().max(0).cast_unsigned()
 }
 
-/// The most bytes allocated since this was asked last.
+/// The most of them since this was asked last.
 pub fn most() -> usize {
-    MOST.swap(live(), Ordering::Relaxed)
+    MOST.replace(LIVE.get()).max(0).cast_unsigned()
 }

@@ -20,7 +20,7 @@ pub struct Cost {
     pub allowed: f64,
     /// Bytes for each that are left when all is deleted.
     pub left: f64,
-    /// Bytes in all after three turns, and after the last.
+    /// Bytes in all after so many turns, and after the last.
     pub first: usize,
     pub last: usize,
 }
@@ -71,7 +71,7 @@ pub fn cost(shape: &Shape, count: usize) -> Cost {
         sum += allowed(&key, &value);
         let _bad_ones_too = catalog.put(&key, value.as_bytes(), shape.lease(number), revision);
     }
-    let (full, records) = (heap::live() - before, catalog.counts().records);
+    let (full, records) = (heap::live().saturating_sub(before), catalog.counts().records);
     for number in shape.order(count) {
         catalog.delete(&shape.key(number));
     }
@@ -83,7 +83,7 @@ pub fn cost(shape: &Shape, count: usize) -> Cost {
 }
 
 /// Fills a catalog of `count` records anew again and again.
-pub fn churn(shape: &Shape, count: usize, turns: usize) -> Cost {
+pub fn churn(shape: &Shape, count: usize, first: usize, turns: usize) -> Cost {
     let before = heap::live();
     let (mut catalog, mut revision, mut cost) = (Catalog::default(), 0, Cost::default());
     for turn in 0..turns {
@@ -95,8 +95,8 @@ pub fn churn(shape: &Shape, count: usize, turns: usize) -> Cost {
                 catalog.delete(&shape.key(new - count));
             }
         }
-        cost.last = heap::live() - before;
-        if turn == 2 {
+        cost.last = heap::live().saturating_sub(before);
+        if turn + 1 == first {
             cost.first = cost.last;
         }
     }

@@ -12,7 +12,6 @@ mod relist;
 mod search;
 mod shape;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -25,25 +24,22 @@ static HEAP: heap::Counting = heap::Counting;
 /// How long `make test` searches.
 const SHORT: Duration = Duration::from_secs(20);
 
-/// One at a time, as every byte counts.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 #[test]
 fn no_shape_breaks_the_law() {
-    let _alone = alone();
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("WHARF_SEED").unwrap_or_else(|| rand::rng().random());
     search::run(seed, number("WHARF_SEARCH").map_or(SHORT, Duration::from_secs));
 }
 
 #[test]
 fn the_worst_shapes_known_keep_the_law() {
-    let _alone = alone();
+    // Fewer cost as much each, within a little, and a long search takes them all.
+    let count = if number("WHARF_SEARCH").is_some() { TEN_THOUSAND } else { 2_500 };
     for (text, shape) in shape::known() {
-        let cost = law::cost(&shape, TEN_THOUSAND);
+        let cost = law::cost(&shape, count);
         println!("  {cost}: {text}");
         cost.keeps_the_law(&shape);
     }
@@ -52,22 +48,21 @@ fn the_worst_shapes_known_keep_the_law() {
 /// Values that are none, and keys that cannot be names.
 #[test]
 fn what_is_no_record_costs_no_more() {
-    let _alone = alone();
     for (text, shape) in shape::bad() {
-        let cost = law::cost(&shape, 500);
+        let cost = law::cost(&shape, 150);
         println!("  {cost}: {text}");
         cost.keeps_the_law(&shape);
         assert_eq!(cost.records, 0, "{text}");
     }
 }
 
-/// Twenty times as many records as there are at any time come and go.
+/// Forty times as many records as there are at any time come and go. Nodes of its trees that were full once and are not any
+/// more let a catalog grow a little at first.
 #[test]
 fn churn_leaves_nothing_behind() {
-    let _alone = alone();
     for (text, shape) in shape::known() {
-        let Cost { first, last, .. } = law::churn(&shape, 300, 20);
-        println!("  {first} bytes after three turns, {last} after twenty: {text}");
-        assert!(last <= first + first / 4 + 16 * 1024, "{first} bytes became {last}: {text}");
+        let Cost { first, last, .. } = law::churn(&shape, 150, 15, 40);
+        println!("  {first} bytes after fifteen turns, {last} after forty: {text}");
+        assert!(last <= first + first / 8 + 16 * 1024, "{first} bytes became {last}: {text}");
     }
 }
