@@ -26,6 +26,7 @@ mod program;
 
 mod beats;
 mod http_client;
+mod key_writer;
 mod tenant;
 mod thief;
 mod town;
