@@ -81,7 +81,8 @@ fn unusable(file: &Path, pem: Option<&str>) -> Option<String> {
 fn no_room(socket: &Path) -> Option<String> {
     let name = socket.display();
     let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
+    // The service manager makes the folders below /run (RuntimeDirectory=) when it starts the agent.
+    if !folder.is_dir() && !folder.starts_with("/run") && !folder.starts_with("/var/run") {
         return Some(format!("{name} cannot be made: {} is no directory", folder.display()));
     }
     let taken = fs::symlink_metadata(socket).is_ok_and(|there| !there.file_type().is_socket());
