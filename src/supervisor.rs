@@ -123,6 +123,7 @@ impl Supervisor {
     }
 
     /// Ends the process with an error that names what hangs, should it still be there after `bound`.
+    #[allow(clippy::disallowed_methods)] // a thread of its own may sleep, and by then the way out has been skipped already
     pub fn end_at_the_latest(&self, bound: Duration) {
         let pulses = self.pulses();
         let last_resort = move || {

@@ -128,6 +128,19 @@ fn names_and_addresses_are_written_as_they_are_given() {
     assert!(!output.status.success() && host.names("opt/bin").is_empty(), "{}", said(&output));
 }
 
+/// A unit of the host's that is ordered after wharf, as docs/service.md says that any may be, makes a circle with a unit of
+/// ours that is ordered after it.
+#[test]
+fn no_unit_of_ours_waits_for_one_that_may_wait_for_it() {
+    for unit in ["wharf.service", "fleet/wharf.service", "wharf.socket", "wharf-address.service"] {
+        let text = fs::read_to_string(format!("{SOURCE}/systemd/{unit}")).unwrap();
+        let after: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("After=")).collect();
+        for other in ["docker", "containerd", "podman", "etcd"] {
+            assert!(!after.iter().any(|line| line.contains(other)), "{unit}: After={after:?}");
+        }
+    }
+}
+
 /// Runs `wharf-address` in a network namespace of its own, with no route and these addresses on its loopback interface.
 fn address(root: &Path, addresses: &[&str], given: &[&str]) -> Output {
     let add: String = addresses.iter().map(|one| format!("ip addr add {one}/32 dev lo; ")).collect();

@@ -46,7 +46,7 @@ use crate::supervisor::{Half, Supervisor};
 /// Sightings on their way to the inventory; when it is full the engine's watch waits.
 const SIGHTINGS: usize = 1024;
 /// How often the host's addresses are read again.
-const ADDRESSES: Duration = Duration::from_secs(5);
+const ADDRESSES: Duration = Duration::from_secs(2);
 /// Shutdowns announced and not yet heard of.
 const ANNOUNCEMENTS: usize = 4;
 

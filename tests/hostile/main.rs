@@ -25,6 +25,7 @@ mod etcd;
 mod program;
 
 mod beats;
+mod host;
 mod http_client;
 mod key_writer;
 mod tenant;

@@ -40,6 +40,13 @@ pub struct Charter<'c> {
     /// The text of the agent's settings file.
     pub settings: &'c str,
     pub flags: Vec<String>,
+    /// What it advertises; loopback when left out.
+    pub advertise: Option<&'c str>,
+}
+
+/// Keeps every town of this process from being founded.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// See the module. Fields are dropped from the first to the last: the agent goes before what it uses.
@@ -64,7 +71,7 @@ impl Town {
     }
 
     pub fn found_with(charter: &Charter<'_>) -> Self {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let engine = runtime.block_on(Engine::start());
         let etcd = charter.etcd.then(|| Cluster::start(1));
@@ -74,7 +81,8 @@ impl Town {
             flags.extend(["--etcd-endpoints".to_owned(), etcd.endpoints().join(",")]);
         }
         let uri = format!("unix://{}", engine.path.display());
-        let options = Options { engine: Some(uri), settings: charter.settings, flags, env: beats.environment() };
+        let Charter { settings, advertise, .. } = *charter;
+        let options = Options { engine: Some(uri), settings, flags, env: beats.environment(), advertise };
         let agent = Agent::start_with(&options);
         let (dns, http) = (agent.address("dns").parse().unwrap(), agent.address("http").parse().unwrap());
         let usual = Duration::ZERO;
@@ -213,9 +221,9 @@ impl Town {
         self.serve(|_| None)
     }
 
-    /// A server of lines on a port of loopback, for as long as the town stands.
+    /// A server of lines on a port of every address, for as long as the town stands.
     pub fn serve(&self, reply: fn(&str) -> Option<String>) -> u16 {
-        let listener = self.runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap();
         let port = listener.local_addr().unwrap().port();
         self.runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {

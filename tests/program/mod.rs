@@ -26,6 +26,8 @@ pub struct Options<'o> {
     pub flags: Vec<String>,
     /// Further environment: systemd's, say.
     pub env: Vec<(String, String)>,
+    /// What it advertises; loopback when left out.
+    pub advertise: Option<&'o str>,
 }
 
 impl Agent {
@@ -40,7 +42,16 @@ impl Agent {
         std::fs::write(&file, options.settings).unwrap();
         let child = wharf()
             .arg("agent")
-            .args(["--node", "core-01", "--advertise", "127.0.0.1", "--http", "127.0.0.1:0", "--dns", "127.0.0.1:0"])
+            .args([
+                "--node",
+                "core-01",
+                "--advertise",
+                options.advertise.unwrap_or("127.0.0.1"),
+                "--http",
+                "127.0.0.1:0",
+                "--dns",
+                "127.0.0.1:0",
+            ])
             .args(["--docker", options.engine.as_deref().unwrap_or("unix:///nowhere/docker.sock")])
             .arg("--config")
             .arg(&file)
