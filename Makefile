@@ -62,7 +62,7 @@ dist: ## one static binary, its tarball and checksums (in dist/)
 	$(SETUP) build dist
 	@tests/setup/piece.sh docker/dist.sh $(ARGS)
 
-fuzz: ## a short run of every fuzz target (make fuzz ARGS=-max_total_time=600 for longer; SANITIZER=address)
+fuzz: ## a short run of every fuzz target (ARGS=-max_total_time=600, WHARF_SEARCH=7200 for longer; SANITIZER=address)
 	$(SETUP) fuzz
 	@tests/setup/piece.sh fuzz && tests/setup/fuzz.sh $(ARGS)
 

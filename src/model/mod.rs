@@ -25,5 +25,6 @@ pub mod record;
 pub(crate) mod select;
 pub mod shares;
 pub mod standing;
+pub mod steps;
 pub mod view;
 pub mod zone;

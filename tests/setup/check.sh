@@ -15,12 +15,12 @@ step() { # TITLE COMMAND...
 
 tests() { tests/setup/second_look.sh "$flaky" "$@"; }
 
-server_tests() { # all but the histories, and those that want the machine for themselves, which come last and alone
+server_tests() { # all but the histories and the search, and those that want the machine for themselves, which come last and alone
   local file tests=()
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
     case $file in
-      tests/simulation/main.rs | tests/hostile/main.rs) continue ;;
+      tests/simulation/main.rs | tests/hostile/main.rs | tests/law_of_work/main.rs) continue ;;
       tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;;
     esac
     file=${file%/main.rs}
@@ -35,6 +35,10 @@ histories() { # Ten thousand: optimized they take a fifth of the time, more than
 
 hostile_tests() { # What others may be kept waiting for is a claim about the program that people run.
   tests 1200 --release --test hostile
+}
+
+costliest_question() { # What a step takes can be told of an optimized program only.
+  tests 1200 --release --test law_of_work
 }
 
 lab_tests() { # TARGET ARGUMENTS...
@@ -59,6 +63,7 @@ if [ "${1:-test}" = test ]; then
   step 'tests against real servers' server_tests
   step 'hostile tests' hostile_tests
   step 'histories of the simulation' histories
+  step 'search for the costliest question' costliest_question
   step 'lab tests' lab_tests cluster
   # One machine after the other; `make drill` runs the rest of them.
   step 'machines under systemd' lab_tests systemd -- --test-threads=1 everyday::

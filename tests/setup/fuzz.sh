@@ -21,3 +21,7 @@ for target in $(cargo +nightly fuzz list); do
   [ ! -d "fuzz/seeds/$target" ] || corpora+=("fuzz/seeds/$target")
   cargo +nightly fuzz run --sanitizer "${SANITIZER:-none}" "$target" "${corpora[@]}" -- "${options[@]}"
 done
+
+# The costliest question is searched for by a test of its own: WHARF_SEARCH says for how many seconds.
+echo '==> law_of_work'
+WHARF_SEARCH=${WHARF_SEARCH:-60} cargo test --locked --release --test law_of_work -- --nocapture

@@ -84,6 +84,7 @@ pub(super) struct Extended(u16, &'static str);
 
 impl Extended {
     const OTHER_CONTESTED: Self = Self(0, "contested: several claim this role");
+    const OTHER_SPENT: Self = Self(0, "this name asks for more than one question may cost");
     const STALE: Self = Self(3, "the store is away");
     const NOT_READY: Self = Self(14, "the store has not been read yet");
     const PROHIBITED: Self = Self(18, "");
@@ -183,10 +184,12 @@ impl Handler {
             return Said { answer, extended: Some(Extended::NOT_READY), zone, rests: None };
         }
         let extended = match answer.rcode {
+            _ if answer.spent => Some(Extended::OTHER_SPENT),
             _ if answer.contested => Some(Extended::OTHER_CONTESTED),
             ResponseCode::NXDomain => stale(catalog).map(|_| Extended::STALE_NXDOMAIN),
             _ => stale(catalog),
         };
+        self.serving.metrics.left_out(answer.left_out);
         let rests = rests(&answer, catalog);
         Said { answer, extended, zone, rests }
     }

@@ -64,6 +64,8 @@ pub(super) struct Metrics {
     buckets: [AtomicU64; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
     dropped: [AtomicU64; DROPS.len()],
+    /// Targets that cost too much to be followed.
+    left_out: AtomicU64,
     /// Questions answered from ready-made replies.
     pub(super) ready_made: AtomicU64,
     /// Streams open now.
@@ -82,6 +84,7 @@ impl Metrics {
             buckets: Default::default(),
             nanoseconds: AtomicU64::new(0),
             dropped: Default::default(),
+            left_out: AtomicU64::new(0),
             ready_made: AtomicU64::new(0),
             streams: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
@@ -114,6 +117,13 @@ impl Metrics {
     /// Counts a packet that got no reply.
     pub(super) fn dropped(&self, why: Dropped) {
         self.dropped[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts targets of one answer that cost too much to be followed.
+    pub(super) fn left_out(&self, targets: usize) {
+        if targets > 0 {
+            self.left_out.fetch_add(targets as u64, Ordering::Relaxed);
+        }
     }
 
     /// Packets that answering panicked over.
@@ -170,6 +180,7 @@ impl Metrics {
             ConstCounter::new(count.load(Ordering::Relaxed)).encode(dropped.encode_family(&labels)?)?;
         }
         let counters = [
+            ("wharf_dns_left_out", "Hosts of records that cost too much to be followed", &self.left_out),
             ("wharf_dns_ready_made", "Questions answered from ready-made replies", &self.ready_made),
             ("wharf_dns_streams_evicted", "Streams closed to make room for others", &self.evicted),
         ];

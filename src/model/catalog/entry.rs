@@ -11,6 +11,7 @@ use super::path;
 use super::short::Short;
 use crate::model::name::Label;
 use crate::model::record::{Proto, Record, Role, Text};
+use crate::model::steps::Steps;
 
 /// The identity of a lease; 0 is none.
 pub type LeaseId = i64;
@@ -183,7 +184,7 @@ impl Entry {
     }
 
     /// Whether it stands elsewhere than under its key.
-    pub(super) fn is_renamed(&self) -> bool {
+    pub(crate) fn is_renamed(&self) -> bool {
         self.alias.is_some()
     }
 
@@ -215,6 +216,21 @@ impl Entry {
         self.tags.iter().any(|tag| reads_as(tag, slug))
     }
 
+    /// Whether the node's name reads as `slug`; `None` when there are no steps left to know.
+    pub(crate) fn is_on_within(&self, slug: &str, steps: &Steps) -> Option<bool> {
+        self.node.as_deref().map_or(Some(false), |node| reads_as_within(node, slug, steps))
+    }
+
+    /// Whether one of the tags reads as `slug`; `None` when there are no steps left to know.
+    pub(crate) fn is_tagged_within(&self, slug: &str, steps: &Steps) -> Option<bool> {
+        for tag in &*self.tags {
+            if reads_as_within(tag, slug, steps)? {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
     /// Every address it is published under.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.address.into_iter().chain(self.other.filter(|other| Some(*other) != self.address))
@@ -223,6 +239,11 @@ impl Entry {
 
 fn reads_as(text: &str, slug: &str) -> bool {
     text == slug || (!is_plain(text) && Label::slug(text).is_some_and(|label| label.as_str() == slug))
+}
+
+fn reads_as_within(text: &str, slug: &str, steps: &Steps) -> Option<bool> {
+    let cost = if text == slug || is_plain(text) { 1 } else { 8 + text.len() / 4 };
+    steps.may(cost).then(|| reads_as(text, slug))
 }
 
 /// Whether a text is its own slug for sure.

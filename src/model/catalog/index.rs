@@ -75,6 +75,11 @@ impl Selectors {
         }
     }
 
+    /// Whether any record has `term`.
+    pub(super) fn has(&self, term: &str) -> bool {
+        self.terms.number(term).is_some()
+    }
+
     /// What the records at or below `root` have under `term`, in order of path, from `start` on when it is given.
     pub(super) fn within<'s>(
         &'s self,

@@ -28,6 +28,7 @@ pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
 use self::index::{Addresses, Selectors};
 use self::intern::Interner;
 pub use self::read::Dependency;
+pub(crate) use self::read::Found;
 pub use self::services::Service;
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;

@@ -19,9 +19,14 @@ pub struct Dependency {
 pub(crate) struct Found<'c> {
     pub(crate) entries: Vec<&'c Arc<Entry>>,
     pub(crate) cut: bool,
-    /// How many were looked at, and leaps over others counted by their cost.
-    pub(crate) looked: usize,
+    /// What it cost, as [`steps`](crate::model::steps) count.
+    pub(crate) steps: usize,
 }
+
+/// Steps that finding the beginning of a range takes.
+pub(super) const SEEK: usize = 8;
+/// Records whose marks are passed over in one step.
+pub(super) const MARKED: usize = 256;
 
 impl Catalog {
     /// The record under exactly this key.
@@ -148,15 +153,15 @@ impl Catalog {
 
     /// The records at or below `path`; more than [`WINDOW`] (or `limit`) are cut to a window that `seed` chooses.
     pub(crate) fn at_or_below(&self, path: &str, seed: u64, limit: usize) -> Found<'_> {
-        let mut found = Found { entries: self.at(path).collect(), cut: false, looked: 1 };
+        let limit = limit.min(WINDOW);
+        let mut found = self.exactly(path, limit);
         let size = self.size(path);
         if size == 0 {
             return found;
         }
-        let limit = limit.min(WINDOW);
-        let window = if size > limit { self.window(path, seed) } else { None };
-        found.cut = size > limit;
-        let limit = if found.cut { limit.min(CUT) } else { limit };
+        let cut = size > limit;
+        let window = if cut { self.window(path, seed) } else { None };
+        let limit = if cut { limit.min(CUT) } else { limit };
         let room = limit.saturating_sub(found.entries.len());
         found.entries.extend(self.below(path, window).take(room));
         if let Some(start) = window {
@@ -164,29 +169,52 @@ impl Catalog {
             let before = self.below(path, None).take_while(|entry| **entry.place() < *start);
             found.entries.extend(before.take(room));
         }
-        found.looked += found.entries.len();
+        found.cut |= cut;
+        found.steps += SEEK + found.entries.len() + if cut { size / MARKED } else { 0 };
         found
+    }
+
+    /// The records whose name is exactly this path, at most `limit`: the one whose key it is comes first.
+    pub(crate) fn exactly(&self, path: &str, limit: usize) -> Found<'_> {
+        let mut all = self.at(path);
+        let entries: Vec<_> = all.by_ref().take(limit).collect();
+        Found { steps: 1 + entries.len(), cut: all.next().is_some(), entries }
     }
 
     /// The records at or below `path` under a selector's term, cut likewise.
     pub(crate) fn under(&self, term: &str, path: &str, seed: u64, limit: usize) -> Found<'_> {
         let limit = limit.min(WINDOW);
-        let window = if self.size(path) > limit { self.window(path, seed) } else { None };
-        let mut entries: Vec<_> = self.selectors.within(term, path, window).take(limit + 1).collect();
-        if let Some(start) = window.filter(|_| entries.len() <= limit) {
-            let before = self.selectors.within(term, path, None).take_while(|entry| entry.path() < start);
-            entries.extend(before.take(limit + 1 - entries.len()));
-        }
+        let mut entries: Vec<_> = self.selectors.within(term, path, None).take(limit + 1).collect();
+        let mut steps = SEEK + entries.len();
         let cut = entries.len() > limit;
         if cut {
             entries.truncate(limit.min(CUT));
+            steps += SEEK + entries.len() + self.size(path) / MARKED;
+            self.turn(&mut entries, term, path, seed);
         }
-        Found { looked: entries.len() + 1, entries, cut }
+        Found { entries, cut, steps }
+    }
+
+    /// Puts as many records of the window that `seed` chooses in place of the first ones.
+    fn turn<'c>(&'c self, entries: &mut Vec<&'c Arc<Entry>>, term: &str, path: &str, seed: u64) {
+        let Some(start) = self.window(path, seed) else { return };
+        let most = entries.len();
+        let after = self.selectors.within(term, path, Some(start)).take(most);
+        let before = std::mem::take(entries).into_iter().take_while(|entry| entry.path() < start);
+        entries.extend(after);
+        let room = most - entries.len();
+        entries.extend(before.take(room));
+    }
+
+    /// Whether any record has a selector's term.
+    pub(crate) fn has_term(&self, term: &str) -> bool {
+        self.selectors.has(term)
     }
 
     /// The primaries at or below `path`, at most `limit`.
-    pub(crate) fn primaries(&self, path: &str, limit: usize) -> Vec<&Arc<Entry>> {
-        self.selectors.within(index::role_term(Role::Primary), path, None).take(limit).collect()
+    pub(crate) fn primaries(&self, path: &str, limit: usize) -> Found<'_> {
+        let entries: Vec<_> = self.selectors.within(index::role_term(Role::Primary), path, None).take(limit).collect();
+        Found { steps: SEEK + entries.len(), cut: false, entries }
     }
 
     /// The records published under an address, at most `limit`.
@@ -198,9 +226,9 @@ impl Catalog {
     pub(super) fn window(&self, path: &str, seed: u64) -> Option<&str> {
         let (below, beyond) = (path::below(path), path::beyond(path));
         let range = (Bound::Included(below.as_str()), Bound::Excluded(beyond.as_str()));
-        let marks: Vec<&Text> = self.marks.range::<_, str>(range).collect();
-        let choice = usize::try_from(seed % (marks.len() as u64 + 1)).unwrap_or(0);
-        choice.checked_sub(1).map(|choice| &**marks[choice])
+        let marks = || self.marks.range::<_, str>(range);
+        let choice = usize::try_from(seed % (marks().count() as u64 + 1)).unwrap_or(0);
+        marks().nth(choice.checked_sub(1)?).map(|mark| &**mark)
     }
 
     /// Records below `path`, from the place `start` on.

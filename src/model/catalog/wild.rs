@@ -4,15 +4,14 @@
 //! leaf and its subtree are neighbours.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
-use super::entry::Entry;
-use super::read::Found;
+use super::read::{Found, MARKED, SEEK};
 use super::{Catalog, WINDOW, path};
 
-/// A leap costs about as much as passing over so many records in a row, and so does a record that fits where there are
-/// too many.
-const LEAP: usize = 4;
+/// A record that fits where there are too many counts so many steps more: no more are wanted than a message may hold.
+const FITTING: usize = 4;
+/// Bytes of a path that are written and compared in one step.
+const BYTES: usize = 16;
 
 /// Segments below a path, of which some may be anything.
 #[derive(Clone, Debug)]
@@ -23,8 +22,20 @@ pub(crate) struct Pattern {
     pub(crate) segments: Vec<Option<String>>,
 }
 
+/// How a path stands to a pattern.
 enum Fit {
     Yes,
+    /// It is too short.
+    No,
+    /// Its segment that begins at `at` is not what is wanted; the last one that may be anything ends at `last_any`.
+    Differs {
+        at: usize,
+        segment: usize,
+        last_any: Option<usize>,
+    },
+}
+
+enum Next {
     /// No record before this text fits.
     LeapTo(String),
     /// No later record fits.
@@ -32,85 +43,94 @@ enum Fit {
 }
 
 impl Pattern {
-    /// `None` when `path` is too short to fit.
-    fn judge(&self, path: &str) -> Option<Fit> {
+    /// Steps that judging one path takes beside passing over it.
+    pub(crate) fn cost(&self) -> usize {
+        self.segments.len().div_ceil(2)
+    }
+
+    /// Whether a path fits.
+    pub(crate) fn fits(&self, path: &str) -> bool {
+        matches!(self.judge(path), Fit::Yes)
+    }
+
+    fn judge(&self, path: &str) -> Fit {
         let mut at = self.root.len();
         let mut last_any = None;
-        for segment in &self.segments {
-            let rest = path.get(at + 1..)?;
+        for (segment, wanted) in self.segments.iter().enumerate() {
+            let Some(rest) = path.get(at + 1..) else { return Fit::No };
             let own = rest.split('/').next().unwrap_or(rest);
-            match segment {
+            match wanted {
                 None => last_any = Some(at + 1 + own.len()),
                 Some(wanted) if wanted == own => {}
-                Some(wanted) => return Some(leap(path, at, wanted, last_any)),
+                Some(_) => return Fit::Differs { at, segment, last_any },
             }
             at += 1 + own.len();
             if own.is_empty() {
-                return None;
+                return Fit::No;
             }
         }
-        Some(Fit::Yes)
+        Fit::Yes
     }
 }
 
 /// Where to go on after a path whose segment at `at` is not `wanted`.
-fn leap(path: &str, at: usize, wanted: &str, last_any: Option<usize>) -> Fit {
+fn leap(path: &str, at: usize, wanted: &str, last_any: Option<usize>) -> Next {
     let target = format!("{}/{wanted}", &path[..at]);
     let below = path::below(&target);
     if path < target.as_str() {
-        return Fit::LeapTo(target);
+        return Next::LeapTo(target);
     }
     if path < below.as_str() {
-        return Fit::LeapTo(below);
+        return Next::LeapTo(below);
     }
-    last_any.map_or(Fit::Over, |end| Fit::LeapTo(path::beyond(&path[..end])))
+    last_any.map_or(Next::Over, |end| Next::LeapTo(path::beyond(&path[..end])))
 }
 
 impl Catalog {
-    /// The records that fit a pattern, at most `limit` steps' worth; where there are more, a window that `seed` chooses.
+    /// The records that fit a pattern, for at most about `limit` steps; where there are more, a window that `seed`
+    /// chooses.
     pub(crate) fn matching(&self, pattern: &Pattern, seed: u64, limit: usize) -> Found<'_> {
-        let limit = limit.min(WINDOW);
         let size = self.size(&pattern.root);
-        if size <= limit {
-            let fits = |entry: &&Arc<Entry>| matches!(pattern.judge(entry.path()), Some(Fit::Yes));
-            let entries = self.below(&pattern.root, None).filter(fits).collect();
-            return Found { entries, cut: false, looked: size + 1 };
+        let (each, whole) = (1 + pattern.cost(), WINDOW.min(limit / (1 + pattern.cost())));
+        if size <= whole {
+            let fitting = self.below(&pattern.root, None).filter(|entry| pattern.fits(entry.path()));
+            return Found { entries: fitting.collect(), cut: false, steps: SEEK + size * each };
         }
         let window = self.window(&pattern.root, seed);
         let (below, beyond) = (path::below(&pattern.root), path::beyond(&pattern.root));
-        let mut found = Found::default();
-        let mut steps = limit;
-        self.scan(pattern, window.unwrap_or(&below), &beyond, &mut steps, &mut found.entries);
+        let mut found = Found { steps: SEEK + size / MARKED, ..Found::default() };
+        self.scan(pattern, window.unwrap_or(&below), &beyond, limit, &mut found);
         if let Some(start) = window {
-            self.scan(pattern, &below, start, &mut steps, &mut found.entries);
+            self.scan(pattern, &below, start, limit, &mut found);
         }
-        found.cut = steps == 0;
-        found.looked = limit - steps;
+        found.cut = found.steps >= limit;
         found
     }
 
-    fn scan<'c>(&'c self, pattern: &Pattern, from: &str, to: &str, steps: &mut usize, found: &mut Vec<&'c Arc<Entry>>) {
+    fn scan<'c>(&'c self, pattern: &Pattern, from: &str, to: &str, limit: usize, found: &mut Found<'c>) {
         let mut from = from.to_owned();
-        while *steps > 0 && from.as_str() < to {
+        while found.steps < limit && from.as_str() < to {
             let range = (Bound::Included(from.as_str()), Bound::Excluded(to));
             let mut next = None;
             for (_, entry) in self.tree.range::<_, str>(range) {
-                *steps = steps.saturating_sub(1);
+                found.steps += 1 + pattern.cost();
                 match pattern.judge(entry.path()) {
-                    Some(Fit::Yes) => {
-                        *steps = steps.saturating_sub(LEAP - 1);
-                        found.push(entry);
+                    Fit::Yes => {
+                        found.steps += FITTING;
+                        found.entries.push(entry);
                     }
-                    Some(Fit::Over) => return,
-                    Some(Fit::LeapTo(text)) => next = Some(text),
-                    _ => {}
+                    Fit::No => {}
+                    Fit::Differs { at, segment, last_any } => {
+                        let wanted = pattern.segments[segment].as_deref().unwrap_or_default();
+                        next = Some(leap(entry.path(), at, wanted, last_any));
+                    }
                 }
-                if next.is_some() || *steps == 0 {
+                if next.is_some() || found.steps >= limit {
                     break;
                 }
             }
-            let Some(text) = next else { return };
-            *steps = steps.saturating_sub(LEAP);
+            let Some(Next::LeapTo(text)) = next else { return };
+            found.steps += SEEK + text.len() / BYTES;
             from = text;
         }
     }

@@ -5,25 +5,20 @@
 use hickory_server::proto::rr::rdata::NS;
 
 use super::work::Work;
-use super::{Name, Outcome, RData, Rr};
+use super::{Name, Outcome, RData};
+use crate::model::catalog::{Entry, WINDOW};
+use crate::model::steps::TOLD;
+
+/// What a record takes beside its target: owner (compressed), type, class, TTL and length.
+const NS_SIZE: usize = 12;
 
 impl Work<'_> {
     /// The answer for NS at the apex.
     pub(super) fn name_servers(mut self, place: usize, owner: &Name) -> Outcome {
-        let found = self.find_in_tree(place, &["ns", "dns"]).unwrap_or_default();
-        let ttl = found.hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
-        let (mut answers, mut targets) = (Vec::<Rr>::new(), Vec::new());
-        for hit in found.hits {
-            let Some(target) = self.target(place, hit) else { continue };
-            let record = Rr::from_rdata(owner.clone(), ttl, RData::NS(NS(target.clone())));
-            if !answers.contains(&record) {
-                answers.push(record);
-            }
-            targets.push((target, hit));
-        }
-        let targets = targets.iter().map(|(target, hit)| (target, *hit));
-        let additional = self.glue(targets, self.context.room);
-        Outcome::Answer(self.finish(place, Some(answers), additional))
+        let found = self.find_in_tree(place, &["ns", "dns"], WINDOW).unwrap_or_default();
+        self.steps.until(TOLD);
+        let data = |_: &Entry, _: u16, target| RData::NS(NS(target));
+        self.leading(place, owner, found, NS_SIZE, data)
     }
 
     /// The answer for SOA at the apex.

@@ -1,11 +1,13 @@
 //! Question → answer, without sockets, clock or waiting.
 //!
 //! [`answer`] says what the catalog knows of a name. Where another server must be asked to finish (a CNAME that leads
-//! out of every zone), it says whom to ask for. No answer looks at more than [`catalog::WINDOW`](super::catalog::WINDOW)
-//! records or so, however large the catalog is.
+//! out of every zone), it says whom to ask for. No answer takes more than [`steps::MOST`](super::steps::MOST) steps,
+//! whatever the catalog holds and whatever is asked: what a name's own labels want beyond that is refused
+//! ([`Answer::spent`]), what records make costly is cut or left out ([`Answer::left_out`]).
 
 mod address;
 mod apex;
+mod glue;
 mod reverse;
 mod service;
 mod work;
@@ -88,8 +90,12 @@ pub struct Answer {
     pub fresh_until: Option<Duration>,
     /// The leases of foreign records that are answered here: their remainder should be known.
     pub leases: Vec<LeaseId>,
-    /// How many records were looked at: what the answer cost.
-    pub looked_at: usize,
+    /// What the answer cost, counted as [`steps`](super::steps) does.
+    pub steps: usize,
+    /// The name's labels ask for more than a question may cost: hence the SERVFAIL.
+    pub spent: bool,
+    /// Targets of records that cost too much to be followed, so that their addresses are not told.
+    pub left_out: usize,
 }
 
 /// What the catalog says of a question.
@@ -129,11 +135,16 @@ impl Answer {
             dependencies: Vec::new(),
             fresh_until: None,
             leases: Vec::new(),
-            looked_at: 0,
+            steps: 0,
+            spent: false,
+            left_out: 0,
         }
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod costs;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod laws;

@@ -13,33 +13,42 @@ const MAX_NAMES: usize = 16;
 /// Records of one address that are looked at.
 const MAX_RECORDS: usize = 256;
 
-impl Work<'_> {
+impl<'c> Work<'c> {
     /// The answer for PTR of an address.
     pub(super) fn reverse(mut self, labels: &[Vec<u8>], address: IpAddr) -> Outcome {
         let owner = self.question.name.clone();
-        if let Some(place) = self.zones.find(labels) {
-            let own = self.own_labels(place, labels).unwrap_or_default();
+        let zone = self.zones.find(labels);
+        let own = zone.and_then(|place| self.own_labels(place, labels)).unwrap_or_default();
+        if let Some(place) = zone {
             let hits = self.exactly(place, &own);
-            let named: Vec<_> = hits.iter().filter_map(|hit| Some((Self::host_name(hit.entry)?, *hit))).collect();
+            let named: Vec<_> = hits.iter().filter_map(|hit| Some((self.host_of(hit.entry)?, *hit))).collect();
             if !named.is_empty() {
                 let answers = self.pointers(&owner, named);
                 return Outcome::Answer(self.finish(place, Some(answers), Vec::new()));
             }
         }
+        let named = self.published(address);
+        if !named.is_empty() {
+            let answers = self.pointers(&owner, named);
+            return Outcome::Answer(self.finish(0, Some(answers), Vec::new()));
+        }
+        // What is served is answered: it is never asked elsewhere.
+        zone.map_or(Outcome::Foreign, |place| self.no_data(place, &own))
+    }
+
+    /// The names of what is published under an address.
+    fn published(&mut self, address: IpAddr) -> Vec<(Name, Hit<'c>)> {
         self.rest_on_all();
         let mut named = Vec::new();
         for entry in self.catalog.published(address, MAX_RECORDS) {
-            if let Some((place, hit)) = self.place_of(entry)
-                && let Some(name) = self.record_name(place, hit, 0)
-            {
-                named.push((name, hit));
+            self.steps.take(1 + self.zones.iter().map(|zone| zone.prefixes().len()).sum::<usize>());
+            let Some((place, hit)) = self.place_of(entry) else { continue };
+            if !self.steps.may(self.cost_of_name(hit)) {
+                break;
             }
+            named.extend(self.record_name(place, hit, 0).map(|name| (name, hit)));
         }
-        if named.is_empty() {
-            return Outcome::Foreign;
-        }
-        let answers = self.pointers(&owner, named);
-        Outcome::Answer(self.finish(0, Some(answers), Vec::new()))
+        named
     }
 
     /// The first zone that a record has a name in.
@@ -50,7 +59,7 @@ impl Work<'_> {
         })
     }
 
-    fn pointers(&mut self, owner: &Name, named: Vec<(Name, Hit<'_>)>) -> Vec<Rr> {
+    fn pointers(&mut self, owner: &Name, named: Vec<(Name, Hit<'c>)>) -> Vec<Rr> {
         let ttl = named.iter().map(|(_, hit)| self.ttl(hit.entry)).min().unwrap_or(0);
         let mut answers: Vec<Rr> = Vec::new();
         for (name, _) in named {

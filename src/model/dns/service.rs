@@ -1,15 +1,17 @@
-//! SRV, MX and TXT: what a name's records say of ports, mail and text, with the addresses of their targets beside.
+//! SRV, MX, NS and TXT: what a name's records say of ports, mail and text, with the addresses of their targets beside.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use hickory_server::proto::rr::rdata::{MX, SRV, TXT};
 
-use super::address::rotate;
-use super::work::{Family, Work, address_record, wire_length};
+use super::address::{Wanted, rotate};
+use super::glue::Glue;
+use super::work::{Work, wire_length};
 use super::{Name, Outcome, RData, Rr};
 use crate::model::catalog::Entry;
-use crate::model::select::Hit;
+use crate::model::select::{Hit, Selection};
+use crate::model::steps::{self, MOST};
 
 /// SkyDNS's priority and weight where a record has none.
 const PRIORITY: u16 = 10;
@@ -22,149 +24,149 @@ const MX_SIZE: usize = 12 + 2;
 const HEADER: usize = 12;
 /// The longest string within a TXT record.
 const TXT_STRING: usize = 255;
+/// Steps that adding what a target leads to takes, each record.
+const TOLD_GLUE: usize = 16;
+/// Bytes of a text that are compared with others in one step.
+const TEXT_BYTES: usize = 16;
 
-/// The additional section as it grows, and what room is left for it.
-#[derive(Debug, Default)]
-struct Glue {
-    records: Vec<Rr>,
-    /// The names of targets that several records may have, with what was told of them.
-    shared: HashMap<Name, Vec<usize>>,
-    room: usize,
-}
-
-impl Glue {
-    /// Adds an address of a target that no other record has.
-    fn add_address(&mut self, owner: &Name, ttl: u32, address: IpAddr) {
-        if self.room > 0 {
-            self.room = self.room.saturating_sub(if address.is_ipv4() { 16 } else { 28 });
-            self.records.push(address_record(owner, ttl, address));
-        }
-    }
-
-    /// Adds a record of a target that others may have too: each once, and equal TTLs within a set.
-    fn add_shared(&mut self, mut record: Rr) {
-        let own = self.shared.entry(record.name.clone()).or_default();
-        let rtype = record.record_type();
-        let set: Vec<usize> = own.iter().copied().filter(|place| self.records[*place].record_type() == rtype).collect();
-        record.ttl = set.iter().map(|place| self.records[*place].ttl).fold(record.ttl, u32::min);
-        set.iter().for_each(|place| self.records[*place].ttl = record.ttl);
-        let known = set.iter().any(|place| self.records[*place].data == record.data);
-        if !known && self.room > 0 {
-            self.room = self.room.saturating_sub(12 + data_length(&record.data));
-            own.push(self.records.len());
-            self.records.push(record);
-        }
-    }
-}
-
-/// About how long a record's data is.
-fn data_length(data: &RData) -> usize {
-    match data {
-        RData::A(_) => 4,
-        RData::AAAA(_) => 16,
-        RData::CNAME(name) => wire_length(name),
-        _ => 0,
-    }
-}
+/// A record of an answer that leads to a target, with what it was found by.
+type Leading<'c> = (usize, Hit<'c>);
 
 impl<'c> Work<'c> {
     /// The answer for SRV.
     pub(super) fn service(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
-        let Some(selection) = self.find(place, own, None) else {
+        let Some(mut selection) = self.find(place, own) else {
             return Outcome::Answer(self.finish(place, None, Vec::new()));
         };
-        if selection.cut {
-            self.mark_cut();
-        }
-        let mut hits: Vec<Hit<'c>> = selection.hits;
-        hits.retain(|hit| hit.entry.has_host());
-        drop_equal(&mut hits);
-        let weights = weights(&hits);
-        let ttl = hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
-        rotate(&mut hits, self.context.seed);
-        let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
-        let (mut answers, mut targets, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
-        for hit in hits {
-            if room == 0 {
-                self.mark_cut();
-                break;
-            }
-            let Some(target) = self.target(place, hit) else { continue };
-            let (priority, weight) = (priority(hit.entry), weight_of(hit.entry, &weights));
-            let known = is_shared(hit).then(|| seen.entry((priority, weight, hit.entry.port, target.clone())));
-            let told = known.map_or(answers.len(), |known| *known.or_insert(answers.len()));
-            targets.push((told, hit));
-            if told == answers.len() {
-                room = room.saturating_sub(SRV_SIZE + wire_length(&target));
-                let data = SRV::new(priority, weight, hit.entry.port, target);
-                answers.push(Rr::from_rdata(owner.clone(), ttl, RData::SRV(data)));
-            }
-        }
-        let additional = self.glue(named(&targets, &answers), room);
-        Outcome::Answer(self.finish(place, Some(answers), additional))
+        selection.hits.retain(|hit| hit.entry.has_host());
+        drop_equal(&mut selection.hits);
+        let data = |entry: &Entry, weight, target| RData::SRV(SRV::new(priority(entry), weight, entry.port, target));
+        self.leading(place, owner, selection, SRV_SIZE, data)
     }
 
     /// The answer for MX.
     pub(super) fn mail(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
-        let Some(selection) = self.find(place, own, None) else {
+        let Some(selection) = self.find(place, own) else {
             return Outcome::Answer(self.finish(place, None, Vec::new()));
         };
-        if selection.cut {
-            self.mark_cut();
+        let mut mails = Selection { hits: selection.hits.clone(), ..selection };
+        mails.hits.retain(|hit| takes_mail(hit.entry));
+        if mails.hits.is_empty() {
+            return self.led_on(place, own, owner, &selection.hits);
         }
-        let mut hits: Vec<Hit<'c>> = selection.hits;
-        hits.retain(|hit| hit.entry.mail && hit.entry.has_host());
-        let ttl = hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0);
-        rotate(&mut hits, self.context.seed);
-        let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
-        let (mut answers, mut targets, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
-        for hit in hits {
-            if room == 0 {
-                self.mark_cut();
-                break;
-            }
-            let Some(target) = self.target(place, hit) else { continue };
-            let told = *seen.entry((priority(hit.entry), target.clone())).or_insert(answers.len());
-            targets.push((told, hit));
-            if told == answers.len() {
-                room = room.saturating_sub(MX_SIZE + wire_length(&target));
-                let data = MX::new(priority(hit.entry), target);
-                answers.push(Rr::from_rdata(owner.clone(), ttl, RData::MX(data)));
-            }
-        }
-        let additional = self.glue(named(&targets, &answers), room);
-        Outcome::Answer(self.finish(place, Some(answers), additional))
+        let data = |entry: &Entry, _: u16, target| RData::MX(MX::new(priority(entry), target));
+        self.leading(place, owner, mails, MX_SIZE, data)
     }
 
     /// The answer for TXT.
     pub(super) fn text(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
-        let Some(selection) = self.find(place, own, None) else {
+        let Some(selection) = self.find(place, own) else {
             return Outcome::Answer(self.finish(place, None, Vec::new()));
         };
         if selection.cut {
             self.mark_cut();
         }
-        let texts = selection.hits.iter().filter_map(|hit| Some((hit.entry.text.as_deref()?, hit.entry)));
-        let mut texts: Vec<_> = texts.filter(|(text, _)| !text.is_empty()).collect();
-        let ttl = texts.iter().map(|(_, entry)| self.ttl(entry)).min().unwrap_or(0);
-        rotate(&mut texts, self.context.seed);
-        let mut room = self.context.room;
-        let (mut answers, mut seen) = (Vec::new(), HashSet::new());
-        for (text, _) in texts {
-            if room == 0 {
-                self.mark_cut();
-                break;
-            }
-            if seen.insert(text) {
-                room = room.saturating_sub(12 + text.len());
-                answers.push(Rr::from_rdata(owner.clone(), ttl, RData::TXT(TXT::from_bytes(strings(text)))));
-            }
+        let answers = self.texts(&selection.hits, owner);
+        if answers.is_empty() {
+            return self.led_on(place, own, owner, &selection.hits);
         }
         Outcome::Answer(self.finish(place, Some(answers), Vec::new()))
     }
 
+    /// The texts of a set, each once.
+    pub(super) fn texts(&mut self, hits: &[Hit<'c>], owner: &Name) -> Vec<Rr> {
+        let has_text = |hit: &&Hit<'c>| hit.entry.text.as_deref().is_some_and(|text| !text.is_empty());
+        let mut hits: Vec<Hit<'c>> = hits.iter().filter(has_text).copied().collect();
+        rotate(&mut hits, self.context.seed);
+        self.cut_to_steps(&mut hits);
+        let ttl = self.ttl_of(&hits);
+        let mut room = self.context.room;
+        let (mut answers, mut shared, mut seen) = (Vec::new(), HashSet::new(), HashSet::new());
+        // Equal texts are nearly always one.
+        let texts = hits.iter().filter_map(|hit| hit.entry.text.as_ref());
+        for text in texts.filter(|text| shared.insert(Arc::as_ptr(text))) {
+            if room == 0 || !self.steps.may(2 + text.len() / TEXT_BYTES) {
+                self.mark_cut();
+                break;
+            }
+            if seen.insert(&**text) {
+                room = room.saturating_sub(12 + text.len());
+                answers.push(Rr::from_rdata(owner.clone(), ttl, RData::TXT(TXT::from_bytes(strings(text)))));
+            }
+        }
+        answers
+    }
+
+    /// The mail servers of a set, without what leads on from there.
+    pub(super) fn mails(&mut self, place: usize, hits: &[Hit<'c>], owner: &Name) -> Vec<Rr> {
+        let hits = hits.iter().filter(|hit| takes_mail(hit.entry)).copied().collect();
+        let data = |entry: &Entry, _: u16, target| RData::MX(MX::new(priority(entry), target));
+        self.records_leading(place, owner, hits, MX_SIZE, data).0
+    }
+
+    /// The answer whose records each have a target, made by `data` of the record, its weight and its target.
+    pub(super) fn leading(
+        mut self,
+        place: usize,
+        owner: &Name,
+        selection: Selection<'c>,
+        size: usize,
+        data: impl Fn(&Entry, u16, Name) -> RData,
+    ) -> Outcome {
+        if selection.cut {
+            self.mark_cut();
+        }
+        let (answers, found, room) = self.records_leading(place, owner, selection.hits, size, data);
+        self.steps.until(MOST);
+        let additional = self.glue(place, &found, &answers, room);
+        Outcome::Answer(self.finish(place, Some(answers), additional))
+    }
+
+    /// Such records, what each was found by, and the room that is left.
+    fn records_leading(
+        &mut self,
+        place: usize,
+        owner: &Name,
+        mut hits: Vec<Hit<'c>>,
+        size: usize,
+        data: impl Fn(&Entry, u16, Name) -> RData,
+    ) -> (Vec<Rr>, Vec<Leading<'c>>, usize) {
+        rotate(&mut hits, self.context.seed);
+        self.cut_to_steps(&mut hits);
+        let ttl = self.ttl_of(&hits);
+        let weights = weights(&hits);
+        let mixed = hits.iter().any(|hit| hit.entry.is_renamed() || hit.prefix != hits[0].prefix);
+        let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
+        let (mut answers, mut found, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
+        for hit in hits {
+            let shared = mixed || is_shared(hit);
+            if room == 0 || !self.may_name(hit, shared) {
+                self.mark_cut();
+                break;
+            }
+            let Some(target) = self.target(place, hit) else { continue };
+            let length = wire_length(&target);
+            let data = data(hit.entry, weight_of(hit.entry, &weights), target);
+            let known = shared.then(|| seen.entry(data.clone()));
+            let told = known.map_or(answers.len(), |known| *known.or_insert(answers.len()));
+            found.push((told, hit));
+            if told == answers.len() {
+                room = room.saturating_sub(size + length);
+                answers.push(Rr::from_rdata(owner.clone(), ttl, data));
+            }
+        }
+        (answers, found, room)
+    }
+
+    /// Takes the steps for the name that a record leads to, more where it has to be compared with others; whether there
+    /// are enough.
+    fn may_name(&self, hit: Hit<'c>, shared: bool) -> bool {
+        let cost = self.cost_of_name(hit);
+        self.steps.may(if shared { cost + steps::compared(hit.entry) } else { cost })
+    }
+
     /// The name that a client is sent to.
-    pub(super) fn target(&mut self, place: usize, hit: Hit<'c>) -> Option<Name> {
+    fn target(&mut self, place: usize, hit: Hit<'c>) -> Option<Name> {
         let strip = usize::from(hit.entry.targetstrip.unwrap_or(0));
         if hit.entry.address.is_some() {
             return self.record_name(place, hit, strip);
@@ -175,46 +177,66 @@ impl<'c> Work<'c> {
     }
 
     /// The addresses of targets, as far as they are ours to tell and there is room.
-    pub(super) fn glue<'t>(&mut self, targets: impl Iterator<Item = (&'t Name, Hit<'c>)>, room: usize) -> Vec<Rr> {
-        let mut glue = Glue { room, ..Glue::default() };
+    fn glue(&mut self, place: usize, found: &[Leading<'c>], answers: &[Rr], room: usize) -> Vec<Rr> {
+        let mut glue = Glue::new(room);
         let mut looked_up = HashSet::new();
-        for (target, hit) in targets {
-            if glue.room == 0 {
+        for (told, hit) in found {
+            let Some(target) = answers.get(*told).and_then(target_of) else { continue };
+            if !glue.has_room() {
                 break;
             }
-            if hit.entry.address.is_none() {
-                if looked_up.len() < MAX_TARGETS && looked_up.insert(target.clone()) {
-                    self.look_up(target, &mut glue);
-                }
-                continue;
-            }
-            let ttl = self.ttl(hit.entry);
-            for address in hit.entry.addresses() {
-                if is_shared(hit) {
-                    glue.add_shared(address_record(target, ttl, address));
-                } else {
-                    glue.add_address(target, ttl, address);
-                }
+            if hit.entry.address.is_some() {
+                self.own_glue(place, target, *hit, &mut glue);
+            } else if looked_up.len() < MAX_TARGETS && looked_up.insert(target) {
+                self.steps.take(2);
+                let yet_to_come = (found.len() + 1 - looked_up.len()).min(MAX_TARGETS + 1 - looked_up.len());
+                self.look_up(target, yet_to_come.max(1), &mut glue);
             }
         }
-        glue.records
+        glue.records()
     }
 
-    fn look_up(&mut self, target: &Name, glue: &mut Glue) {
-        let way = self.way_on(target, &[Family::V4, Family::V6], &mut Vec::new());
-        if way.arrived {
-            way.records.into_iter().for_each(|record| glue.add_shared(record));
+    /// The addresses of a record that is its own target. One that is stripped to a name above the zone has none: what
+    /// stands there is not ours to tell.
+    fn own_glue(&mut self, place: usize, target: &Name, hit: Hit<'c>, glue: &mut Glue) {
+        let within = self.zones.get(place).is_some_and(|zone| zone.labels().len() <= target.iter().len());
+        if !within {
+            return;
+        }
+        let ttl = self.ttl(hit.entry);
+        for address in hit.entry.addresses() {
+            if self.steps.may(if is_shared(hit) { 3 * steps::compared(hit.entry) } else { 4 }) {
+                glue.add_address(target, ttl, address, is_shared(hit) || hit.entry.is_renamed());
+            }
+        }
+    }
+
+    /// The addresses that a name leads to, at the cost of one of so many.
+    fn look_up(&mut self, target: &Name, of: usize, glue: &mut Glue) {
+        let way = self.share(of, |work| work.way_on(target, Wanted::ADDRESSES, &mut Vec::new()));
+        let records = way.records.into_iter().filter(|_| way.arrived);
+        for record in records {
+            if !self.steps.may(TOLD_GLUE) {
+                self.left_out += 1;
+                return;
+            }
+            glue.add(record);
         }
     }
 }
 
-/// The targets that these answers name, each with a record that it was found by.
-fn named<'t, 'c>(found: &'t [(usize, Hit<'c>)], answers: &'t [Rr]) -> impl Iterator<Item = (&'t Name, Hit<'c>)> {
-    found.iter().filter_map(|(told, hit)| match &answers.get(*told)?.data {
-        RData::SRV(srv) => Some((&srv.target, *hit)),
-        RData::MX(mx) => Some((&mx.exchange, *hit)),
+/// The name that a record leads to.
+fn target_of(record: &Rr) -> Option<&Name> {
+    match &record.data {
+        RData::SRV(srv) => Some(&srv.target),
+        RData::MX(mx) => Some(&mx.exchange),
+        RData::NS(ns) => Some(&ns.0),
         _ => None,
-    })
+    }
+}
+
+fn takes_mail(entry: &Entry) -> bool {
+    entry.mail && entry.has_host()
 }
 
 /// Whether other records may have the same target.
@@ -222,12 +244,14 @@ fn is_shared(hit: Hit<'_>) -> bool {
     hit.entry.address.is_none() || hit.entry.targetstrip.is_some_and(|strip| strip > 0)
 }
 
-/// What one prefix holds twice is answered once.
+/// What one prefix holds twice is answered once. Equal texts are nearly always one: where they are not, the records
+/// are told twice.
 fn drop_equal(hits: &mut Vec<Hit<'_>>) {
     let mut seen = HashSet::new();
     hits.retain(|hit| {
         let entry = &**hit.entry;
-        let own = |name| (name, entry.port, entry.priority, entry.weight, &entry.text, entry.proto());
+        let text = entry.text.as_ref().map(Arc::as_ptr);
+        let own = |name| (Arc::as_ptr(name), entry.port, entry.priority, entry.weight, text, entry.proto());
         entry.host_name().is_none_or(|name| seen.insert(own(name)))
     });
 }
@@ -240,23 +264,18 @@ fn weight(entry: &Entry) -> u64 {
     entry.weight.filter(|weight| *weight > 0).map_or(WEIGHT, u64::from)
 }
 
-/// The sum of weights by priority. There are few priorities.
-fn weights(hits: &[Hit<'_>]) -> Vec<(u16, u64)> {
-    let mut sums: Vec<(u16, u64)> = Vec::new();
+/// The sum of weights by priority.
+fn weights(hits: &[Hit<'_>]) -> BTreeMap<u16, u64> {
+    let mut sums = BTreeMap::new();
     for hit in hits {
-        let (priority, weight) = (priority(hit.entry), weight(hit.entry));
-        match sums.binary_search_by_key(&priority, |(own, _)| *own) {
-            Ok(place) => sums[place].1 += weight,
-            Err(place) => sums.insert(place, (priority, weight)),
-        }
+        *sums.entry(priority(hit.entry)).or_insert(0) += weight(hit.entry);
     }
     sums
 }
 
 /// SkyDNS's weight: the record's share of its priority in hundredths, never 0.
-fn weight_of(entry: &Entry, sums: &[(u16, u64)]) -> u16 {
-    let place = sums.binary_search_by_key(&priority(entry), |(own, _)| *own);
-    let sum = place.map_or(1, |place| sums[place].1).max(1);
+fn weight_of(entry: &Entry, sums: &BTreeMap<u16, u64>) -> u16 {
+    let sum = sums.get(&priority(entry)).copied().unwrap_or(1).max(1);
     u16::try_from(100 * weight(entry) / sum).unwrap_or(u16::MAX).max(1)
 }
 

@@ -243,7 +243,8 @@ fn reverse_names_are_ours_when_a_tree_or_a_record_has_them() {
         "
         1.0.0.10.in-addr.arpa PTR → reverse.example.com.
         2.0.0.10.in-addr.arpa PTR → b.api.services.internal., b.web.services.internal.
-        3.0.0.10.in-addr.arpa PTR → foreign
+        3.0.0.10.in-addr.arpa PTR → nxdomain
+        3.0.0.11.in-addr.arpa PTR → nxdomain
         02.0.0.10.in-addr.arpa PTR → nxdomain
         2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa PTR → b.web.services.internal.
         1.0.0.10.in-addr.arpa A   → nodata
@@ -305,7 +306,7 @@ fn names_for_hosts_lead_on() {
         in.services.internal A      → 10.0.0.1, web.services.internal.
         in.services.internal CNAME  → web.services.internal.
         in.services.internal AAAA   → web.services.internal.
-        role.services.internal A    → 10.0.0.1, primary.web.services.internal.
+        role.services.internal A    → primary.web.services.internal.
         out.services.internal A     → www.example.com. … www.example.com.
         far.services.internal AAAA  → out.services.internal., www.example.com. … www.example.com.
         dead.services.internal A    → nxdomain
@@ -521,7 +522,7 @@ fn what_users_of_coredns_know() {
         priority.skydns.test SRV               → 333 100 8080 priority.server1.
         sub.region1.skydns.test SRV            → 10 33 0 sub.server1., 10 33 80 sub.server2., 10 33 8080 c.sub.region1.skydns.test.
         prod.*.skydns.test SRV                 → 10 25 0 unresolvable.skydns.test., 10 25 8080 a.server1.prod.region1.skydns.test., 10 25 8080 b.server1.prod.region1.skydns.test., 10 25 8080 b.server6.prod.region1.skydns.test.
-        a.server1.dev.region1.skydns.test HINFO → nodata
+        a.server1.dev.region1.skydns.test HINFO → dev.server1. … dev.server1.
         a.server1.nonexistent.region1.skydns.test HINFO → nxdomain
         a.skydns.test NS                       → nxdomain
         extra.test SOA                         → ns.dns.extra.test. hostmaster.extra.test. 0 28800 7200 604800 5

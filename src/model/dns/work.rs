@@ -9,13 +9,16 @@ use hickory_server::proto::rr::rdata::{A, AAAA, HINFO, SOA};
 use super::{Answer, Context, Name, Outcome, Question, RData, RecordType, ResponseCode, Rr};
 use crate::model::catalog::{Catalog, Dependency, Entry, LeaseId, LeaseTimes, WINDOW};
 use crate::model::select::{Finder, Hit, Selection, grouped};
+use crate::model::steps::{self, ASKED, Steps, TOLD};
 use crate::model::zone::Zones;
 
 /// What a wharf record may be kept for while its lease's time is not known, and what anything may be kept for that is
 /// held, or stale.
 const SHORT_TTL: u32 = 5;
-/// Steps beyond one whole window, for the targets of what it holds.
-const MORE_STEPS: usize = 1_024;
+/// The longest that anything may be kept for (RFC 2181, section 8).
+const LONGEST_TTL: u32 = i32::MAX.unsigned_abs();
+/// Foreign leases whose remainder is asked for because of one answer.
+const MAX_LEASES: usize = 64;
 
 /// One question being answered.
 #[derive(Debug)]
@@ -24,9 +27,7 @@ pub(super) struct Work<'c> {
     pub(super) zones: &'c Zones,
     pub(super) question: &'c Question,
     pub(super) context: &'c Context,
-    /// Records that may still be looked at.
-    steps: usize,
-    looked: usize,
+    pub(super) steps: Steps,
     dependencies: Vec<Dependency>,
     fresh_until: Option<Duration>,
     leases: Vec<LeaseId>,
@@ -36,6 +37,9 @@ pub(super) struct Work<'c> {
     last_parent: Option<Parent<'c>>,
     contested: bool,
     cut: bool,
+    /// Nothing was found where the name's labels ask for more than could be looked at.
+    unsure: bool,
+    pub(super) left_out: usize,
 }
 
 /// A path's name in a zone.
@@ -54,8 +58,7 @@ impl<'c> Work<'c> {
             zones,
             question,
             context,
-            steps: WINDOW + MORE_STEPS,
-            looked: 0,
+            steps: Steps::new(ASKED),
             dependencies: Vec::new(),
             fresh_until: None,
             leases: Vec::new(),
@@ -63,21 +66,20 @@ impl<'c> Work<'c> {
             last_parent: None,
             contested: false,
             cut: false,
+            unsure: false,
+            left_out: 0,
         }
     }
 
     /// The answer for a name of the zone at `place`.
-    pub(super) fn in_zone(mut self, place: usize, labels: &[Vec<u8>]) -> Outcome {
+    pub(super) fn in_zone(self, place: usize, labels: &[Vec<u8>]) -> Outcome {
         let owner = self.question.name.clone();
         let Some(own) = self.own_labels(place, labels) else {
             return Outcome::Answer(self.negative(place, ResponseCode::NXDomain));
         };
         match self.question.qtype {
             // A reverse tree's hosts are what PTR leads to, not other names for it.
-            RecordType::A | RecordType::AAAA | RecordType::CNAME if self.is_reverse(place) => {
-                let found = self.find(place, &own, None);
-                Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
-            }
+            RecordType::A | RecordType::AAAA | RecordType::CNAME if self.is_reverse(place) => self.no_data(place, &own),
             RecordType::A => self.addresses(place, &own, &owner, &[Family::V4]),
             RecordType::AAAA => self.addresses(place, &own, &owner, &[Family::V6]),
             RecordType::SRV => self.service(place, &own, &owner),
@@ -87,14 +89,25 @@ impl<'c> Work<'c> {
             RecordType::NS if own.is_empty() => self.name_servers(place, &owner),
             RecordType::SOA if own.is_empty() => self.start_of_authority(place, &owner),
             RecordType::ANY => self.minimal(place, &own, &owner),
-            _ => {
-                let found = self.find(place, &own, None);
-                Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
-            }
+            _ => self.other(place, &own, &owner),
         }
     }
 
-    fn is_reverse(&self, place: usize) -> bool {
+    /// The answer for a type that no record tells of.
+    fn other(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
+        match self.find(place, own) {
+            Some(selection) => self.led_on(place, own, owner, &selection.hits),
+            None => Outcome::Answer(self.finish(place, None, Vec::new())),
+        }
+    }
+
+    /// The answer for a name that has no such records, whether it exists or not.
+    pub(super) fn no_data(mut self, place: usize, own: &[&str]) -> Outcome {
+        let found = self.find(place, own);
+        Outcome::Answer(self.finish(place, found.map(|_| Vec::new()), Vec::new()))
+    }
+
+    pub(super) fn is_reverse(&self, place: usize) -> bool {
         let top = self.zones.get(place).and_then(|zone| zone.labels().last());
         top.is_some_and(|label| label == "arpa")
     }
@@ -110,57 +123,65 @@ impl<'c> Work<'c> {
         labels[..below].iter().map(text).collect()
     }
 
-    /// What a name of a zone takes; `None` when there is no such name. At most `limit` records are looked at.
-    pub(super) fn find(&mut self, place: usize, own: &[&str], limit: Option<usize>) -> Option<Selection<'c>> {
-        self.with_finder(place, limit, |finder| {
-            let mut selection = finder.find(own)?;
-            grouped(&mut selection.hits);
-            Some(selection)
-        })
+    /// What the question's name takes; `None` when there is no such name.
+    pub(super) fn find(&mut self, place: usize, own: &[&str]) -> Option<Selection<'c>> {
+        let selection = self.with_finder(place, WINDOW, |finder| {
+            let selection = finder.find(own);
+            (finder.unsure.get(), selection)
+        });
+        let (unsure, selection) = selection?;
+        self.unsure |= unsure;
+        self.steps.until(TOLD);
+        self.grouped(selection)
     }
 
-    /// What stands at or below a name, without selecting.
-    pub(super) fn find_in_tree(&mut self, place: usize, own: &[&str]) -> Option<Selection<'c>> {
-        self.with_finder(place, None, |finder| {
-            let mut selection = finder.find_in_tree(own)?;
-            grouped(&mut selection.hits);
-            Some(selection)
-        })
+    /// What stands at or below a name as it is written, without selecting; at most `limit` records.
+    pub(super) fn find_in_tree(&mut self, place: usize, own: &[&str], limit: usize) -> Option<Selection<'c>> {
+        let selection = self.with_finder(place, limit, |finder| finder.find_in_tree(own))?;
+        self.grouped(selection)
     }
 
     /// What stands exactly at a name.
     pub(super) fn exactly(&mut self, place: usize, own: &[&str]) -> Vec<Hit<'c>> {
-        let find = |finder: &mut Finder<'c>| Some(Selection { hits: finder.exactly(own), ..Selection::default() });
-        self.with_finder(place, None, find).map(|selection| selection.hits).unwrap_or_default()
+        self.with_finder(place, WINDOW, |finder| finder.exactly(own)).map(|found| found.hits).unwrap_or_default()
     }
 
-    fn with_finder(
-        &mut self,
-        place: usize,
-        limit: Option<usize>,
-        find: impl FnOnce(&mut Finder<'c>) -> Option<Selection<'c>>,
-    ) -> Option<Selection<'c>> {
+    /// Whether a name that the tree does not hold may take something all the same.
+    pub(super) fn may_be_selected(&mut self, place: usize, own: &[&str]) -> bool {
+        self.steps.take(8);
+        self.with_finder(place, 0, |finder| finder.may_be_selected(own)).unwrap_or_default()
+    }
+
+    fn grouped(&mut self, selection: Option<Selection<'c>>) -> Option<Selection<'c>> {
+        let mut selection = selection?;
+        self.contested |= selection.contested;
+        self.steps.take(selection.hits.iter().filter(|hit| hit.entry.group.is_some()).count());
+        grouped(&mut selection.hits);
+        Some(selection)
+    }
+
+    fn with_finder<T>(&mut self, place: usize, limit: usize, find: impl FnOnce(&mut Finder<'c>) -> T) -> Option<T> {
         let mut finder = Finder {
             catalog: self.catalog,
             prefixes: self.zones.get(place)?.prefixes(),
             seed: self.context.seed,
-            limit: self.steps.min(limit.unwrap_or(WINDOW)),
-            looked: Cell::new(0),
+            limit,
+            steps: self.steps.clone(),
             dependencies: std::mem::take(&mut self.dependencies),
+            unsure: Cell::new(false),
         };
-        let selection = find(&mut finder);
-        self.looked += finder.looked.get();
-        self.steps = self.steps.saturating_sub(finder.looked.get());
+        let found = find(&mut finder);
+        self.steps = finder.steps;
         self.dependencies = finder.dependencies;
-        if let Some(selection) = &selection {
-            self.contested |= selection.contested;
-        }
-        selection
+        Some(found)
     }
 
-    /// Whether there are records left to be looked at.
-    pub(super) fn may_go_on(&self) -> bool {
-        self.steps > 0
+    /// Does some work at the cost of no more than one of so many parts of what is left.
+    pub(super) fn share<T>(&mut self, of: usize, work: impl FnOnce(&mut Self) -> T) -> T {
+        let end = self.steps.until(self.steps.taken() + self.steps.left() / of.max(1));
+        let done = work(self);
+        self.steps.until(end);
+        done
     }
 
     /// The answer hangs on more than names.
@@ -173,9 +194,25 @@ impl<'c> Work<'c> {
         self.cut = true;
     }
 
+    /// Cuts a set to what can be told of it.
+    pub(super) fn cut_to_steps(&mut self, hits: &mut Vec<Hit<'c>>) {
+        let cost = |hit: &Hit<'_>| 1 + usize::from(hit.entry.lease != 0) + if hit.entry.held { 4 } else { 0 };
+        let affordable = hits.iter().take_while(|hit| self.steps.may(cost(hit))).count();
+        if affordable < hits.len() {
+            hits.truncate(affordable);
+            self.mark_cut();
+            self.unsure |= affordable == 0;
+        }
+    }
+
+    /// How long the records of a set may be kept.
+    pub(super) fn ttl_of(&mut self, hits: &[Hit<'c>]) -> u32 {
+        hits.iter().map(|hit| self.ttl(hit.entry)).min().unwrap_or(0)
+    }
+
     /// How long a record may be kept.
     pub(super) fn ttl(&mut self, entry: &Entry) -> u32 {
-        let own = entry.ttl.filter(|ttl| *ttl > 0).unwrap_or(self.context.dns_ttl);
+        let own = entry.ttl.filter(|ttl| *ttl > 0).unwrap_or(self.context.dns_ttl).min(LONGEST_TTL);
         let short = entry.held || self.catalog.is_stale();
         let own = if short { own.min(SHORT_TTL) } else { own };
         let own = if entry.held { own.min(self.time_held(entry)) } else { own };
@@ -191,7 +228,7 @@ impl<'c> Work<'c> {
             let third = |granted: Duration| u32::try_from(granted.as_secs() / 3).unwrap_or(u32::MAX).max(1);
             return own.min(times.map_or(SHORT_TTL, |times| third(times.granted)));
         }
-        if !self.leases.contains(&entry.lease) && self.leases.len() < 64 {
+        if self.leases.len() < MAX_LEASES && !self.leases.contains(&entry.lease) {
             self.leases.push(entry.lease);
         }
         self.fresh_for_a_second();
@@ -212,11 +249,32 @@ impl<'c> Work<'c> {
         u32::try_from(left.map_or(1, |left| left.as_secs().max(1))).unwrap_or(u32::MAX)
     }
 
+    /// The host of a record as a name, when it is one and there are steps left to tell.
+    pub(super) fn host_of(&mut self, entry: &Entry) -> Option<Name> {
+        let cost = entry.host_name().map_or(0, |host| steps::name_of(host, b'.'));
+        if !self.steps.may(cost) {
+            self.left_out += 1;
+            return None;
+        }
+        Self::host_name(entry)
+    }
+
     /// The host of a record as a name, when it is one.
     pub(super) fn host_name(entry: &Entry) -> Option<Name> {
         let host = entry.host_name()?;
         let host = host.strip_suffix('.').unwrap_or(host);
         join(host.split('.').map(str::as_bytes))
+    }
+
+    /// Steps that the name which a record leads to takes.
+    pub(super) fn cost_of_name(&self, hit: Hit<'c>) -> usize {
+        if hit.entry.address.is_none() {
+            return hit.entry.host_name().map_or(0, |host| steps::name_of(host, b'.'));
+        }
+        let path = hit.entry.path();
+        let parent = path.rsplit_once('/').map(|(parent, _)| parent);
+        let known = self.last_parent.as_ref().is_some_and(|last| Some(last.path) == parent);
+        if known && hit.entry.targetstrip.is_none() { steps::NEIGHBOUR } else { steps::name_of(path, b'/') }
     }
 
     /// The name of a record in the zone at `place`, below the prefix that it was found under.
@@ -280,13 +338,21 @@ impl<'c> Work<'c> {
             dependencies: self.dependencies,
             fresh_until: self.fresh_until,
             leases: self.leases,
-            looked_at: self.looked,
+            steps: self.steps.taken(),
+            left_out: self.left_out,
             ..Answer::empty(ResponseCode::NoError)
         }
     }
 
-    /// An answer that says no, with the SOA that says for how long.
+    /// An answer that says no, with the SOA that says for how long; or that it could not be known.
     pub(super) fn negative(self, place: usize, rcode: ResponseCode) -> Answer {
+        if self.unsure {
+            return Answer {
+                rcode: ResponseCode::ServFail,
+                spent: true,
+                ..self.positive(place, Vec::new(), Vec::new())
+            };
+        }
         let soa = self.soa(place, self.zone_name(place));
         Answer { rcode, authority: vec![soa], ..self.positive(place, Vec::new(), Vec::new()) }
     }
@@ -295,13 +361,14 @@ impl<'c> Work<'c> {
     pub(super) fn soa(&self, place: usize, owner: Name) -> Rr {
         let serial = u32::try_from(self.catalog.revision() & i64::from(u32::MAX)).unwrap_or(0);
         let (server, master) = (self.name_below(place, &["ns", "dns"]), self.name_below(place, &["hostmaster"]));
-        let soa = SOA::new(server, master, serial, 28_800, 7_200, 604_800, self.context.negative_ttl);
-        Rr::from_rdata(owner, self.context.negative_ttl, RData::SOA(soa))
+        let ttl = self.context.negative_ttl.min(LONGEST_TTL);
+        let soa = SOA::new(server, master, serial, 28_800, 7_200, 604_800, ttl);
+        Rr::from_rdata(owner, ttl, RData::SOA(soa))
     }
 
     /// RFC 8482: no server has to say all that it knows.
     fn minimal(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
-        let exists = own.is_empty() || self.find(place, own, None).is_some();
+        let exists = own.is_empty() || self.find(place, own).is_some();
         let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
         let answers = vec![Rr::from_rdata(owner.clone(), self.context.negative_ttl, RData::HINFO(hinfo))];
         Outcome::Answer(self.finish(place, exists.then_some(answers), Vec::new()))

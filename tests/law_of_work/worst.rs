@@ -1,0 +1,29 @@
+//! The worst that was found, by people and by the search: each costs no more than any other question may.
+
+use wharf::model::dns::ResponseCode;
+
+use super::search::{asked_of, check_plain};
+use super::world::{Line, World};
+
+fn world(lines: &str) -> World {
+    let world = World::of(lines.lines().filter(|line| !line.trim().is_empty()).map(Line::read).collect());
+    check_plain(&world);
+    world
+}
+
+#[test]
+fn the_form_of_rfc_2782_is_taken_apart_once() {
+    let world = world("");
+    for first in ["____a", "_", "_a", "a", "*", "primary"] {
+        for middle in ["_tcp", "_udp", "_a", "primary", "any", "_tcp._udp"] {
+            let name = [first, &vec![middle; 220 / (middle.len() + 1)].join("."), "services.internal"].join(".");
+            for qtype in ["A", "SRV", "TXT", "CNAME", "NS", "ANY"] {
+                let answer = asked_of(&world, &format!("{name} {qtype}"));
+                assert!(answer.steps < 12_000, "{name} {qtype}: {} steps", answer.steps);
+            }
+        }
+    }
+    let answer = asked_of(&world, "_large._tcp.services.internal A");
+    assert_eq!(answer.rcode, ResponseCode::NoError);
+    assert!(answer.answers.len() > 900);
+}
