@@ -205,12 +205,12 @@ impl Line {
 fn filled(template: &str, number: usize) -> String {
     let address = format!("10.{}.{}.{}", number >> 16, number >> 8 & 255, number & 255);
     template
+        .replace("{63}{n}", &format!("{}{number:05}", "l".repeat(58)))
         .replace("10.{n}", &address)
         .replace("{n}", &number.to_string())
         .replace("{n:x}", &format!("{number:x}"))
         .replace("{n+1}", &(number + 1).to_string())
         .replace("{n%7}", &(number % 7).to_string())
-        .replace("{63}{n}", &format!("{}{number:05}", "l".repeat(58)))
         .replace("{63}", &"l".repeat(63))
         .replace("{127}", &"a.".repeat(116).trim_end_matches('.'))
         .replace("{253}", &format!("{0}.{0}.{0}.", "l".repeat(61)))
@@ -298,14 +298,15 @@ impl World {
     /// A plain record in the folder of each line.
     fn put_plain(&mut self) {
         for (key, address) in self.plain() {
-            self.catalog.put(&key, format!("{address}:80").as_bytes(), 0, 1).unwrap();
+            let _too_long_a_key = self.catalog.put(&key, format!("{address}:80").as_bytes(), 0, 1);
         }
     }
 
     /// The plain record in the folder of each line, and its address.
     pub fn plain(&self) -> Vec<(String, String)> {
         let folders = self.lines.iter().enumerate();
-        folders.map(|(place, line)| (format!("{}/inside{place}", line.folder()), format!("10.8.8.{place}"))).collect()
+        let all = folders.map(|(place, line)| (format!("{}/inside{place}", line.folder()), format!("10.8.8.{place}")));
+        all.filter(|(key, _)| self.catalog.bad_at(key).is_none()).collect()
     }
 }
 

@@ -27,3 +27,19 @@ fn the_form_of_rfc_2782_is_taken_apart_once() {
     assert_eq!(answer.rcode, ResponseCode::NoError);
     assert!(answer.answers.len() > 900);
 }
+
+#[test]
+fn thousands_of_long_hosts_on_leases_cost_no_more_than_others() {
+    let world = world(
+        r#"
+    5000 × /m1/a/{n}/a {"host":"i{n+1}.web.services.internal"}
+    4000 × /services/dns/apex/web/i{n} {"host":"{253}{n}.services.internal","text":"t{n}","ttl":{n%7},"owner":"o"} leases
+        "#,
+    );
+    for zone in ["many.test", "services.internal"] {
+        for qtype in ["SRV", "A", "TXT", "MX", "HTTPS"] {
+            let answer = asked_of(&world, &format!("apex.dns.{zone} {qtype}"));
+            assert_eq!(answer.rcode, ResponseCode::NoError, "{zone} {qtype}");
+        }
+    }
+}
