@@ -198,3 +198,117 @@ async fn a_flood_of_garbage_leaves_answers() {
     assert_eq!(metric(&desk, "wharf_dns_dropped_total{reason=\"panic\"}"), 0);
     desk.stop().await;
 }
+
+/// A question as a stream takes it.
+fn framed(name: &str, kind: RecordType) -> Vec<u8> {
+    let packet = query(name, kind).to_vec().unwrap();
+    [&u16::try_from(packet.len()).unwrap().to_be_bytes()[..], &packet].concat()
+}
+
+/// Clients that take all that they can get, in a runtime of their own, until dropped.
+struct Greedy(Option<tokio::runtime::Runtime>);
+
+impl Greedy {
+    /// So many addresses, each with so many streams, all open before they are filled with questions; half of them take
+    /// no answers. What is closed is opened again.
+    async fn begin(
+        server: std::net::SocketAddr,
+        clients: std::ops::Range<u8>,
+        streams: usize,
+        question: &[u8],
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut open = Vec::new();
+        for client in clients.flat_map(|client| std::iter::repeat_n(client, streams)) {
+            open.push((client, desk::stream_from(desk::another(client), server).await));
+        }
+        for (number, (client, mut stream)) in open.into_iter().enumerate() {
+            let question = question.repeat(50);
+            runtime.spawn(async move {
+                loop {
+                    if let Ok(stream) = stream {
+                        let (mut reader, mut writer) = stream.into_split();
+                        let asking = async { while writer.write_all(&question).await.is_ok() {} };
+                        let taking = async {
+                            let mut buffer = vec![0; 1 << 16];
+                            while number % 2 == 0 && reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                        };
+                        tokio::join!(asking, taking);
+                    }
+                    stream = desk::stream_from(desk::another(client), server).await;
+                }
+            });
+        }
+        Self(Some(runtime))
+    }
+}
+
+impl Drop for Greedy {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+    }
+}
+
+/// How long a polite client waits for an answer by a new stream, and one by its own if it has one.
+async fn ask_twice(desk: &Desk, own: Option<&mut TcpStream>) -> Duration {
+    let begun = std::time::Instant::now();
+    let mut new = desk::stream_from(desk::another(1), desk.address).await.unwrap();
+    for stream in [Some(&mut new), own].into_iter().flatten() {
+        assert_eq!(desk::ask(stream, &query(WEB, RecordType::A)).await.answers.len(), 2);
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn greedy_clients_of_many_streams_leave_a_polite_one_its_answers() {
+    let desk = desk(Setup::default()).await;
+    let many: Vec<(String, String)> =
+        (0..60).map(|n| (format!("/services/many/a{n}"), format!("10.0.1.{n}:80"))).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    put(&*desk.store, &many).await;
+    let name = "many.services.internal.";
+    eventually("all are there", || async { desk.tcp(name, RecordType::A).await.answers.len() == 60 }).await;
+    let usual = ask_twice(&desk, None).await;
+    let _greedy = Greedy::begin(desk.address, 2..10, 100, &framed(name, RecordType::SRV)).await;
+    eventually("crowded", || async { metric(&desk, "wharf_dns_streams_evicted_total") > 100 }).await;
+    // Its one stream keeps its place, although it is silent for longer than others.
+    let mut own = desk::stream_from(desk::another(1), desk.address).await.unwrap();
+    for _ in 0..10 {
+        let took = ask_twice(&desk, Some(&mut own)).await;
+        assert!(took < usual + Duration::from_secs(1), "{took:?}, without the others {usual:?}");
+        assert_eq!(desk.answers(WEB, RecordType::A).await, ["10.0.0.1", "10.0.0.2"]);
+    }
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_beyond_its_share_is_told_so_with_an_opt_when_it_had_one() {
+    let desk = desk(Setup { forward_allow: vec!["10.0.0.0/8"], rate_limit: 1, ..Setup::default() }).await;
+    let client = desk::udp_from(desk::another(1), desk.address).await;
+    let mut buffer = [0; 512];
+    // 16 is BADVERS.
+    for (version, rcode) in [(None, 0), (Some(0), 0), (Some(1), 16)] {
+        let mut message = query(WEB, RecordType::A);
+        if let Some(version) = version {
+            message = desk::with_edns(message, 1232);
+            message.edns.as_mut().unwrap().set_version(version);
+        }
+        let packet = message.to_vec().unwrap();
+        // Some are answered whole, one in each second; of the others every second one is told to come by TCP.
+        let cut = async {
+            loop {
+                client.send(&packet).await.unwrap();
+                let received = tokio::time::timeout(Duration::from_millis(100), client.recv(&mut buffer)).await;
+                let Ok(Ok(length)) = received else { continue };
+                let reply = hickory_server::proto::op::Message::from_vec(&buffer[..length]).unwrap();
+                if reply.metadata.truncation || u16::from(reply.metadata.response_code) == rcode && rcode > 0 {
+                    return reply;
+                }
+            }
+        };
+        let reply = tokio::time::timeout(desk::PATIENCE, cut).await.expect("told");
+        assert_eq!((u16::from(reply.metadata.response_code), reply.edns.is_some()), (rcode, version.is_some()));
+        assert!(reply.edns.is_none_or(|edns| edns.version() == 0));
+    }
+    desk.stop().await;
+}

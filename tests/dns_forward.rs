@@ -16,6 +16,8 @@ use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 use wharf::find::dns::Upstream;
 use wharf::find::view::Progress;
+use wharf::model::key::Prefix;
+use wharf::model::zone::Zones;
 use wharf::store::embedded::Embedded;
 
 fn outside() -> Vec<Record> {
@@ -75,6 +77,95 @@ async fn names_of_a_served_zone_are_never_forwarded() {
     let desk = desk(vec![fixture.address], |_| {}).await;
     let reply = desk.udp("nothing.services.internal.", RecordType::A).await;
     assert_eq!((reply.metadata.response_code, fixture.asked()), (ResponseCode::NXDomain, 0));
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_of_a_served_reverse_zone_are_never_forwarded() {
+    let fixture = Fixture::start(outside()).await;
+    let reverse = ("0.0.10.in-addr.arpa".to_owned(), Prefix::parse("/reverse").unwrap());
+    let zones = Zones::new("services.internal", Prefix::parse("/services").unwrap(), [reverse]).unwrap();
+    let desk = desk(vec![fixture.address], |setup| setup.zones = zones).await;
+    for kind in [RecordType::PTR, RecordType::A, RecordType::TXT] {
+        let reply = desk.udp("7.0.0.10.in-addr.arpa.", kind).await;
+        assert_ne!(reply.metadata.response_code, ResponseCode::ServFail);
+        assert_eq!((reply.answers.len(), fixture.asked()), (0, 0));
+    }
+    // Of a zone that is not served it is.
+    desk.udp("7.0.1.10.in-addr.arpa.", RecordType::PTR).await;
+    assert!(fixture.asked() > 0);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_ask_for_recursion_gets_none() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    let ask = |name| {
+        let mut message = query(name, RecordType::A);
+        message.metadata.recursion_desired = false;
+        async move { (desk::udp(desk.address, &message).await, desk::tcp(desk.address, &message).await) }
+    };
+    let (one, two) = ask("out.services.internal.").await;
+    for reply in [one, two] {
+        let kinds: Vec<RecordType> = reply.answers.iter().map(Record::record_type).collect();
+        assert_eq!((kinds, fixture.asked()), (vec![RecordType::CNAME], 0), "the alias, and no more");
+    }
+    let (reply, _) = ask("example.org.").await;
+    assert_eq!((reply.metadata.response_code, fixture.asked()), (ResponseCode::Refused, 0));
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_spelled_as_the_client_wrote_them() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    let names = |reply: &hickory_server::proto::op::Message| -> Vec<String> {
+        let owners = reply.answers.iter().map(|record| record.name.to_ascii());
+        let targets = reply.answers.iter().filter_map(|record| match &record.data {
+            RData::CNAME(target) => Some(target.0.to_ascii()),
+            _ => None,
+        });
+        owners.chain(targets).collect()
+    };
+    // The second one comes from the cache.
+    for [www, org] in [["www.Example.ORG.", "Example.ORG."], ["WWW.example.oRg.", "example.oRg."]] {
+        assert_eq!(names(&desk.udp(www, RecordType::A).await), [www, org, org]);
+        assert_eq!(names(&desk.tcp(www, RecordType::A).await), [www, org, org]);
+    }
+    assert_eq!(fixture.asked(), 2, "once by each transport");
+    // Behind an alias of ours they are spelled as that one leads there.
+    let reply = desk.udp("OUT.services.internal.", RecordType::A).await;
+    let (out, www, org) = ("OUT.services.internal.", "www.example.org.", "example.org.");
+    assert_eq!(names(&reply), [out, www, org, www, org]);
+    desk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_questions_that_nobody_answers_leaves_others_theirs() {
+    let fixture = Fixture::start(outside()).await;
+    let desk = desk(vec![fixture.address], |_| {}).await;
+    // Far more than may wait, of many clients: what is let through waits for seconds.
+    for client in 2..22 {
+        let socket = desk::udp_from(desk::another(client), desk.address).await;
+        for number in 0..150 {
+            let packet = query(&format!("never{number}.of{client}.example.org."), RecordType::A).to_vec().unwrap();
+            socket.send(&packet).await.unwrap();
+        }
+    }
+    let refused = || {
+        desk.metrics().lines().any(|line| {
+            line.strip_prefix("wharf_dns_dropped_total{reason=\"overload\"} ").is_some_and(|count| count != "0")
+        })
+    };
+    eventually("some have more than their share", || async { refused() }).await;
+    for number in 0..20 {
+        let socket = desk::udp_from(desk::another(1), desk.address).await;
+        socket.send(&query(&format!("n{number}.example.org."), RecordType::A).to_vec().unwrap()).await.unwrap();
+        let mut buffer = [0; 512];
+        tokio::time::timeout(desk::PATIENCE, socket.recv(&mut buffer)).await.expect("an answer").unwrap();
+        assert_eq!(buffer[3] & 0x0f, 3, "NXDOMAIN as the upstream said, not SERVFAIL");
+    }
     desk.stop().await;
 }
 
@@ -178,10 +269,20 @@ async fn a_circle_of_forwarders_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_are_not_our_own_upstream() {
-    let own = free_address("127.77.0.2");
-    let desk = desk(vec![own], |setup| setup.listen = own).await;
-    let begun = Instant::now();
-    assert_eq!(desk.udp("example.org.", RecordType::A).await.metadata.response_code, ResponseCode::ServFail);
-    assert!(begun.elapsed() < Duration::from_secs(1));
-    desk.stop().await;
+    // What we listen on, and what we are told to ask at that port.
+    for (own, asked) in [("127.77.0.2", "127.77.0.2"), ("0.0.0.0", "127.77.0.3"), ("127.0.0.1", "0.0.0.0")] {
+        let own = free_address(own);
+        let asked = SocketAddr::new(asked.parse().unwrap(), own.port());
+        let desk = desk(vec![asked], |setup| setup.listen = own).await;
+        let to = SocketAddr::from(([127, 0, 0, 1], own.port()));
+        let to = if own.ip().is_unspecified() { to } else { own };
+        let begun = Instant::now();
+        let reply = desk::udp(to, &query("example.org.", RecordType::A)).await;
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{own} asks {asked}: {:?}", begun.elapsed());
+        let metrics = desk.metrics();
+        let foreign = metrics.lines().find(|line| line.starts_with("wharf_dns_queries_total{zone=\"foreign\""));
+        assert!(foreign.is_some_and(|line| line.ends_with(" 1")), "{own} asked itself: {foreign:?}");
+        desk.stop().await;
+    }
 }

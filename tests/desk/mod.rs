@@ -4,7 +4,7 @@
 pub mod upstream;
 
 use std::future::Future;
-use std::net::{SocketAddr, UdpSocket as StdUdp};
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdUdp};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_server::proto::rr::{Name, RecordType};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -210,6 +210,25 @@ pub async fn udp_raw(server: SocketAddr, packet: &[u8]) -> Option<Vec<u8>> {
     let received = tokio::time::timeout(Duration::from_secs(5), client.recv(&mut buffer)).await.ok()?;
     buffer.truncate(received.ok()?);
     Some(buffer)
+}
+
+/// Another client of this host: loopback has many addresses.
+pub fn another(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, last])
+}
+
+/// A socket of another client, connected.
+pub async fn udp_from(client: IpAddr, server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((client, 0)).await.unwrap();
+    socket.connect(server).await.unwrap();
+    socket
+}
+
+/// A stream of another client.
+pub async fn stream_from(client: IpAddr, server: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(client, 0))?;
+    socket.connect(server).await
 }
 
 pub async fn tcp(server: SocketAddr, message: &Message) -> Message {

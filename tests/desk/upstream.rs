@@ -1,4 +1,5 @@
-//! A resolver for tests: a few records, everything else NXDOMAIN; it may be silent, truncate, or refuse.
+//! A resolver for tests: a few records, everything else NXDOMAIN; it may be silent, truncate, or refuse. Names that begin
+//! with `never` it never answers. Like servers that point to the question, it repeats names in the question's letters.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::net::SocketAddr;
@@ -82,6 +83,9 @@ impl State {
         }
         let asked = Message::from_vec(packet).unwrap();
         let query = asked.queries[0].clone();
+        if query.name().iter().next().is_some_and(|label| label.to_ascii_lowercase().starts_with(b"never")) {
+            return None;
+        }
         let mut reply = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
         reply.metadata.recursion_available = true;
         if self.refusing.load(Ordering::Relaxed) {
@@ -105,10 +109,17 @@ impl State {
     fn find(&self, name: &Name, qtype: RecordType, found: &mut Vec<Record>) {
         let own = self.records.iter().filter(|record| record.name.to_lowercase() == name.to_lowercase());
         for record in own {
+            let mut record = record.clone();
+            record.name = name.clone();
+            if let RData::CNAME(target) = &mut record.data
+                && target.0.zone_of(name)
+            {
+                target.0 = name.trim_to(usize::from(target.0.num_labels()));
+            }
             if record.record_type() == qtype {
-                found.push(record.clone());
-            } else if let RData::CNAME(target) = &record.data {
-                found.push(record.clone());
+                found.push(record);
+            } else if let RData::CNAME(target) = record.data.clone() {
+                found.push(record);
                 self.find(&target.0, qtype, found);
             }
         }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::message::UDP_MOST;
 use super::metrics::Metrics;
 use super::packet::{Handled, handle};
-use super::ready::Ready;
+use super::ready::{MOST, Ready};
 use super::rules::Rules;
 use super::serving::Serving;
 use crate::find::view::CatalogView;
@@ -36,8 +36,7 @@ const RECORDS: [(&str, &str); 9] = [
 /// A server without sockets.
 pub struct Dry {
     pub(super) serving: Arc<Serving>,
-    ready: Ready,
-    seed: u64,
+    pub(super) ready: Ready,
 }
 
 impl Default for Dry {
@@ -55,19 +54,23 @@ impl std::fmt::Debug for Dry {
 impl Dry {
     /// A server of a few records of every kind.
     pub fn new() -> Self {
-        let mut catalog = Catalog::default();
-        for (number, (path, value)) in (1..).zip(RECORDS) {
-            let put = catalog.put(&format!("/services/{path}"), value.as_bytes(), 0, number);
-            debug_assert!(put.is_ok(), "{path}: {put:?}");
-        }
+        Self::with_room(MOST)
+    }
+
+    /// One whose ready-made replies may take so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self::of(catalog(), 5, bytes)
+    }
+
+    fn of(catalog: Catalog, negative_ttl: u32, bytes: usize) -> Self {
         let prefix = Prefix::parse("/services").expect("it is one");
         let zones = Zones::new("services.internal", prefix, []).expect("it is one");
         let rules =
-            Rules { zones, dns_ttl: 5, negative_ttl: 5, forward: false, forward_allow: Vec::new(), allow: Vec::new() };
+            Rules { zones, dns_ttl: 5, negative_ttl, forward: false, forward_allow: Vec::new(), allow: Vec::new() };
         let metrics = Metrics::register(vec!["services.internal.".to_owned()], &mut Registry::default());
         let (serving, _nothing_is_forwarded) = Serving::new(rules, metrics, CatalogView::fixed(catalog));
-        let ready = Ready::new(&serving);
-        Self { serving, ready, seed: 0 }
+        let ready = Ready::new(&serving, bytes);
+        Self { serving, ready }
     }
 
     /// A question of some kind, by number, with an OPT or without.
@@ -104,10 +107,9 @@ impl Dry {
     /// # Panics
     /// When a reply breaks a law: too large, not a response, another number, or ready-made unlike the handler's.
     pub fn answer(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
-        self.handled(packet, Protocol::Tcp, 0);
-        let plain = self.handled(packet, Protocol::Udp, 0).reply;
+        self.handled(packet, Protocol::Tcp);
+        let plain = self.handled(packet, Protocol::Udp).reply;
         for _ in 0..2 {
-            self.seed += 1;
             let ready = self.ready_made(packet);
             if let (Some(ready), Some(plain)) = (&ready, &plain) {
                 assert!(same_but_for_order(ready, plain), "ready-made {ready:02x?} unlike {plain:02x?}");
@@ -116,9 +118,9 @@ impl Dry {
         plain
     }
 
-    fn handled(&self, packet: &[u8], protocol: Protocol, seed: u64) -> Handled {
+    fn handled(&self, packet: &[u8], protocol: Protocol) -> Handled {
         let panics = self.serving.metrics.panics();
-        let handling = handle(self.serving.clone(), packet.to_vec(), CLIENT, protocol, seed);
+        let handling = handle(self.serving.clone(), packet.to_vec(), CLIENT, protocol);
         let handled = handling.now_or_never().expect("nothing is asked elsewhere");
         assert_eq!(self.serving.metrics.panics(), panics, "panicked over {packet:02x?}");
         if let Some(reply) = &handled.reply {
@@ -127,20 +129,33 @@ impl Dry {
         handled
     }
 
+    /// Whether the reply to this packet is ready.
+    #[cfg(test)]
+    pub(super) fn is_ready(&mut self, packet: &[u8]) -> bool {
+        self.ready.answer(packet, &self.serving, CLIENT.ip(), &mut Vec::new()).is_some()
+    }
+
     fn ready_made(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
-        let seed = match self.ready.answer(packet, &self.serving, CLIENT.ip(), self.seed, &mut reply) {
-            Ok(_) => {
-                check(packet, &reply, Protocol::Udp);
-                return Some(reply);
-            }
-            Err(seed) => seed,
-        };
-        if let Handled { reply: Some(reply), rests: Some((rests, place)) } = self.handled(packet, Protocol::Udp, seed) {
+        if self.ready.answer(packet, &self.serving, CLIENT.ip(), &mut reply).is_some() {
+            check(packet, &reply, Protocol::Udp);
+            return Some(reply);
+        }
+        let handled = self.handled(packet, Protocol::Udp);
+        if let Handled { reply: Some(reply), rests: Some((rests, place)) } = handled {
             self.ready.remember(&reply, rests, place);
         }
         None
     }
+}
+
+fn catalog() -> Catalog {
+    let mut catalog = Catalog::default();
+    for (number, (path, value)) in (1..).zip(RECORDS) {
+        let put = catalog.put(&format!("/services/{path}"), value.as_bytes(), 0, number);
+        debug_assert!(put.is_ok(), "{path}: {put:?}");
+    }
+    catalog
 }
 
 fn check(packet: &[u8], reply: &[u8], protocol: Protocol) {
@@ -168,7 +183,8 @@ mod tests {
     use std::str::FromStr;
 
     use hickory_server::proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-    use hickory_server::proto::rr::{Name, RecordType};
+    use hickory_server::proto::rr::rdata::opt::EdnsOption;
+    use hickory_server::proto::rr::{Name, RData, RecordType};
     use proptest::prelude::*;
 
     use super::*;
@@ -251,6 +267,33 @@ mod tests {
             packet[at] = u8::try_from(u16::from(transfer)).expect("small");
             packet[at - 1] = 0;
             assert_eq!(rcode(&packet), Some(ResponseCode::Refused), "{transfer}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_not_kept_long_while_the_store_is_away() {
+        // The extended errors are "stale NXDOMAIN answer" and "stale answer" (RFC 8914).
+        for (since, negative_ttl, ttl, codes) in [
+            (None, 60, 60, [None, None]),
+            (Some(std::time::Duration::ZERO), 60, 5, [Some(19), Some(3)]),
+            (Some(std::time::Duration::ZERO), 2, 2, [Some(19), Some(3)]),
+        ] {
+            let mut catalog = catalog();
+            catalog.set_stale(since);
+            let mut dry = Dry::of(catalog, negative_ttl, MOST);
+            for (name, code) in [13, 0].into_iter().zip(codes) {
+                let reply = dry.answer(&question(name, 3, Some(1232))).expect("a reply");
+                let reply = Message::from_vec(&reply).expect("well formed");
+                let soa = &reply.authorities[0];
+                let RData::SOA(data) = &soa.data else { panic!("{soa}") };
+                assert_eq!((soa.ttl, data.minimum), (ttl, ttl), "{}", NAMES[name]);
+                let edns = reply.edns.expect("an OPT");
+                let told = edns.options().options.first().map(|(_, option)| match option {
+                    EdnsOption::Unknown(15, data) => u16::from_be_bytes([data[0], data[1]]),
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(told, code, "{}", NAMES[name]);
+            }
         }
     }
 

@@ -29,6 +29,9 @@ use crate::model::dns::{self, Answer, Context, Outcome, Question};
 /// An answer from elsewhere takes no longer: a little more than the forwarder's own deadline.
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
+/// While the store is away, what does not exist may come to be unseen: a client keeps it for so many seconds at most.
+const STALE_TTL: u32 = 5;
+
 /// The handler of one request.
 #[derive(Debug)]
 pub(super) struct Handler {
@@ -58,8 +61,6 @@ pub(super) struct Rests {
     pub(super) generation: u64,
     pub(super) dependencies: Vec<Dependency>,
     pub(super) fresh_until: Option<Duration>,
-    /// Ways to say it that differ by rotation only.
-    pub(super) ways: usize,
 }
 
 /// What is said.
@@ -85,6 +86,7 @@ pub(super) struct Extended(u16, &'static str);
 impl Extended {
     const OTHER_CONTESTED: Self = Self(0, "contested: several claim this role");
     const OTHER_SPENT: Self = Self(0, "this name asks for more than one question may cost");
+    const OTHER_CROWDED: Self = Self(0, "too many questions wait for an answer from elsewhere");
     const STALE: Self = Self(3, "the store is away");
     const NOT_READY: Self = Self(14, "the store has not been read yet");
     const PROHIBITED: Self = Self(18, "");
@@ -147,16 +149,19 @@ impl Handler {
         if !rules.allows(request.src().ip()) {
             return nothing(ResponseCode::Refused, Some(Extended::PROHIBITED));
         }
-        let recursion = rules.recursion_for(request.src().ip());
+        let recursion = request.metadata.recursion_desired && rules.recursion_for(request.src().ip());
+        let goes_out = |name: &Name| recursion && !rules.serves(name);
         let catalog = self.serving.view.load();
-        match dns::answer(&catalog, &rules.zones, &question, &self.context(request)) {
+        match dns::answer(&catalog, &rules.zones, &question, &self.context(request, &catalog)) {
             Outcome::Answer(answer) => Decided::Said(self.said(&catalog, answer)),
-            Outcome::Chase { answer, target } if recursion => Decided::Elsewhere(question, target, Some(answer)),
+            Outcome::Chase { answer, target } if goes_out(&target) => {
+                Decided::Elsewhere(question, target, Some(answer))
+            }
             Outcome::Chase { answer, .. } => {
                 let zone = answer.zone.map_or(metrics.foreign(), ZoneIndex);
                 Decided::Said(Said { answer, extended: stale(&catalog), zone, rests: None })
             }
-            Outcome::Foreign if recursion && request.metadata.recursion_desired => {
+            Outcome::Foreign if goes_out(&question.name) => {
                 let target = question.name.clone();
                 Decided::Elsewhere(question, target, None)
             }
@@ -164,11 +169,12 @@ impl Handler {
         }
     }
 
-    fn context(&self, request: &Request) -> Context {
+    fn context(&self, request: &Request, catalog: &Catalog) -> Context {
         let Serving { rules, view, .. } = &*self.serving;
+        let negative_most = if catalog.is_stale() { STALE_TTL } else { u32::MAX };
         Context {
             dns_ttl: rules.dns_ttl,
-            negative_ttl: rules.negative_ttl,
+            negative_ttl: rules.negative_ttl.min(negative_most),
             seed: self.seed,
             now: view.now(),
             room: usize::from(limit(request)),
@@ -204,20 +210,18 @@ impl Handler {
             unchecked: request.metadata.checking_disabled,
             stream: request.protocol() != Protocol::Udp,
         };
-        let Serving { metrics, forwarder, elsewhere, .. } = &*self.serving;
+        let Serving { metrics, forwarder, shares, .. } = &*self.serving;
+        let client = request.src().ip().to_canonical();
+        let said = |answer, extended| Said { answer, extended, zone: metrics.foreign(), rests: None };
         let (reply, fetched) = oneshot::channel();
-        let job = Job { client: request.src().ip().to_canonical(), wanted, reply };
-        let fetched = match elsewhere.try_acquire() {
-            Ok(_place) if forwarder.try_send(job).is_ok() => {
-                tokio::time::timeout(ELSEWHERE, fetched).await.ok().and_then(Result::ok).flatten()
-            }
-            _ => {
-                metrics.dropped(Dropped::Overload);
-                None
-            }
-        };
+        let asked = shares.take(client).map(|share| forwarder.try_send(Job { client, wanted, share, reply }));
+        if !matches!(asked, Some(Ok(()))) {
+            metrics.dropped(Dropped::Overload);
+            return said(joined(beginning, &target, None), Some(Extended::OTHER_CROWDED));
+        }
+        let fetched = tokio::time::timeout(ELSEWHERE, fetched).await.ok().and_then(Result::ok).flatten();
         let extended = fetched.is_none().then_some(Extended::NETWORK);
-        Said { answer: joined(beginning, fetched.as_ref()), extended, zone: metrics.foreign(), rests: None }
+        said(joined(beginning, &target, fetched), extended)
     }
 
     /// Says it: by hickory where it can write the message whole.
@@ -277,7 +281,6 @@ fn rests(answer: &Answer, catalog: &Catalog) -> Option<Rests> {
         generation: catalog.generation(),
         dependencies: answer.dependencies.clone(),
         fresh_until: answer.fresh_until,
-        ways: answer.answers.len(),
     })
 }
 

@@ -84,7 +84,7 @@ async fn by_stream(stream: &mut TcpStream, packet: &[u8]) -> Vec<u8> {
 
 fn by_us(packet: &[u8], protocol: Protocol) -> Option<Vec<u8>> {
     let serving = Dry::new().serving.clone();
-    handle(serving, packet.to_vec(), CLIENT, protocol, 0).now_or_never().expect("nothing is asked elsewhere").reply
+    handle(serving, packet.to_vec(), CLIENT, protocol).now_or_never().expect("nothing is asked elsewhere").reply
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn hickorys_own_server_says_the_same() {
 async fn hickorys_server_takes_any_number_of_streams_of_one_client() {
     let (_server, address) = by_streams().await;
     let mut open = Vec::new();
-    for _ in 0..2 * super::tcp::OF_ONE {
+    for _ in 0..2 * super::places::OF_ONE {
         open.push(TcpStream::connect(address).await.expect("accepted"));
     }
     for stream in &mut open {

@@ -14,6 +14,8 @@ const WAYS: usize = 4;
 const COUNT_BITS: u32 = 20;
 const TIME_BITS: u32 = 20;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
+/// Nothing is added beyond: more threads than the rest has room for never add at once.
+const FULL: u64 = COUNT - (1 << 10);
 const TIME: u64 = (1 << TIME_BITS) - 1;
 
 /// What a client gets.
@@ -55,6 +57,7 @@ impl RateLimit {
         let excess = self.add(hash, second & TIME).saturating_sub(self.rate);
         match excess {
             0 => Share::Answer,
+            excess if excess + self.rate >= FULL => Share::Nothing,
             excess if excess.is_multiple_of(2) => Share::Truncated,
             _ => Share::Nothing,
         }
@@ -70,7 +73,7 @@ impl RateLimit {
         for place in ways {
             let held = place.load(Ordering::Relaxed);
             if mine(held) {
-                return 1 + (place.fetch_add(1, Ordering::Relaxed) & COUNT);
+                return one_more(place);
             }
             if (held >> COUNT_BITS) & TIME != time {
                 chosen = place;
@@ -78,7 +81,7 @@ impl RateLimit {
         }
         let held = chosen.load(Ordering::Relaxed);
         if (held >> COUNT_BITS) & TIME == time {
-            return 1 + (chosen.fetch_add(1, Ordering::Relaxed) & COUNT);
+            return one_more(chosen);
         }
         // Two threads may begin the same second here; one answer more is let through then.
         chosen.store((tag << (COUNT_BITS + TIME_BITS)) | (time << COUNT_BITS) | 1, Ordering::Relaxed);
@@ -86,8 +89,14 @@ impl RateLimit {
     }
 }
 
+/// Counts one more in a place, as far as that can be counted; how many it is.
+fn one_more(place: &AtomicU64) -> u64 {
+    let count = place.load(Ordering::Relaxed) & COUNT;
+    if count >= FULL { count } else { 1 + (place.fetch_add(1, Ordering::Relaxed) & COUNT) }
+}
+
 /// The /24 or /56 that an address belongs to.
-fn network(address: IpAddr) -> u64 {
+pub(super) fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(v4) => u64::from(u32::from(v4) >> 8),
         IpAddr::V6(v6) => u64::try_from(u128::from(v6) >> 72).unwrap_or(0) | (1 << 63),
@@ -129,6 +138,16 @@ mod tests {
         assert_eq!(many(&limit, "2001:db8:0:1200::1", 1, 10), [10, 0, 0]);
         assert_eq!(many(&limit, "2001:db8:0:12ff::1", 1, 2), [0, 1, 1], "the same /56");
         assert_eq!(many(&limit, "2001:db8:0:1300::1", 1, 10), [10, 0, 0], "another /56");
+    }
+
+    #[test]
+    fn more_than_can_be_counted_frees_nobody() {
+        let limit = RateLimit::new(5);
+        assert_eq!(many(&limit, "198.51.100.1", 3, 5), [5, 0, 0]);
+        let more = usize::try_from(2 * COUNT).expect("small");
+        assert_eq!(many(&limit, "198.51.100.1", 3, more)[0], 0, "the count began anew");
+        assert_eq!(many(&limit, "198.51.100.1", 3, 100), [0, 0, 100]);
+        assert_eq!(many(&limit, "198.51.100.1", 4, 5), [5, 0, 0], "the next second");
     }
 
     #[test]

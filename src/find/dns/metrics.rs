@@ -66,8 +66,12 @@ pub(super) struct Metrics {
     dropped: [AtomicU64; DROPS.len()],
     /// Targets that cost too much to be followed.
     left_out: AtomicU64,
-    /// Questions answered from ready-made replies.
+    /// Questions answered from ready-made replies, and bytes that these take.
     pub(super) ready_made: AtomicU64,
+    pub(super) ready_bytes: AtomicU64,
+    /// Bytes of answers from elsewhere that are kept, and questions that wait for one.
+    pub(super) cached_bytes: Arc<AtomicU64>,
+    pub(super) waiting: Arc<AtomicU64>,
     /// Streams open now.
     pub(super) streams: AtomicU64,
     /// Streams closed to make room.
@@ -86,6 +90,9 @@ impl Metrics {
             dropped: Default::default(),
             left_out: AtomicU64::new(0),
             ready_made: AtomicU64::new(0),
+            ready_bytes: AtomicU64::new(0),
+            cached_bytes: Arc::default(),
+            waiting: Arc::default(),
             streams: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
         });
@@ -188,10 +195,23 @@ impl Metrics {
             let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             counter.encode_counter::<NoLabelSet, _, f64>(&count.load(Ordering::Relaxed), None)?;
         }
-        let open = i64::try_from(self.streams.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-        let mut gauge = encoder.encode_descriptor("wharf_dns_streams", "Streams open now", None, MetricType::Gauge)?;
-        gauge.encode_gauge(&open)
+        let gauges = [
+            ("wharf_dns_ready_bytes", "Memory that ready-made replies take", &self.ready_bytes),
+            ("wharf_dns_forward_cache_bytes", "Memory that answers from elsewhere take", &*self.cached_bytes),
+            ("wharf_dns_forward_waiting", "Questions that wait for an answer from elsewhere", &*self.waiting),
+            ("wharf_dns_streams", "Streams open now", &self.streams),
+        ];
+        for (name, help, value) in gauges {
+            let value = i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        Ok(())
     }
+}
+
+/// Whether a type is one of those that are counted by name.
+pub(super) fn is_common(kind: u16) -> bool {
+    TYPES.iter().any(|(known, _)| u16::from(*known) == kind)
 }
 
 /// The place of a response code among the outcomes counted.

@@ -14,13 +14,16 @@ mod late;
 mod limit;
 mod message;
 mod metrics;
+mod order;
 mod packet;
+mod places;
 mod ready;
 mod rules;
 mod serving;
 mod socket;
 mod tcp;
 mod udp;
+mod wheel;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,15 +38,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::forward::Upstream;
-use self::forward::{Forwarder, Job};
+use self::forward::{Forwarder, Job, TOGETHER};
 use self::late::{Late, finish};
 use self::limit::RateLimit;
 use self::metrics::Metrics;
+use self::places::Places;
 use self::rules::Rules;
-use self::serving::{ELSEWHERE, Serving};
+use self::serving::Serving;
 use self::socket::Sockets;
 pub use self::socket::{AddressError, BindError};
-use self::tcp::{Places, Streams};
+use self::tcp::Streams;
 use self::udp::Thread;
 use super::view::{CatalogView, Progress};
 use crate::model::zone::Zones;
@@ -52,6 +56,9 @@ use crate::model::zone::Zones;
 const THREADS: usize = 4;
 /// Questions stay in the sockets for so long at most, until there is something to answer from.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers from elsewhere that wait to be sent: more than may be asked for at once, as some have just come.
+const LATE: usize = 4 * TOGETHER;
 
 /// What the server is told at start.
 #[derive(Debug)]
@@ -120,8 +127,8 @@ impl DnsServer {
             forward_allow: settings.forward_allow,
             allow: settings.allow,
         };
+        let forwarder = Forwarder::new(settings.forward, own, metrics.cached_bytes.clone());
         let (serving, jobs) = Serving::new(rules, metrics, view);
-        let forwarder = Forwarder::new(settings.forward, own);
         Ok(Self { serving, sockets, limit: Arc::new(RateLimit::new(settings.rate_limit)), forwarder, jobs })
     }
 
@@ -139,11 +146,12 @@ impl DnsServer {
             () = stop.cancelled() => return Ok(()),
         }
         let (reader, bell) = io::pipe().map_err(DnsError::Start)?;
-        let (late, waits) = mpsc::channel(ELSEWHERE);
+        let (late, waits) = mpsc::channel(LATE);
         let mut threads = start_threads(&self.serving, self.sockets.udp, &self.limit, &late, &Arc::new(reader.into()));
         let mut tasks = JoinSet::new();
         tasks.spawn(finish(waits, stop.clone()));
-        let places = Arc::new(Places::default());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let places = Arc::new(Places::new(cores / 2, self.serving.metrics.clone()));
         for listener in self.sockets.tcp {
             let streams = Streams::new(self.serving.clone(), listener, places.clone()).map_err(DnsError::Socket)?;
             tasks.spawn(streams.run(stop.clone()));
@@ -173,14 +181,15 @@ fn start_threads(
     stop: &Arc<OwnedFd>,
 ) -> Threads {
     let mut threads = JoinSet::new();
-    for (number, socket) in (0_u64..).zip(sockets) {
+    let room = ready::MOST / sockets.len().max(1);
+    for socket in sockets {
         let thread = Thread {
             serving: serving.clone(),
             socket: Arc::new(socket),
             limit: limit.clone(),
             late: late.clone(),
             stop: stop.clone(),
-            seed: number << 32,
+            room,
         };
         threads.spawn_blocking(move || thread.run());
     }

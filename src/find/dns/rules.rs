@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use hickory_server::proto::rr::Name;
 use ipnet::IpNet;
 
 use crate::model::zone::Zones;
@@ -23,6 +24,12 @@ impl Rules {
     /// Whether foreign names are looked up for this client.
     pub(super) fn recursion_for(&self, client: IpAddr) -> bool {
         self.forward && contains(&self.forward_allow, client, false)
+    }
+
+    /// Whether a name lies in a zone that is served here: such a name is never asked for elsewhere.
+    pub(super) fn serves(&self, name: &Name) -> bool {
+        let labels: Vec<Vec<u8>> = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
+        self.zones.find(&labels).is_some()
     }
 
     /// Whether answers to this client are not counted: it is one of our own.

@@ -3,17 +3,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use super::forward::Job;
+use super::forward::{Job, Shares, TOGETHER};
 use super::metrics::Metrics;
+use super::order::Order;
 use super::rules::Rules;
 use crate::find::view::CatalogView;
-
-/// Questions that may wait for an answer from elsewhere.
-pub(super) const ELSEWHERE: usize = 4_096;
-/// Those on their way to the forwarder.
-const UNDER_WAY: usize = 1_024;
 
 /// Shared by everything that answers.
 #[derive(Debug)]
@@ -21,16 +17,19 @@ pub(super) struct Serving {
     pub(super) rules: Rules,
     pub(super) metrics: Arc<Metrics>,
     pub(super) view: CatalogView,
-    /// Questions for the forwarder. When it is full they are answered with SERVFAIL.
+    /// Questions for the forwarder. There is room for as many as there are shares.
     pub(super) forwarder: mpsc::Sender<Job>,
-    /// A place for each question that waits for an answer from elsewhere.
-    pub(super) elsewhere: Semaphore,
+    /// Who may have a question answered elsewhere.
+    pub(super) shares: Arc<Shares>,
+    /// Which answer comes first.
+    pub(super) order: Order,
 }
 
 impl Serving {
     /// With the end that the forwarder reads.
     pub(super) fn new(rules: Rules, metrics: Arc<Metrics>, view: CatalogView) -> (Arc<Self>, mpsc::Receiver<Job>) {
-        let (forwarder, jobs) = mpsc::channel(UNDER_WAY);
-        (Arc::new(Self { rules, metrics, view, forwarder, elsewhere: Semaphore::new(ELSEWHERE) }), jobs)
+        let (forwarder, jobs) = mpsc::channel(TOGETHER);
+        let shares = Shares::counted(metrics.waiting.clone());
+        (Arc::new(Self { rules, metrics, view, forwarder, shares, order: Order::new() }), jobs)
     }
 }

@@ -15,8 +15,8 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 256;
+/// Connections that may wait to be accepted, as far as the host lets them: one that finds no room comes again after 1 s.
+const BACKLOG: i32 = 4_096;
 /// Room for questions that arrive while a thread does not run.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
@@ -89,10 +89,15 @@ impl Sockets {
         if problems.is_empty() { Ok(sockets) } else { Err(BindError(problems)) }
     }
 
-    /// Addresses that datagrams are read from, each once.
+    /// Addresses that questions come in on, each once.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<_> = self.udp.iter().filter_map(|udp| udp.socket.local_addr().ok()).collect();
-        addresses.dedup();
+        let udp = self.udp.iter().filter_map(|udp| udp.socket.local_addr().ok());
+        let mut addresses = Vec::new();
+        for address in udp.chain(self.tcp.iter().filter_map(|tcp| tcp.local_addr().ok())) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
         addresses
     }
 }

@@ -14,12 +14,14 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::op::ResponseCode;
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc;
 
 use super::late::Late;
 use super::limit::{RateLimit, Share};
-use super::metrics::{Dropped, TRUNCATED};
+use super::message::HEADER;
+use super::metrics::{Dropped, TRUNCATED, outcome};
 use super::packet::{self, Handled};
 use super::ready::Ready;
 use super::serving::Serving;
@@ -39,8 +41,8 @@ pub(super) struct Thread {
     pub(super) late: mpsc::Sender<Late>,
     /// Readable when it is time to stop.
     pub(super) stop: Arc<OwnedFd>,
-    /// Sets the order of answers apart from other threads'.
-    pub(super) seed: u64,
+    /// Bytes that ready-made replies may take here.
+    pub(super) room: usize,
 }
 
 impl Thread {
@@ -48,8 +50,7 @@ impl Thread {
     pub(super) fn run(self) -> io::Result<()> {
         let mut question = vec![0; LARGEST];
         let mut reply = Vec::with_capacity(LARGEST);
-        let mut ready = Ready::new(&self.serving);
-        let mut seed = self.seed;
+        let mut ready = Ready::new(&self.serving, self.room);
         let mut burst = 1;
         loop {
             let mut waits = [
@@ -68,8 +69,7 @@ impl Thread {
             for got in 1..=expected {
                 match self.socket.receive(&mut question) {
                     Ok((length, peer)) => {
-                        seed = seed.wrapping_add(1);
-                        self.handle_safely(&question[..length], peer, seed, &mut ready, &mut reply);
+                        self.handle_safely(&question[..length], peer, &mut ready, &mut reply);
                         burst = if got == expected { (2 * got).min(BURST) } else { got };
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -84,16 +84,16 @@ impl Thread {
     }
 
     /// A panic costs the packet that caused it.
-    fn handle_safely(&self, question: &[u8], peer: Peer, seed: u64, ready: &mut Ready, reply: &mut Vec<u8>) {
-        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(question, peer, seed, ready, reply)));
+    fn handle_safely(&self, question: &[u8], peer: Peer, ready: &mut Ready, reply: &mut Vec<u8>) {
+        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(question, peer, ready, reply)));
         if handled.is_err() {
             tracing::error!(packet = ?question.get(..300).unwrap_or(question), client = %peer.from, "panicked over a packet");
             self.serving.metrics.dropped(Dropped::Panic);
-            *ready = Ready::new(&self.serving);
+            *ready = Ready::new(&self.serving, self.room);
         }
     }
 
-    fn handle(&self, question: &[u8], peer: Peer, seed: u64, ready: &mut Ready, reply: &mut Vec<u8>) {
+    fn handle(&self, question: &[u8], peer: Peer, ready: &mut Ready, reply: &mut Vec<u8>) {
         let begun = Instant::now();
         let serving = &*self.serving;
         let client = peer.from.ip();
@@ -103,16 +103,13 @@ impl Thread {
         if !serving.rules.is_trusted(client) && !self.share(question, peer, begun, reply) {
             return;
         }
-        let seed = match ready.answer(question, serving, client, seed, reply) {
-            Ok(place) => {
-                let _ = self.socket.send(reply, peer);
-                serving.metrics.ready_made.fetch_add(1, Ordering::Relaxed);
-                return serving.metrics.answered(place, begun.elapsed());
-            }
-            Err(seed) => seed,
-        };
+        if let Some(place) = ready.answer(question, serving, client, reply) {
+            let _ = self.socket.send(reply, peer);
+            serving.metrics.ready_made.fetch_add(1, Ordering::Relaxed);
+            return serving.metrics.answered(place, begun.elapsed());
+        }
         let packet = question.to_vec();
-        let handling = packet::handle(self.serving.clone(), packet, peer.from, Protocol::Udp, seed);
+        let handling = packet::handle(self.serving.clone(), packet, peer.from, Protocol::Udp);
         let mut handling: BoxFuture<'static, Handled> = Box::pin(handling);
         match (&mut handling).now_or_never() {
             Some(Handled { reply: Some(reply), rests }) => {
@@ -135,17 +132,19 @@ impl Thread {
     /// Whether the client's network has answers left; if not, it has got what it gets.
     fn share(&self, question: &[u8], peer: Peer, begun: Instant, reply: &mut Vec<u8>) -> bool {
         let second = self.serving.view.now().as_secs();
-        match self.limit.count(peer.from.ip(), second) {
-            Share::Answer => return true,
-            Share::Truncated
-                if question.len() >= 12 && question[2] & 0x80 == 0 && packet::truncated(question, reply) =>
-            {
-                let _ = self.socket.send(reply, peer);
-                let metrics = &self.serving.metrics;
-                let place = metrics.place(metrics.foreign(), None, TRUNCATED);
-                metrics.answered(place, begun.elapsed());
-            }
-            Share::Truncated | Share::Nothing => self.serving.metrics.dropped(Dropped::Rate),
+        let share = self.limit.count(peer.from.ip(), second);
+        if share == Share::Answer {
+            return true;
+        }
+        let is_question = question.len() >= HEADER && question[2] & 0x80 == 0;
+        let cut = (share == Share::Truncated && is_question).then(|| packet::truncated(question, reply)).flatten();
+        let metrics = &self.serving.metrics;
+        if let Some(rcode) = cut {
+            let _ = self.socket.send(reply, peer);
+            let kind = if rcode == ResponseCode::NoError { TRUNCATED } else { outcome(rcode) };
+            metrics.answered(metrics.place(metrics.foreign(), None, kind), begun.elapsed());
+        } else {
+            metrics.dropped(Dropped::Rate);
         }
         false
     }

@@ -14,6 +14,13 @@ pub struct Dependency {
     generation: u64,
 }
 
+impl Dependency {
+    /// Bytes that it takes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.path.len()
+    }
+}
+
 /// Records found, and whether there are more than were looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Found<'c> {

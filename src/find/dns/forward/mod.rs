@@ -5,12 +5,16 @@
 //! deadline. Every question ends with an answer or SERVFAIL; none waits in silence.
 
 mod cache;
+mod share;
 mod sockets;
+mod spelling;
 mod uplinks;
 mod upstream;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -21,16 +25,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::cache::Cache;
+pub(super) use self::share::{Share, Shares, TOGETHER};
+use self::spelling::respell;
 use self::uplinks::Uplinks;
 use self::upstream::{Health, Server, Servers};
 use crate::model::dns::Answer;
 
 /// Every question is answered by then, if only with SERVFAIL.
 const DEADLINE: Duration = Duration::from_secs(4);
-/// Questions under way at once.
-const TOGETHER: usize = 1_024;
-/// Those that one client waits for.
-const SHARE: usize = 128;
 
 /// A resolver for foreign names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub(super) struct Wanted {
 pub(super) struct Job {
     pub(super) client: IpAddr,
     pub(super) wanted: Wanted,
+    /// Its room among all that wait.
+    pub(super) share: Share,
     /// Where the answer is waited for; `None` when nobody could say.
     pub(super) reply: oneshot::Sender<Option<Fetched>>,
 }
@@ -72,10 +76,17 @@ pub(super) struct Fetched {
     truncated: bool,
 }
 
+impl Fetched {
+    /// Every record, of all sections.
+    fn records(&mut self) -> impl Iterator<Item = &mut Rr> {
+        self.answers.iter_mut().chain(&mut self.authority).chain(&mut self.additional)
+    }
+}
+
 /// Who waits for an answer.
 #[derive(Debug)]
 struct Waiting {
-    client: IpAddr,
+    _share: Share,
     reply: oneshot::Sender<Option<Fetched>>,
 }
 
@@ -86,8 +97,8 @@ pub(super) struct Forwarder {
     health: Health,
     servers: Servers,
     cache: Cache,
+    /// No more than there are [`Shares`].
     waiting: HashMap<Wanted, Vec<Waiting>>,
-    shares: HashMap<IpAddr, usize>,
 }
 
 /// Upstreams that did not answer, and the answer if one did.
@@ -101,14 +112,14 @@ struct Ended {
 type Fetch = BoxFuture<'static, Ended>;
 
 impl Forwarder {
-    pub(super) fn new(upstreams: Vec<Upstream>, own: Vec<SocketAddr>) -> Self {
+    /// What it keeps of answers is counted in `cached`.
+    pub(super) fn new(upstreams: Vec<Upstream>, own: Vec<SocketAddr>, cached: Arc<AtomicU64>) -> Self {
         Self {
             uplinks: Uplinks::new(upstreams, own),
             health: Health::default(),
             servers: Servers::new(),
-            cache: Cache::default(),
+            cache: Cache::counted(cached),
             waiting: HashMap::new(),
-            shares: HashMap::new(),
         }
     }
 
@@ -128,27 +139,24 @@ impl Forwarder {
         }
         let left: Vec<_> = self.waiting.drain().flat_map(|(_, waiting)| waiting).collect();
         for waiting in left {
-            self.reply(waiting, None);
+            waiting.reply(None);
         }
     }
 
     /// Takes on a question: answers it from the cache, joins it to the same one under way, or begins to ask.
     fn begin(&mut self, job: Job) -> Option<Fetch> {
-        let Job { client, wanted, reply } = job;
-        let waiting = Waiting { client, reply };
+        let Job { client, wanted, share, reply } = job;
+        let waiting = Waiting { _share: share, reply };
         if let Some(fetched) = self.cache.get(&wanted, Instant::now()) {
-            self.reply(waiting, Some(&fetched));
+            waiting.reply(Some(fetched));
             return None;
         }
-        let share = self.shares.entry(waiting.client).or_default();
-        let crowded = *share >= SHARE || self.waiting.len() >= TOGETHER;
         let upstreams = self.health.order(self.uplinks.now(), Instant::now());
-        let looped = self.waiting.contains_key(&wanted) && is_upstream(waiting.client, &upstreams);
-        if crowded || looped || upstreams.is_empty() {
-            self.reply(waiting, None);
+        let looped = self.waiting.contains_key(&wanted) && is_upstream(client, &upstreams);
+        if looped || upstreams.is_empty() {
+            waiting.reply(None);
             return None;
         }
-        *share += 1;
         let crowd = self.waiting.entry(wanted.clone()).or_default();
         crowd.push(waiting);
         (crowd.len() == 1).then(|| fetch(wanted, self.servers.take(&upstreams)))
@@ -166,36 +174,30 @@ impl Forwarder {
             self.cache.put(&ended.wanted, fetched, now);
         }
         for waiting in self.waiting.remove(&ended.wanted).unwrap_or_default() {
-            if let Some(share) = self.shares.get_mut(&waiting.client) {
-                *share -= 1;
-                if *share == 0 {
-                    self.shares.remove(&waiting.client);
-                }
-            }
-            self.reply(waiting, ended.fetched.as_ref());
+            waiting.reply(ended.fetched.clone());
         }
-    }
-
-    fn reply(&mut self, waiting: Waiting, fetched: Option<&Fetched>) {
-        if self.shares.get(&waiting.client) == Some(&0) {
-            self.shares.remove(&waiting.client);
-        }
-        // Who no longer waits has ended the stream that the question came in.
-        let _ = waiting.reply.send(fetched.cloned());
     }
 }
 
-/// What was known here and what was found elsewhere, as one answer.
-pub(super) fn joined(beginning: Option<Answer>, fetched: Option<&Fetched>) -> Answer {
-    let Some(fetched) = fetched else {
+impl Waiting {
+    fn reply(self, fetched: Option<Fetched>) {
+        // Who no longer waits has ended the stream that the question came in.
+        let _ = self.reply.send(fetched);
+    }
+}
+
+/// What was known here and what was found elsewhere, as one answer, with the name that led there spelled as it was.
+pub(super) fn joined(beginning: Option<Answer>, target: &Name, fetched: Option<Fetched>) -> Answer {
+    let Some(mut fetched) = fetched else {
         let zone = beginning.and_then(|known| known.zone);
         return Answer { zone, ..Answer::empty(ResponseCode::ServFail) };
     };
+    fetched.records().for_each(|record| respell(record, target));
     let mut answer = beginning.unwrap_or_else(|| Answer::empty(fetched.rcode));
     answer.rcode = fetched.rcode;
-    answer.answers.extend_from_slice(&fetched.answers);
-    answer.authority.extend_from_slice(&fetched.authority);
-    answer.additional.extend_from_slice(&fetched.additional);
+    answer.answers.append(&mut fetched.answers);
+    answer.authority.append(&mut fetched.authority);
+    answer.additional.append(&mut fetched.additional);
     answer.cut |= fetched.truncated;
     answer
 }
@@ -220,35 +222,46 @@ fn fetch(wanted: Wanted, servers: Vec<Server>) -> Fetch {
 mod tests {
     use super::*;
 
-    fn job(client: [u8; 4], number: usize) -> (Job, oneshot::Receiver<Option<Fetched>>) {
+    fn job(shares: &Arc<Shares>, client: u8, number: usize) -> (Job, oneshot::Receiver<Option<Fetched>>) {
         let (reply, answer) = oneshot::channel();
         let name = Name::from_ascii(format!("n{number}.example.org.")).expect("a name");
         let (qtype, qclass) = (RecordType::A, DNSClass::IN);
         let wanted = Wanted { name, qtype, qclass, dnssec: false, unchecked: false, stream: false };
-        (Job { client: client.into(), wanted, reply }, answer)
+        let client = IpAddr::from([10, 0, 0, client]);
+        (Job { client, wanted, share: shares.take(client).expect("there is room"), reply }, answer)
     }
 
     #[tokio::test]
-    async fn one_client_has_its_share_and_leaves_the_others_theirs() {
+    async fn the_same_question_is_asked_once_and_everybody_has_the_answer() {
         let upstream = SocketAddr::from(([192, 0, 2, 53], 53));
-        let mut forwarder = Forwarder::new(vec![Upstream::Server(upstream)], Vec::new());
-        let (mut asked, mut refused, mut open) = (0, 0, Vec::new());
-        for number in 0..2 * SHARE {
-            let (job, mut answer) = job([10, 0, 0, 1], number);
-            asked += usize::from(forwarder.begin(job).is_some());
-            refused += usize::from(matches!(answer.try_recv(), Ok(None)));
-            open.push(answer);
-        }
-        assert_eq!((asked, refused), (SHARE, SHARE), "what is beyond the share is answered at once");
-        let (other, _answer) = job([10, 0, 0, 2], 7_777);
-        assert!(forwarder.begin(other).is_some());
-        // The same question is asked once, for everybody.
-        let (same, mut answer) = job([10, 0, 0, 3], 0);
-        assert!(forwarder.begin(same).is_none() && answer.try_recv().is_err());
-        let (job, _) = job([10, 0, 0, 1], 0);
-        let wanted = job.wanted;
+        let (shares, mut forwarder) = (
+            Shares::counted(Arc::default()),
+            Forwarder::new(vec![Upstream::Server(upstream)], Vec::new(), Arc::default()),
+        );
+        let (first, mut one) = job(&shares, 1, 0);
+        let (same, mut two) = job(&shares, 2, 0);
+        let (other, mut three) = job(&shares, 2, 1);
+        let wanted = first.wanted.clone();
+        assert!(
+            forwarder.begin(first).is_some() && forwarder.begin(same).is_none() && forwarder.begin(other).is_some()
+        );
+        assert!(one.try_recv().is_err() && shares.waiting() == 3);
         forwarder.end(Ended { wanted, fetched: None, answered: None, silent: vec![upstream] });
-        assert!(matches!((open[0].try_recv(), answer.try_recv()), (Ok(None), Ok(None))), "nobody waits in silence");
-        assert_eq!(forwarder.shares[&IpAddr::from([10, 0, 0, 1])], SHARE - 1);
+        assert!(matches!((one.try_recv(), two.try_recv()), (Ok(None), Ok(None))), "nobody waits in silence");
+        assert!(three.try_recv().is_err());
+        assert_eq!(shares.waiting(), 1, "room is given back with the answer");
+    }
+
+    #[tokio::test]
+    async fn a_question_keeps_its_room_until_it_is_no_longer_asked_elsewhere() {
+        let upstream = SocketAddr::from(([192, 0, 2, 53], 53));
+        let (shares, mut forwarder) = (
+            Shares::counted(Arc::default()),
+            Forwarder::new(vec![Upstream::Server(upstream)], Vec::new(), Arc::default()),
+        );
+        let (gone, answer) = job(&shares, 1, 0);
+        assert!(forwarder.begin(gone).is_some());
+        drop(answer);
+        assert_eq!(shares.waiting(), 1, "although its client has left");
     }
 }

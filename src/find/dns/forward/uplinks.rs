@@ -3,7 +3,7 @@
 //! A host behind a stub resolver on loopback names only that in `resolv.conf`; its real uplinks stand in the stub's own
 //! file. Whatever the files say, we never ask ourselves.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,13 +22,16 @@ pub(super) struct Uplinks {
     files: Vec<PathBuf>,
     seen: Vec<Option<SystemTime>>,
     looked: Option<Instant>,
-    servers: Vec<SocketAddr>,
+    /// What was given and what the files name.
+    named: Vec<SocketAddr>,
+    /// Those of them that are not ourselves; `None` before the first look.
+    servers: Option<Vec<SocketAddr>>,
 }
 
 impl Uplinks {
     pub(super) fn new(given: Vec<Upstream>, own: Vec<SocketAddr>) -> Self {
         let files = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(PathBuf::from).to_vec();
-        Self { given, own, files, seen: Vec::new(), looked: None, servers: Vec::new() }
+        Self { given, own, files, seen: Vec::new(), looked: None, named: Vec::new(), servers: None }
     }
 
     /// The servers as they are now.
@@ -38,31 +41,37 @@ impl Uplinks {
             self.looked = Some(Instant::now());
             self.look();
         }
-        &self.servers
+        self.servers.as_deref().unwrap_or_default()
     }
 
+    /// Reads what changed. An address may come to this host later: each look tells anew which servers we are ourselves.
     fn look(&mut self) {
         let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
         let seen: Vec<_> =
             if self.given.contains(&Upstream::System) { self.files.iter().map(changed).collect() } else { vec![None] };
-        if self.seen == seen {
-            return;
+        if self.seen != seen {
+            self.seen = seen;
+            self.named = self.read();
         }
-        self.seen = seen;
-        let mut servers: Vec<SocketAddr> = Vec::new();
-        for given in &self.given {
-            match given {
-                Upstream::Server(server) => servers.push(*server),
-                Upstream::System => servers.extend(self.system()),
+        let others = self.named.iter().filter(|server| !is_own(**server, &self.own));
+        let servers: Vec<SocketAddr> = others.copied().collect();
+        if self.servers.as_ref() != Some(&servers) {
+            match servers.as_slice() {
+                [] => tracing::warn!(named = ?self.named, "no other server to look foreign names up: SERVFAIL"),
+                _ => tracing::info!(?servers, "forwarding foreign names"),
             }
         }
-        servers.retain(|server| !is_own(*server, &self.own));
+        self.servers = Some(servers);
+    }
+
+    /// Every server that is named, once.
+    fn read(&self) -> Vec<SocketAddr> {
+        let named = self.given.iter().flat_map(|given| match given {
+            Upstream::Server(server) => vec![*server],
+            Upstream::System => self.system(),
+        });
         let mut known = std::collections::HashSet::new();
-        servers.retain(|server| known.insert(*server));
-        if servers != self.servers {
-            tracing::info!(?servers, "forwarding foreign names");
-        }
-        self.servers = servers;
+        named.filter(|server| known.insert(*server)).collect()
     }
 
     fn system(&self) -> Vec<SocketAddr> {
@@ -85,15 +94,34 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// Whether asking this server would be asking ourselves.
 fn is_own(server: SocketAddr, own: &[SocketAddr]) -> bool {
-    own.iter().any(|address| {
-        let everywhere = address.ip().is_unspecified() && is_local(server.ip());
-        address.port() == server.port() && (address.ip() == server.ip() || everywhere)
+    let asked = reached(server.ip());
+    own.iter().filter(|address| address.port() == server.port()).any(|address| match address.ip().to_canonical() {
+        // A socket for all addresses of the newer family may take those of the older too.
+        IpAddr::V6(all) if all.is_unspecified() => is_local(asked),
+        IpAddr::V4(all) if all.is_unspecified() => asked.is_ipv4() && is_local(asked),
+        address => address == asked,
     })
 }
 
-/// Whether an address is one of this host's: only those can be bound.
+/// Where a packet to an address goes: to no address in particular is to this host itself.
+fn reached(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    }
+}
+
+/// Whether an address is one of this host's: to itself it speaks from that very address. Whether it can be bound tells
+/// nothing where the kernel lets any be bound (`ip_nonlocal_bind`).
 fn is_local(address: IpAddr) -> bool {
-    address.is_unspecified() || UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+    let any = if address.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let speaks_from = || {
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+        socket.connect(SocketAddr::new(address, DNS_PORT)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    address.is_loopback() || speaks_from() == Some(address)
 }
 
 #[cfg(test)]
@@ -134,6 +162,36 @@ mod tests {
         assert_eq!(one.now(), [socket("192.0.2.1:53")]);
         let (_dir, mut wildcard) = uplinks(&["nameserver 127.0.0.1\nnameserver 192.0.2.1\n"], "0.0.0.0:53");
         assert_eq!(wildcard.now(), [socket("192.0.2.1:53")]);
+    }
+
+    #[test]
+    fn a_server_is_ourselves_however_it_is_written() {
+        for (server, own, is) in [
+            ("127.0.0.1:53", "127.0.0.1:53", true),
+            ("127.0.0.1:54", "127.0.0.1:53", false),
+            ("127.0.0.2:53", "127.0.0.1:53", false),
+            ("[::ffff:127.0.0.1]:53", "127.0.0.1:53", true),
+            ("0.0.0.0:53", "127.0.0.1:53", true),
+            ("[::]:53", "[::1]:53", true),
+            ("0.0.0.0:53", "0.0.0.0:53", true),
+            ("127.0.0.53:53", "0.0.0.0:53", true),
+            ("127.0.0.1:53", "[::]:53", true),
+            ("[::1]:53", "[::]:53", true),
+            ("[::1]:53", "0.0.0.0:53", false),
+            ("192.0.2.1:53", "0.0.0.0:53", false),
+            ("192.0.2.1:53", "[::]:53", false),
+        ] {
+            assert_eq!(is_own(socket(server), &[socket(own)]), is, "{server} asked from {own}");
+        }
+    }
+
+    #[test]
+    fn an_own_address_of_this_host_is_ourselves_behind_all_addresses() {
+        let out = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:53").map(|()| socket));
+        // Without a way out this host has no address but loopback's.
+        if let Ok(address) = out.and_then(|socket| socket.local_addr()) {
+            assert!(is_own(SocketAddr::new(address.ip(), 53), &[socket("0.0.0.0:53")]));
+        }
     }
 
     #[test]

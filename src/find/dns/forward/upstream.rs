@@ -19,13 +19,17 @@ use hickory_server::proto::rr::RecordType;
 use tokio::time::timeout;
 
 use super::sockets::Sockets;
+use super::spelling::respell;
 use super::{Fetched, TOGETHER, Wanted};
 use crate::find::dns::message::UDP_MOST;
+use crate::model::plain::plain;
 
 /// A server that has not answered by then is left for the next one.
 const PATIENCE: Duration = Duration::from_millis(1_200);
 /// What the resolver gives one server: less, so that it notices itself which stream is dead.
 const ATTEMPT: Duration = Duration::from_millis(1_000);
+/// A TTL has 31 bits.
+const LONGEST_TTL: u32 = i32::MAX.cast_unsigned();
 /// Rounds through all servers.
 const ROUNDS: usize = 2;
 /// A server that did not answer is asked last for so long.
@@ -127,7 +131,8 @@ pub(super) async fn ask_in_turn(
             Ok(Ok(fetched)) => refusal = Some((server.address, fetched)),
             Ok(Err(NetError::Busy)) => {}
             Ok(Err(error)) => {
-                tracing::debug!(%error, server = %server.address, "upstream not asked");
+                let error = error.to_string();
+                tracing::debug!(error = %plain(&error), server = %server.address, "upstream not asked");
                 silent.push(server.address);
             }
             Err(_) => silent.push(server.address),
@@ -174,11 +179,11 @@ fn answer<R: Into<Message>>(wanted: &Wanted, result: Result<R, NetError>) -> Res
         Err(NetError::Truncated) => Fetched { truncated: true, ..bare(ResponseCode::NoError) },
         Err(error) => return Err(error),
     };
-    // The letters' case was for the server alone.
-    for record in fetched.answers.iter_mut().chain(&mut fetched.authority) {
-        if record.name.zone_of(&wanted.name) && !record.name.is_wildcard() {
-            record.name = wanted.name.trim_to(usize::from(record.name.num_labels()));
-        }
+    for record in fetched.records() {
+        // The letters' case was for the server alone.
+        respell(record, &wanted.name);
+        // RFC 2181 section 8.
+        record.ttl = if record.ttl > LONGEST_TTL { 0 } else { record.ttl };
     }
     Ok(fetched)
 }
