@@ -116,6 +116,102 @@ fn sixty_four_ports_without_a_name_of_their_own() {
 }
 
 #[test]
+fn a_container_has_1024_records_and_the_rest_has_a_reason() {
+    let list = "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p";
+    let named: Vec<String> = (1..=70).map(|port| format!("SERVICE_{port}_NAME={list}")).collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let ports: Vec<String> = (1..=70).map(|port| format!("{port}:{port}")).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let all = offered(&container("app", &ports, &named), &settings());
+    assert_eq!(all.instances.iter().map(|one| one.services.len()).sum::<usize>(), 1024);
+    assert_eq!(all.skipped.iter().filter(|one| one.kind == kind::TOO_MANY_RECORDS).count(), 70 - 64);
+    // The last port has some of its names where there is room for no more.
+    let first = [&["SERVICE_1_NAME=a,b,c"][..], &named[1..]].concat();
+    let cut = offered(&container("app", &ports, &first), &settings());
+    assert_eq!(cut.instances.iter().map(|one| one.services.len()).sum::<usize>(), 1024);
+    assert_eq!(cut.instances.last().unwrap().services.len(), 13);
+}
+
+#[test]
+fn of_ports_without_end_there_is_the_number() {
+    let ports: Vec<String> = (1..=65_535).map(|port| port.to_string()).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let offered = offered(&container("app", &ports, &[]), &Settings { internal: true, ..settings() });
+    assert_eq!((offered.instances.len(), offered.skipped.len()), (64, naming::MAX_SHOWN + 1));
+    let further = 65_535 - 64 - naming::MAX_SHOWN;
+    let last = offered.skipped.last().unwrap();
+    assert!(last.reason.starts_with(&format!("{further} further ones")), "{last:?}");
+    assert_eq!(offered.skipped.len() + offered.further[kind::TOO_MANY_PORTS], 65_535 - 64);
+}
+
+#[test]
+fn of_more_text_than_64_kib_the_longest_is_left_out() {
+    let mut said: Vec<String> =
+        (0..4_000).map(|number| format!("SERVICE_9{number}_REGION={}", "x".repeat(20))).collect();
+    said.push("SERVICE_NAME=web".into());
+    said.push(format!("SERVICE_STORY={}", "x".repeat(10_000)));
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
+    let offered = offered(&container("app", &["1:80"], &said), &settings());
+    assert_eq!(names(&offered.instances[0]), ["web"]);
+    assert!(offered.instances[0].attrs.is_empty(), "{:?}", offered.instances[0].attrs);
+    assert_eq!(offered.skipped.iter().map(|one| one.kind).collect::<Vec<_>>(), [kind::TOO_MUCH_TEXT]);
+    let within = format!("SERVICE_STORY={}", "x".repeat(7_000));
+    one("app", &["1:80"], &[&within, "SERVICE_NAME=web"]);
+}
+
+#[test]
+fn a_record_has_64_tags_and_64_attributes() {
+    let tags: Vec<String> = (0..80).map(|number| format!("t{number}")).collect();
+    let tags = format!("SERVICE_TAGS={}", tags.join(","));
+    let mut said: Vec<String> = (0..80).map(|number| format!("SERVICE_A{number}=x")).collect();
+    said.push(tags);
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
+    let host = Settings { tags: vec!["host".into()], ..settings() };
+    let offered = offered(&container("dns", &["1:53/udp"], &said), &host);
+    let instance = &offered.instances[0];
+    assert_eq!((instance.tags.len(), instance.attrs.len()), (64, 64));
+    assert_eq!(instance.tags[62..].iter().map(|tag| &**tag).collect::<Vec<_>>(), ["host", "udp"]);
+    let kinds: Vec<&str> = offered.skipped.iter().map(|one| one.kind).collect();
+    assert_eq!(kinds, [kind::TOO_MANY_TAGS, kind::TOO_MANY_ATTRS]);
+    one("dns", &["1:53"], &["SERVICE_TAGS=a,b", "SERVICE_REGION=eu"]);
+}
+
+#[test]
+fn names_that_mean_something_are_nobody_s_to_claim() {
+    let allowed = |globs: &[&str]| Settings { allow_names: AllowNames::parse(globs).unwrap(), ..settings() };
+    for name in ["cfg", "Cfg", " cfg.", "a.cfg", "ns.dns", "NS..dns", "a.b.ns.dns", "apex.dns", "x.apex.dns", "cfg/"] {
+        let said = container("app", &["1:80"], &[&format!("SERVICE_NAME={name}")]);
+        check_skip(&said, &settings(), kind::RESERVED_NAME);
+        check_skip(&said, &allowed(&["*", "*.dns"]), kind::RESERVED_NAME);
+        only(&said, &allowed(&["*cfg", "*ns.dns", "{*.apex.dns,apex.dns}"]));
+    }
+    check_skip(&container("cfg", &["1:80"], &[]), &settings(), kind::RESERVED_NAME);
+    for name in ["cfg.web", "dns", "ns", "dns.ns", "mycfg", "xns.dns", "cfg-1"] {
+        only(&container("app", &["1:80"], &[&format!("SERVICE_NAME={name}")]), &settings());
+    }
+    // Neither by the name of a service and the id of its instance together.
+    for id in ["ns", "NS", "apex"] {
+        let said = ["SERVICE_NAME=dns", &format!("SERVICE_ID={id}")];
+        let label = one("app", &["1:80"], &said).label;
+        assert!(label.as_str().starts_with(&format!("{}-", id.to_lowercase())), "{label}");
+    }
+    assert_eq!(one("app", &["1:80"], &["SERVICE_NAME=web", "SERVICE_ID=ns"]).label.as_str(), "ns");
+}
+
+#[test]
+fn no_instance_is_called_like_what_selects_some() {
+    let words = ["instances", "master", "primary", "replica", "replicas", "slave", "slaves", "near", "local", "node"];
+    for id in words.into_iter().chain(["any", "_tcp", "PRIMARY", "primary.", ".near"]) {
+        let label = one("redis", &["1:6379"], &[&format!("SERVICE_ID={id}")]).label;
+        let (_, hash) = label.as_str().rsplit_once('-').unwrap_or_else(|| panic!("{id}: {label}"));
+        assert_eq!(hash.len(), 8, "{id}: {label}");
+    }
+    assert_eq!(one("redis", &["1:6379"], &["SERVICE_ID=primary-1"]).label.as_str(), "primary-1");
+    // A service in front of another selects among its instances just so.
+    assert_ne!(names(&one("redis", &["1:6379"], &["SERVICE_NAME=primary.redis"])), ["primary.redis"]);
+}
+
+#[test]
 fn role_priority_weight_and_ttl_are_fields() {
     let said =
         ["SERVICE_ROLE=master", "SERVICE_PRIORITY=5", "SERVICE_WEIGHT=10", "SERVICE_TTL=90s", "SERVICE_REGION=eu"];

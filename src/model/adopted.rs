@@ -12,6 +12,10 @@ use super::plan::{Serving, ServingMap, container_of};
 use super::record::{Proto, Record, Text};
 use super::standing::{Standings, State};
 
+/// Instances that are taken up at most. Whoever may write to the store may put any number of records in this owner's
+/// name, and while the engine is away nothing says which of them are real.
+pub const MAX_ADOPTED: usize = 65_536;
+
 /// What tells one adoptee from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct AdopteeKey {
@@ -26,9 +30,9 @@ struct AdopteeKey {
 pub struct Adopted(BTreeMap<AdopteeKey, Serving>);
 
 impl Adopted {
-    /// What own records say of their instances.
+    /// What own records say of their instances; of so many that no host has them, only the first.
     pub fn of_records<'r>(records: impl Iterator<Item = &'r Record>) -> Self {
-        Self(records.filter_map(adoptee).collect())
+        Self(records.filter_map(adoptee).take(MAX_ADOPTED).collect())
     }
 
     /// How the instance served before the restart, if it did. A probe starts from here: ready, until it has failed
@@ -44,10 +48,12 @@ impl Adopted {
         Some(serving)
     }
 
-    /// Takes up more; what is known already stays.
+    /// Takes up more as far as there is room; what is known already stays.
     pub fn extend(&mut self, more: Self) {
         for (key, serving) in more.0 {
-            self.0.entry(key).or_insert(serving);
+            if self.0.len() < MAX_ADOPTED || self.0.contains_key(&key) {
+                self.0.entry(key).or_insert(serving);
+            }
         }
     }
 
@@ -213,6 +219,17 @@ mod tests {
             assert_eq!(adopted.take(only(&offer)).is_some(), believed, "{started}");
             assert_eq!(adopted.take(only(&offer)), None, "once");
         }
+    }
+
+    #[test]
+    fn no_more_is_taken_up_than_a_host_may_have() {
+        let offer = offer("");
+        let record = |number: usize| Record { id: Some(number.to_string().into()), ..record_of(only(&offer), 1_000) };
+        let records = |from: usize, count: usize| (from..from + count).map(record).collect::<Vec<_>>();
+        let mut adopted = Adopted::of_records(records(0, MAX_ADOPTED - 1).iter());
+        assert_eq!(adopted.len(), MAX_ADOPTED - 1);
+        adopted.extend(Adopted::of_records(records(MAX_ADOPTED, 9).iter()));
+        assert_eq!(adopted.len(), MAX_ADOPTED);
     }
 
     #[test]

@@ -23,7 +23,12 @@ pub struct Inventory {
     offer: Offer,
     keys: BTreeMap<Text, Vec<InstanceKey>>,
     by_kind: BTreeMap<&'static str, usize>,
+    /// What of a container is skipped beyond what is shown.
+    further: BTreeMap<Text, Further>,
 }
+
+/// How many there are of each kind.
+type Further = BTreeMap<&'static str, usize>;
 
 #[derive(Debug)]
 struct Entry {
@@ -41,6 +46,7 @@ impl Inventory {
             offer: Offer::default(),
             keys: BTreeMap::new(),
             by_kind: BTreeMap::new(),
+            further: BTreeMap::new(),
         };
         inventory.set_services(services);
         inventory
@@ -114,6 +120,10 @@ impl Inventory {
     fn see(&mut self, facts: Arc<Container>) {
         if !facts.runs() {
             return self.forget(&facts.id.clone());
+        }
+        // Some engines tell of every health check; what says nothing new costs nothing.
+        if self.containers.get(&facts.id).is_some_and(|entry| entry.facts == facts) {
+            return;
         }
         let id = facts.id.clone();
         let same_life = |entry: &Entry| entry.facts.started_at == facts.started_at;
@@ -190,7 +200,7 @@ impl Inventory {
 
     /// Replaces what one container or table offers.
     fn put(&mut self, id: &Text, offered: Offered) {
-        let Offered { instances, skipped, withheld } = offered;
+        let Offered { instances, skipped, further, withheld } = offered;
         let keys: Vec<InstanceKey> = instances.iter().map(|instance| instance.key.clone()).collect();
         for key in self.keys.remove(id).into_iter().flatten().filter(|key| !keys.contains(key)) {
             self.offer.instances.remove(&key);
@@ -201,7 +211,7 @@ impl Inventory {
         if !keys.is_empty() {
             self.keys.insert(id.clone(), keys);
         }
-        self.put_skipped(id, skipped);
+        self.put_skipped(id, skipped, further);
         if self.offer.withheld.get(id).map_or(&[][..], |old| old) != withheld {
             if withheld.is_empty() {
                 self.offer.withheld.remove(id);
@@ -218,23 +228,32 @@ impl Inventory {
         }
     }
 
-    fn put_skipped(&mut self, id: &Text, skipped: Vec<Skipped>) {
-        if self.offer.skipped.get(id).map_or(&[][..], |old| old) == skipped {
+    fn put_skipped(&mut self, id: &Text, skipped: Vec<Skipped>, further: Further) {
+        let old = self.offer.skipped.get(id).map_or(&[][..], |old| old);
+        if old == skipped && self.further.get(id).map_or(further.is_empty(), |old| *old == further) {
             return;
         }
-        let count = |by_kind: &mut BTreeMap<&'static str, usize>, skipped: &[Skipped], by: isize| {
-            for one in skipped {
-                let count = by_kind.entry(one.kind).or_default();
-                *count = count.saturating_add_signed(by);
-            }
-        };
-        if let Some(old) = self.offer.skipped.remove(id) {
-            count(&mut self.by_kind, &old, -1);
+        count(&mut self.by_kind, old, self.further.get(id), -1);
+        count(&mut self.by_kind, &skipped, Some(&further), 1);
+        self.further.remove(id);
+        if !further.is_empty() {
+            self.further.insert(id.clone(), further);
         }
-        count(&mut self.by_kind, &skipped, 1);
-        if !skipped.is_empty() {
+        if skipped.is_empty() {
+            self.offer.skipped.remove(id);
+        } else {
             self.offer.skipped.insert(id.clone(), skipped.into());
         }
+    }
+}
+
+/// Counts what one container has skipped, in or out.
+fn count(by_kind: &mut BTreeMap<&'static str, usize>, skipped: &[Skipped], further: Option<&Further>, sign: isize) {
+    let shown = skipped.iter().map(|one| (one.kind, 1));
+    let further = further.into_iter().flatten().map(|(kind, count)| (*kind, *count));
+    for (kind, number) in shown.chain(further) {
+        let count = by_kind.entry(kind).or_default();
+        *count = count.saturating_add_signed(sign * number.cast_signed());
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Whatever text a container brings is made to fit by [`Label::slug`]; nothing it says can leave its own label. The
 //! surprising part: `instances`, `master` and everything that begins with `_` are legal DNS but never given, because
-//! other layouts of the same tree keep things of their own under those labels.
+//! other layouts of the same tree keep things of their own under those labels; nor does an instance get a label that
+//! asks for some instances of its service, like `primary`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,11 +30,20 @@ impl Label {
     /// Makes a label of any text: lower case, each run of other characters one `-`, none at the ends. Nothing left
     /// is `None`; a label too long, or one that other layouts use, carries a hash of the whole text.
     pub fn slug(text: &str) -> Option<Self> {
+        Self::slug_unless(text, is_of_other_layout)
+    }
+
+    /// The same for an instance: one that means something in front of a service's name carries a hash too.
+    pub fn of_instance(text: &str) -> Option<Self> {
+        Self::slug_unless(text, |label| is_of_other_layout(label) || SELECTORS.contains(&label))
+    }
+
+    fn slug_unless(text: &str, reserved: impl Fn(&str) -> bool) -> Option<Self> {
         let plain = plain_slug(text);
         if plain.is_empty() {
             return None;
         }
-        if plain.len() > MAX_LABEL || is_reserved(&plain) {
+        if plain.len() > MAX_LABEL || reserved(&plain) {
             return Self::hashed(plain.trim_start_matches('_'), text);
         }
         Some(Self(plain.into()))
@@ -84,9 +94,13 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
 }
 
-fn is_reserved(label: &str) -> bool {
+fn is_of_other_layout(label: &str) -> bool {
     label == "instances" || label == "master" || label.starts_with('_')
 }
+
+/// What asks for some instances of a service when it stands in front of the service's name.
+const SELECTORS: [&str; 10] =
+    ["primary", "replica", "replicas", "slave", "slaves", "near", "local", "node", "any", "master"];
 
 fn plain_slug(text: &str) -> String {
     let mut slug = String::with_capacity(text.len().min(256));
@@ -124,9 +138,19 @@ impl ServiceName {
         Self::of(labels)
     }
 
-    /// Slugs each dotted part of any text; empty parts go. Nothing left, or a name past 253 bytes, is `None`.
+    /// Slugs each dotted part of any text; empty parts go. Nothing left, or a name past 253 bytes, is `None`. In front of
+    /// others a part that selects carries a hash, as an instance's label does: service `primary.redis` would answer for
+    /// the primary of `redis`. Only `node` may be there, which many an image is called.
     pub fn slug(text: &str) -> Option<Self> {
-        Self::of(text.split('.').filter_map(Label::slug).collect())
+        // No more than a name has room for is slugged of a text without end.
+        let mut parts = text.split('.').filter(|part| Label::slug(part).is_some()).take(MAX_NAME).peekable();
+        let mut labels = Vec::new();
+        while let Some(part) = parts.next() {
+            let selects = |label: &str| is_of_other_layout(label) || (label != "node" && SELECTORS.contains(&label));
+            let in_front = parts.peek().is_some();
+            labels.push(if in_front { Label::slug_unless(part, selects)? } else { Label::slug(part)? });
+        }
+        Self::of(labels)
     }
 
     /// A name of one label.
@@ -190,6 +214,21 @@ mod tests {
         check_slug("instances", Some(&format!("instances-{}", short_hash("instances"))));
         check_slug("_tcp", Some(&format!("tcp-{}", short_hash("_tcp"))));
         check_slug("_", Some(&short_hash("_")));
+    }
+
+    #[test]
+    fn what_selects_is_no_instance_and_stands_in_front_of_no_service() {
+        for word in SELECTORS {
+            for text in [word.to_owned(), word.to_uppercase(), format!(".{word}.")] {
+                let label = Label::of_instance(&text).expect("not empty");
+                assert_eq!(label.as_str(), format!("{word}-{}", short_hash(&text)), "{text}");
+            }
+            let whole = ServiceName::slug(&format!("{word}.redis")).expect("a name").to_string();
+            assert_eq!(whole == "node.redis", word == "node", "{whole}");
+        }
+        let alone = ServiceName::slug("Replica").expect("a name");
+        assert_eq!(alone.to_string(), "replica", "a service may be called so");
+        assert_eq!(ServiceName::slug("redis.primary").expect("a name").to_string(), "redis.primary");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! [`wanted`] turns serving instances into records, [`assign`] gives each its key, [`plan`] compares with what the store
 //! holds. Nothing here overwrites or deletes what another owner holds: such a key is taken for occupied, ours goes under
 //! the plain key plus a hash, and back to the plain one once that is free. The surprising part is the order of a plan:
-//! what no longer serves goes first, then come the puts, and last go the keys that an instance has moved away from, so
-//! that a moving instance is never without a record.
+//! containers take turns, and of each what no longer serves goes first, then come the puts, and last go the keys that an
+//! instance has moved away from, so that a moving instance is never without a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -264,24 +264,46 @@ pub struct Op {
 }
 
 /// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held for
-/// a container and no longer assigned stays (Docker has not been listed yet).
+/// a container and no longer assigned stays (Docker has not been listed yet). Containers take turns, so that what one of
+/// them has hundreds of keeps none of the others waiting.
 pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
-    let puts = assignment.iter().filter_map(|(key, assigned)| put(key, assigned, view, lease));
+    let puts = assignment.iter().filter_map(|(key, assigned)| {
+        let put = put(key, assigned, view, lease)?;
+        Some((owner_of(&assigned.record), put))
+    });
     let stays = |record: &Record| retain && record.container.is_some();
     let leftovers: Vec<_> =
         view.ours().filter(|(key, _, record)| !assignment.contains_key(*key) && !stays(record)).collect();
     if leftovers.is_empty() {
-        return puts.collect();
+        return in_turns(puts);
     }
     let serving: BTreeSet<Identity<'_>> = assignment.values().map(|assigned| identity(&assigned.record)).collect();
     let (moved, over): (Vec<_>, Vec<_>) =
         leftovers.into_iter().partition(|(_, _, record)| serving.contains(&identity(record)));
-    let delete = |(key, held, _): (&String, &Held, &Arc<Record>)| Op {
-        key: key.clone(),
-        expect: Expect::Holds(Arc::clone(&held.value)),
-        change: Change::Delete,
+    in_turns(over.into_iter().map(delete).chain(puts).chain(moved.into_iter().map(delete)))
+}
+
+fn delete<'v>((key, held, record): (&String, &Held, &'v Arc<Record>)) -> (&'v str, Op) {
+    let expect = Expect::Holds(Arc::clone(&held.value));
+    (owner_of(record), Op { key: key.clone(), expect, change: Change::Delete })
+}
+
+/// The container that a record is of, or the table by its id.
+fn owner_of(record: &Record) -> &str {
+    record.container.as_deref().or(record.id.as_deref()).unwrap_or_default()
+}
+
+/// The first operation of each container, then the second of each, and so on; those of one stay in their order.
+fn in_turns<'r>(ops: impl Iterator<Item = (&'r str, Op)>) -> Vec<Op> {
+    let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
+    let turn = |(of, op): (&'r str, Op)| {
+        let turn = turns.entry(of).or_default();
+        *turn += 1;
+        (*turn, op)
     };
-    over.into_iter().map(delete).chain(puts).chain(moved.into_iter().map(delete)).collect()
+    let mut ops: Vec<(usize, Op)> = ops.map(turn).collect();
+    ops.sort_by_key(|(turn, _)| *turn);
+    ops.into_iter().map(|(_, op)| op).collect()
 }
 
 fn put(key: &str, assigned: &Assigned, view: &View, lease: i64) -> Option<Op> {

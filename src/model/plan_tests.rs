@@ -228,3 +228,21 @@ fn a_lease_of_before_is_a_reason_to_write_and_the_same_record_is_none() {
     assert_eq!(plan(&assignment, &view, 1, false), []);
     assert_eq!(plan(&assignment, &view, 2, false).len(), 1);
 }
+
+#[test]
+fn one_container_s_hundreds_do_not_go_before_another_s_only_one() {
+    let mut wanted: Vec<Wanted> = (0..500).map(|number| want(1, &format!("a-{number}"), "t")).collect();
+    wanted.push(want(2, "z", "t"));
+    // What a third container leaves behind is no reason to wait either.
+    let mut view = View::new(OWNER.into());
+    for number in 0..300 {
+        let (key, value) = (format!("/services/redis/gone-{number}"), want(3, "gone", "t").record.encode());
+        view.put(Seen { key: &key, value: &value, lease: 1, revision: 5, read_at: None }, |_| true);
+    }
+    let ops = plan(&assign(&wanted, &view, &publisher()), &view, 1, false);
+    assert_eq!(ops.len(), 801);
+    let place = |key: &str| ops.iter().position(|op| op.key == key).expect("planned");
+    assert!(place("/services/redis/z") < 3, "{}", place("/services/redis/z"));
+    assert!(place("/services/redis/gone-9") < place("/services/redis/a-499"));
+    assert!(apply(&view, &ops, 1).is_ok());
+}

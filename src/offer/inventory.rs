@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -25,8 +26,10 @@ use crate::model::inventory;
 use crate::model::naming::{self, StaticService, kind};
 use crate::model::record::Text;
 
-/// Sightings that are taken in before the offer is told.
+/// Sightings that are taken in before the offer is told,
 const BATCH: usize = 256;
+/// unless that takes longer: what one container costs, the others do not wait for.
+const TURN: Duration = Duration::from_millis(10);
 
 /// What of the configuration makes the offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,11 +149,23 @@ impl Inventory {
                     if count == 0 {
                         return Err(WatchEnded);
                     }
-                    batch.drain(..).for_each(|sighting| self.take(sighting, &deaths));
+                    self.take_all(&mut batch, &mut deaths).await;
                 }
                 Some((id, life)) = deaths.next() => self.died(&id, &life),
             }
             self.tell();
+        }
+    }
+
+    async fn take_all(&mut self, batch: &mut Vec<Sighting>, deaths: &mut Deaths) {
+        let mut begun = Instant::now();
+        for sighting in batch.drain(..) {
+            self.take(sighting, deaths);
+            if begun.elapsed() > TURN {
+                self.tell();
+                tokio::task::yield_now().await;
+                begun = Instant::now();
+            }
         }
     }
 

@@ -102,6 +102,7 @@ impl Town {
         let mut neighbours = self.neighbours.lock().unwrap();
         let name = format!("neighbour-{}", neighbours.len());
         let mut facts = container(FIRST_NEIGHBOUR + neighbours.len(), "memcached:1.6", 11211, self.memcached());
+        facts["Id"] = format!("{:012x}{:052x}", FIRST_NEIGHBOUR + neighbours.len(), 0).into();
         facts["Config"]["Labels"] = json!({"SERVICE_NAME": name});
         neighbours.push(name.clone());
         drop(neighbours);

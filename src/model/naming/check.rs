@@ -19,7 +19,7 @@ use super::{ChecksMode, INTERVAL_BOUNDS, MAX_CHECK_TIMEOUT, Settings, kind};
 
 /// What is known of the port whose check is decided.
 pub(super) struct Asked<'a> {
-    pub(super) metadata: &'a Metadata<'a>,
+    pub(super) metadata: Metadata<'a, 'a>,
     /// The container, absent for a table of the config file.
     pub(super) container: Option<&'a Container>,
     pub(super) port: u16,
@@ -148,7 +148,7 @@ fn guess(asked: &Asked<'_>) -> CheckKind {
 }
 
 /// A duration label within its bounds.
-fn bounded(metadata: &Metadata<'_>, key: &str, least: Duration, most: Duration) -> Result<Option<Duration>, NoWay> {
+fn bounded(metadata: Metadata<'_, '_>, key: &str, least: Duration, most: Duration) -> Result<Option<Duration>, NoWay> {
     let Some(text) = metadata.get(key) else { return Ok(None) };
     let bad = |why: String| (kind::BAD_LABEL, format!("SERVICE_{}={:?}: {why}", key.to_uppercase(), shorten(text)));
     let duration = parse_duration(text).ok_or_else(|| bad("no duration".to_owned()))?;

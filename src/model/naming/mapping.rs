@@ -5,23 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::container::{Container, Health, RunState};
-use super::super::instance::{DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
+use super::super::instance::{DockerStanding, Instance, InstanceKey, Source, Withheld};
 use super::super::name::{Label, MAX_NAME, ServiceName};
 use super::super::record::{MAX_RECORD, Proto, Record, Role, Text};
 use super::address::{self, NoWay, Reach, shorten};
+use super::bounds::{Aside, Room, allowed, claims};
 use super::check::{self, Asked};
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Said};
 use super::ports::{self, Candidate, Transport, Way};
 use super::words::{image_base, parse_duration, speaks_of_secrets, split_tags};
-use super::{MAX_NAMES, MAX_UNNAMED_PORTS, Offered, Others, Settings, StaticService, TTL_BOUNDS, kind};
+use super::{MAX_ATTRS, MAX_NAMES, MAX_SAID, MAX_TAGS, Offered, Others, Settings, StaticService, TTL_BOUNDS, kind};
 use crate::model::advertise::unfit;
+
+/// Names of a list that are looked at, good ones or not.
+const MAX_LOOKED_AT: usize = 4 * MAX_NAMES;
 
 /// What this host means to offer of one container; `others` finds the container whose network it may share.
 pub fn instances(container: &Container, others: &Others<'_>, settings: &Settings) -> Offered {
     if !container.runs() {
         return Offered::default();
     }
-    let mut mapping = Mapping { shown: container.shown(), offered: Offered::default(), settings };
+    let mut mapping = Mapping::new(container.shown(), settings);
     let (candidates, bad) = ports::candidates(container, settings.internal);
     if candidates.is_empty() && bad.is_empty() {
         mapping.skip("", kind::NO_PORTS, "the container has no ports".to_owned());
@@ -29,40 +33,54 @@ pub fn instances(container: &Container, others: &Others<'_>, settings: &Settings
     for (text, kind, reason) in bad {
         mapping.skip(shorten(text), kind, reason);
     }
+    let said = Said::by(container);
+    if said.left_out > 0 {
+        let kib = MAX_SAID / 1024;
+        let reason =
+            format!("more than {kib} KiB of SERVICE_ text: the {} longest entries are left out", said.left_out);
+        mapping.skip("", kind::TOO_MUCH_TEXT, reason);
+    }
     let service_ports = candidates.iter().filter(|port| port.way.counts()).count();
-    let mut unnamed = 0;
+    let of = Of { container, said: &said, service_ports, others };
     for port in &candidates {
-        match mapping.port(container, port, service_ports, unnamed, others) {
-            Ok((instance, named)) => {
-                unnamed += usize::from(!named);
-                mapping.offered.instances.push(instance);
-            }
+        match mapping.port(&of, port) {
+            Ok(instance) => mapping.instances.push(instance),
             Err((kind, reason)) => mapping.skip(port.text, kind, reason),
         }
     }
-    tell_udp_apart(&mut mapping.offered.instances);
-    mapping.offered
+    tell_udp_apart(&mut mapping.instances);
+    mapping.offered()
 }
 
 /// What this host means to offer of the `number`th table of the config file.
 pub fn static_instances(service: &StaticService, number: usize, settings: &Settings) -> Offered {
-    let mut mapping = Mapping { shown: service.name.clone(), offered: Offered::default(), settings };
+    let mut mapping = Mapping::new(service.name.clone(), settings);
     match mapping.table(service, number) {
-        Ok(instance) => mapping.offered.instances.push(instance),
+        Ok(instance) => mapping.instances.push(instance),
         Err((kind, reason)) => mapping.skip(&format!("{}/{}", service.port, service.proto), kind, reason),
     }
-    mapping.offered
+    mapping.offered()
 }
 
 struct Mapping<'s> {
     shown: Text,
-    offered: Offered,
+    instances: Vec<Instance>,
+    aside: Aside,
+    room: Room,
     settings: &'s Settings,
+}
+
+/// A container whose ports are looked at, and what is the same for all of them.
+struct Of<'o> {
+    container: &'o Container,
+    said: &'o Said<'o>,
+    service_ports: usize,
+    others: &'o Others<'o>,
 }
 
 /// What of an instance does not depend on where it comes from.
 struct Common<'m> {
-    metadata: &'m Metadata<'m>,
+    metadata: Metadata<'m, 'm>,
     proto: Proto,
     names: Vec<ServiceName>,
     id: Text,
@@ -71,66 +89,73 @@ struct Common<'m> {
     shared: bool,
 }
 
-impl Mapping<'_> {
-    fn skip(&mut self, port: &str, kind: &'static str, reason: String) {
-        let container = self.shown.clone();
-        self.offered.skipped.push(Skipped { container, port: port.to_owned(), kind, reason });
+impl<'s> Mapping<'s> {
+    fn new(shown: Text, settings: &'s Settings) -> Self {
+        let (aside, room) = (Aside::default(), Room::default());
+        Self { shown, instances: Vec::new(), aside, room, settings }
     }
 
-    /// One port's instance, and whether the port has a NAME of its own.
-    fn port(
-        &mut self,
-        container: &Container,
-        port: &Candidate<'_>,
-        service_ports: usize,
-        unnamed: usize,
-        others: &Others<'_>,
-    ) -> Result<(Instance, bool), NoWay> {
+    fn offered(self) -> Offered {
+        let (skipped, further, withheld) = self.aside.told(&self.shown);
+        Offered { instances: self.instances, skipped, further, withheld }
+    }
+
+    fn skip(&mut self, port: &str, kind: &'static str, reason: String) {
+        self.aside.skip(&self.shown, port, kind, reason);
+    }
+
+    fn port(&mut self, of: &Of<'_>, port: &Candidate<'_>) -> Result<Instance, NoWay> {
         let (proto, word) = match port.proto {
             Transport::Known(proto) => (Some(proto), proto.as_str()),
             Transport::Other => (None, ""),
         };
-        let metadata = Metadata::of(container, port.number, word);
+        let metadata = of.said.of(port.number, word);
         if metadata.get("ignore").is_some() {
             return Err((kind::IGNORED, "SERVICE_IGNORE is set".to_owned()));
         }
-        let named = metadata.is_of_port("name") && metadata.get("name").is_some();
         if self.settings.explicit && metadata.get("name").is_none() {
             return Err((kind::NOT_NAMED, "--explicit is set, and SERVICE_NAME is not".to_owned()));
         }
-        let reach = address::reach(container, port, others, self.settings)?;
+        let reach = address::reach(of.container, port, of.others, self.settings)?;
         let proto = proto.ok_or_else(|| (kind::PROTOCOL, "neither TCP nor UDP".to_owned()))?;
-        if !named && unnamed >= MAX_UNNAMED_PORTS {
-            let reason = format!("more than {MAX_UNNAMED_PORTS} ports without a NAME of their own");
-            return Err((kind::TOO_MANY_PORTS, reason));
-        }
-        let suffix =
-            if service_ports > 1 && !metadata.is_of_port("name") { format!("-{}", port.number) } else { String::new() };
-        let (names, too_many) = match metadata.get("name") {
-            Some(names) => self.names(port.text, names, &suffix)?,
-            None => (vec![self.allowed(image_name(container, &suffix)?)?], None),
-        };
+        self.room.enter(metadata.is_of_port("name") && metadata.get("name").is_some())?;
+        let (names, left_out) = self.names_of_port(of, port, metadata)?;
         let id = metadata
             .get("id")
             .map_or_else(|| default_id(&self.settings.node, &self.shown, port.number, proto), Text::from);
-        let key = InstanceKey { source: Source::Container(container.id.clone()), port: port.number, proto };
-        let only_port = service_ports == 1;
+        let key = InstanceKey { source: Source::Container(of.container.id.clone()), port: port.number, proto };
         let shared = matches!(port.way, Way::Shared(_));
-        let common = Common { metadata: &metadata, proto, names, id, reach, shared };
-        let instance = self.finish(key, Some(container), only_port, common)?;
-        if let Some((kind, reason)) = too_many {
+        let common = Common { metadata, proto, names, id, reach, shared };
+        let instance = self.finish(key, port.text, Some(of), common)?;
+        self.room.take(instance.services.len());
+        for (kind, reason) in left_out {
             self.skip(port.text, kind, reason);
         }
-        Ok((instance, named))
+        Ok(instance)
+    }
+
+    /// A port's names, and why there are not more of them.
+    fn names_of_port(
+        &self,
+        of: &Of<'_>,
+        port: &Candidate<'_>,
+        metadata: Metadata<'_, '_>,
+    ) -> Result<(Vec<ServiceName>, Vec<NoWay>), NoWay> {
+        let bare = of.service_ports <= 1 || metadata.is_of_port("name");
+        let suffix = if bare { String::new() } else { format!("-{}", port.number) };
+        let (mut names, too_many) = match metadata.get("name") {
+            Some(names) => self.names_of(names, &suffix, true)?,
+            None => (vec![allowed(image_name(of.container, &suffix)?, &self.settings.allow_names)?], None),
+        };
+        let cut = self.room.cut(&mut names);
+        Ok((names, too_many.into_iter().chain(cut).collect()))
     }
 
     fn table(&mut self, service: &StaticService, number: usize) -> Result<Instance, NoWay> {
         let text = format!("{}/{}", service.port, service.proto);
-        let mut metadata = Metadata::default();
-        for (key, value) in &service.attrs {
-            metadata.set(&key.to_lowercase(), value);
-        }
-        metadata.set("check", service.check.as_deref().unwrap_or("none"));
+        let check = ("check".to_owned(), service.check.as_deref().unwrap_or("none"));
+        let attrs = service.attrs.iter().map(|(key, value)| (key.to_lowercase(), &**value));
+        let said = Said::of_table(attrs.chain([check]));
         if service.port == 0 {
             return Err((kind::BAD_PORT, "port 0 is no port".to_owned()));
         }
@@ -140,13 +165,18 @@ impl Mapping<'_> {
         let id = id.unwrap_or_else(|| default_id(&self.settings.node, &service.name, service.port, service.proto));
         let source = Source::Static(format!("{}#{number}", service.name).into());
         let key = InstanceKey { source, port: service.port, proto: service.proto };
-        let common = Common { metadata: &metadata, proto: service.proto, names, id, reach, shared: false };
-        let instance = self.finish(key, None, true, common)?;
+        let metadata = said.of(service.port, service.proto.as_str());
+        let common = Common { metadata, proto: service.proto, names, id, reach, shared: false };
+        let instance = self.finish(key, &text, None, common)?;
         if let Some((kind, reason)) = too_many {
             self.skip(&text, kind, reason);
         }
         let mut tags = service.tags.clone();
         tags.extend(instance.tags);
+        if tags.len() > MAX_TAGS {
+            tags.truncate(MAX_TAGS);
+            self.skip(&text, kind::TOO_MANY_TAGS, too_many_of_record("tags", MAX_TAGS));
+        }
         let ttl = service.ttl.or(instance.ttl);
         in_bounds(ttl)?;
         Ok(Instance {
@@ -181,16 +211,15 @@ impl Mapping<'_> {
         Ok(Reach { host: address, host6: None, port: service.port, target, own: None })
     }
 
-    fn names(&mut self, _port: &str, text: &str, suffix: &str) -> Result<(Vec<ServiceName>, Option<NoWay>), NoWay> {
-        self.names_of(text, suffix, true)
-    }
-
     /// The names that a list gives, and why there are not more of them. A name that is no name costs the port.
     fn names_of(&self, text: &str, suffix: &str, bound: bool) -> Result<(Vec<ServiceName>, Option<NoWay>), NoWay> {
         let mut names: Vec<ServiceName> = Vec::new();
         let mut problem = None;
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let name = match slugged(part, suffix).and_then(|name| if bound { self.allowed(name) } else { Ok(name) }) {
+        let allow = |name| if bound { allowed(name, &self.settings.allow_names) } else { Ok(name) };
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        // A list of names that are none has an end too.
+        for part in parts.take(MAX_LOOKED_AT) {
+            let name = match slugged(part, suffix).and_then(allow) {
                 Ok(name) => name,
                 Err(why) => {
                     problem.get_or_insert(why);
@@ -214,28 +243,20 @@ impl Mapping<'_> {
         Ok((names, problem))
     }
 
-    fn allowed(&self, name: ServiceName) -> Result<ServiceName, NoWay> {
-        if self.settings.allow_names.allows(&name.to_string()) {
-            return Ok(name);
-        }
-        Err((kind::NAME_NOT_ALLOWED, format!("--allow-name does not allow {name}")))
-    }
-
     fn finish(
         &mut self,
         key: InstanceKey,
-        container: Option<&Container>,
-        only_port: bool,
+        text: &str,
+        of: Option<&Of<'_>>,
         common: Common<'_>,
     ) -> Result<Instance, NoWay> {
         let Common { metadata, proto, names, id, reach, shared } = common;
-        let label = Label::slug(&id)
-            .ok_or_else(|| (kind::BAD_NAME, format!("id {:?} holds nothing that a label may hold", shorten(&id))))?;
-        for name in &names {
-            if name.to_string().len() + 1 + label.as_str().len() > MAX_NAME {
-                return Err((kind::BAD_NAME, format!("{label}.{name} is longer than {MAX_NAME} bytes")));
-            }
+        let mut label = label(&id, &names)?;
+        if of.is_some() && names.iter().any(|name| claims(&label, name, &self.settings.allow_names)) {
+            label = label.with_hash(&id);
         }
+        let container = of.map(|of| of.container);
+        let only_port = of.is_none_or(|of| of.service_ports == 1);
         let (target, own) = (reach.target, reach.own);
         let asked = Asked { metadata, container, port: key.port, proto, only_port, target, own, shared };
         let (check, none_asked) = check::check(&asked, self.settings)?;
@@ -247,8 +268,8 @@ impl Mapping<'_> {
             priority: number(metadata, "priority")?,
             weight: number(metadata, "weight")?,
             ttl: ttl(metadata)?,
-            tags: self.tags(metadata, proto),
-            attrs: self.attrs(metadata, &key),
+            tags: self.tags(metadata, proto, text),
+            attrs: self.attrs(metadata, &key, text),
             container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
             image: container.map(|container| container.image.clone()).unwrap_or_default(),
             docker: container.map_or(DockerStanding::Running, |container| docker(container, none_asked)),
@@ -263,27 +284,51 @@ impl Mapping<'_> {
         Ok(instance)
     }
 
-    fn tags(&self, metadata: &Metadata<'_>, proto: Proto) -> Vec<Text> {
-        let mut tags: Vec<Text> = Vec::new();
-        tags.extend(split_tags(metadata.get("tags").unwrap_or_default()).into_iter().map(Text::from));
-        tags.extend(self.settings.tags.iter().cloned());
-        if proto == Proto::Udp {
-            tags.push("udp".into());
+    /// Its own tags as far as there is room beside the host's.
+    fn tags(&mut self, metadata: Metadata<'_, '_>, proto: Proto, text: &str) -> Vec<Text> {
+        let of_host = self.settings.tags.iter().cloned().chain((proto == Proto::Udp).then(|| "udp".into()));
+        let of_host: Vec<Text> = of_host.take(MAX_TAGS).collect();
+        let (own, more) = split_tags(metadata.get("tags").unwrap_or_default(), MAX_TAGS - of_host.len());
+        if more {
+            self.skip(text, kind::TOO_MANY_TAGS, too_many_of_record("tags", MAX_TAGS));
         }
-        tags
+        own.into_iter().map(Text::from).chain(of_host).collect()
     }
 
-    fn attrs(&mut self, metadata: &Metadata<'_>, key: &InstanceKey) -> BTreeMap<Text, Text> {
+    fn attrs(&mut self, metadata: Metadata<'_, '_>, key: &InstanceKey, text: &str) -> BTreeMap<Text, Text> {
         let mut attrs = BTreeMap::new();
+        let mut more = false;
         for (name, value) in metadata.iter().filter(|(name, _)| !has_place(name)) {
             if speaks_of_secrets(name) {
                 let (container, port) = (self.shown.clone(), format!("{}/{}", key.port, key.proto));
-                self.offered.withheld.push(Withheld { container, port, attr: shorten(name).to_owned() });
-            } else {
+                self.aside.withhold(Withheld { container, port, attr: shorten(name).to_owned() });
+            } else if attrs.len() < MAX_ATTRS {
                 attrs.insert(name.into(), value.into());
+            } else {
+                more = true;
             }
         }
+        if more {
+            self.skip(text, kind::TOO_MANY_ATTRS, too_many_of_record("attributes", MAX_ATTRS));
+        }
         attrs
+    }
+}
+
+fn too_many_of_record(what: &str, most: usize) -> String {
+    format!("more than {most} {what} of one record; further ones are left out")
+}
+
+/// The key's last label.
+fn label(id: &Text, names: &[ServiceName]) -> Result<Label, NoWay> {
+    if id.len() > MAX_RECORD {
+        return Err((kind::RECORD_TOO_LARGE, format!("its id alone is {} bytes, more than {MAX_RECORD}", id.len())));
+    }
+    let none = || (kind::BAD_NAME, format!("id {:?} holds nothing that a label may hold", shorten(id)));
+    let label = Label::of_instance(id).ok_or_else(none)?;
+    match names.iter().find(|name| name.to_string().len() + 1 + label.as_str().len() > MAX_NAME) {
+        Some(name) => Err((kind::BAD_NAME, format!("{label}.{name} is longer than {MAX_NAME} bytes"))),
+        None => Ok(label),
     }
 }
 
@@ -331,17 +376,17 @@ fn bad_label(key: &str, value: &str, why: &str) -> NoWay {
     (kind::BAD_LABEL, format!("SERVICE_{}={:?}: {why}", key.to_uppercase(), shorten(value)))
 }
 
-fn role(metadata: &Metadata<'_>) -> Result<Option<Role>, NoWay> {
+fn role(metadata: Metadata<'_, '_>) -> Result<Option<Role>, NoWay> {
     let Some(text) = metadata.get("role") else { return Ok(None) };
     Role::parse(text.trim()).map(Some).ok_or_else(|| bad_label("role", text, "neither primary nor replica"))
 }
 
-fn number(metadata: &Metadata<'_>, key: &str) -> Result<Option<u16>, NoWay> {
+fn number(metadata: Metadata<'_, '_>, key: &str) -> Result<Option<u16>, NoWay> {
     let Some(text) = metadata.get(key) else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| bad_label(key, text, "no number from 0 to 65535"))
 }
 
-fn ttl(metadata: &Metadata<'_>) -> Result<Option<Duration>, NoWay> {
+fn ttl(metadata: Metadata<'_, '_>) -> Result<Option<Duration>, NoWay> {
     let Some(text) = metadata.get("ttl") else { return Ok(None) };
     let ttl = parse_duration(text).ok_or_else(|| bad_label("ttl", text, "no duration"))?;
     in_bounds(Some(ttl))?;
@@ -401,7 +446,7 @@ fn tell_udp_apart(instances: &mut [Instance]) {
         };
         if taken.iter().any(meets) {
             let id: Arc<str> = format!("{}:udp", instance.id).into();
-            if let Some(label) = Label::slug(&id) {
+            if let Some(label) = Label::of_instance(&id) {
                 (instance.id, instance.label) = (id, label);
             }
         }

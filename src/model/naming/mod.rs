@@ -6,6 +6,7 @@
 //! reason; nothing panics and no text leaves its own label.
 
 mod address;
+mod bounds;
 mod check;
 mod mapping;
 mod metadata;
@@ -13,6 +14,7 @@ mod ports;
 mod secrets;
 mod words;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,17 @@ pub use words::parse_duration;
 pub const MAX_UNNAMED_PORTS: usize = 64;
 /// Names that one port may have.
 pub const MAX_NAMES: usize = 16;
+/// Records that one container may have: one for each name of each of its ports.
+pub const MAX_RECORDS: usize = 1024;
+/// Tags of one record.
+pub const MAX_TAGS: usize = 64;
+/// Attributes of one record.
+pub const MAX_ATTRS: usize = 64;
+/// Bytes of `SERVICE_*` keys and values of one container, environment and labels together.
+pub const MAX_SAID: usize = 64 * 1024;
+/// Ports of one container that are each shown with the reason why they are not offered, and attributes that are shown
+/// as withheld; of more there is only the number.
+pub const MAX_SHOWN: usize = 256;
 /// What SERVICE_TTL may be.
 pub const TTL_BOUNDS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// What SERVICE_CHECK_INTERVAL may be.
@@ -67,10 +80,20 @@ pub mod kind {
     pub const BAD_LABEL: &str = "bad-label";
     /// `--allow-name` does not allow it.
     pub const NAME_NOT_ALLOWED: &str = "name-not-allowed";
+    /// A name that means something to those who look others up.
+    pub const RESERVED_NAME: &str = "reserved-name";
     /// More ports than one container may offer.
     pub const TOO_MANY_PORTS: &str = "too-many-ports";
     /// More names than one port may have.
     pub const TOO_MANY_NAMES: &str = "too-many-names";
+    /// More records than one container may have.
+    pub const TOO_MANY_RECORDS: &str = "too-many-records";
+    /// More tags than one record may have.
+    pub const TOO_MANY_TAGS: &str = "too-many-tags";
+    /// More attributes than one record may have.
+    pub const TOO_MANY_ATTRS: &str = "too-many-attrs";
+    /// More SERVICE_ text than one container may have.
+    pub const TOO_MUCH_TEXT: &str = "too-much-text";
     /// A record larger than may be stored.
     pub const RECORD_TOO_LARGE: &str = "record-too-large";
     /// The container has no ports at all.
@@ -81,7 +104,7 @@ pub mod kind {
     pub const PANIC: &str = "panic";
 
     /// The closed set, for metrics.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 23] = [
         IGNORED,
         NOT_NAMED,
         NOT_PUBLISHED,
@@ -94,8 +117,13 @@ pub mod kind {
         BAD_NAME,
         BAD_LABEL,
         NAME_NOT_ALLOWED,
+        RESERVED_NAME,
         TOO_MANY_PORTS,
         TOO_MANY_NAMES,
+        TOO_MANY_RECORDS,
+        TOO_MANY_TAGS,
+        TOO_MANY_ATTRS,
+        TOO_MUCH_TEXT,
         RECORD_TOO_LARGE,
         NO_PORTS,
         INSPECT,
@@ -191,6 +219,12 @@ impl AllowNames {
     pub fn allows(&self, name: &str) -> bool {
         self.globs.as_ref().is_none_or(|globs| globs.is_match(name))
     }
+
+    /// Whether one of the patterns that allow `name` has `word` in so many letters.
+    pub fn spells_out(&self, name: &str, word: &str) -> bool {
+        let matches = self.globs.iter().flat_map(|globs| globs.matches(name));
+        matches.filter_map(|place| self.patterns.get(place)).any(|pattern| pattern.contains(word))
+    }
 }
 
 impl PartialEq for AllowNames {
@@ -206,6 +240,8 @@ pub struct Offered {
     pub instances: Vec<Instance>,
     /// The ports that are not, and why; also names of an offered port beyond what it may have.
     pub skipped: Vec<Skipped>,
+    /// How many there are beyond [`MAX_SHOWN`], by kind; `skipped` ends with a line for each kind.
+    pub further: BTreeMap<&'static str, usize>,
     /// Attributes withheld because their keys speak of secrets.
     pub withheld: Vec<Withheld>,
 }
@@ -236,7 +272,7 @@ pub struct StaticService {
     /// The check, as SERVICE_CHECK has it; none when absent.
     pub check: Option<Text>,
     /// Further keys as of `SERVICE_<KEY>`, lower case: `check_interval`, `check_http`, `region`, ….
-    pub attrs: std::collections::BTreeMap<Text, Text>,
+    pub attrs: BTreeMap<Text, Text>,
 }
 
 /// Finds another container by its full id.

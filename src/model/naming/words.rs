@@ -2,8 +2,20 @@
 
 use std::time::Duration;
 
-/// Splits at commas; `\,` is a comma, empty parts go, blanks around a part go.
-pub(super) fn split_tags(text: &str) -> Vec<String> {
+use super::super::record::MAX_RECORD;
+
+/// The first `most` parts of a list with commas, and whether there are more; `\,` is a comma, empty parts go, blanks
+/// around a part go. Of a text longer than a record may be no more than that is read.
+pub(super) fn split_tags(text: &str, most: usize) -> (Vec<String>, bool) {
+    let read = text.char_indices().map(|(place, _)| place).take_while(|place| *place <= MAX_RECORD).last().unwrap_or(0);
+    let (text, cut) = if text.len() > MAX_RECORD { (&text[..read], true) } else { (text, false) };
+    let mut parts = parts(text);
+    let more = cut || parts.len() > most;
+    parts.truncate(most);
+    (parts, more)
+}
+
+fn parts(text: &str) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = String::new();
     for character in text.chars() {
@@ -90,8 +102,21 @@ mod tests {
             (r"\,,a", &[",", "a"]),
             ("a, b ,,c", &["a", "b", "c"]),
         ] {
-            assert_eq!(split_tags(text), expected, "{text:?}");
+            assert_eq!(
+                split_tags(text, 64),
+                (expected.iter().map(|&part| part.to_owned()).collect(), false),
+                "{text:?}"
+            );
         }
+    }
+
+    #[test]
+    fn no_more_tags_are_split_than_a_record_may_have() {
+        let (tags, more) = split_tags("a,b,,c", 2);
+        assert_eq!((tags.len(), more), (2, true));
+        assert_eq!(split_tags("a,b,", 2).1, false);
+        let (tags, more) = split_tags(&"ä,".repeat(40_000), 64);
+        assert_eq!((tags.len(), more), (64, true));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! are asked next, and what was last told of them. No waiting happens here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +16,7 @@ use super::schedule::{self, Class, Id, Schedule};
 use super::secret::Secrets;
 use crate::model::adopted::Adopted;
 use crate::model::health::{Health, Outcome, Rules};
-use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer};
+use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer, Source};
 use crate::model::standing::{Standing, Standings, State};
 
 /// An error text that differs from the last one shown is shown after that long, unless the state changes before.
@@ -30,7 +31,7 @@ pub(super) struct Berths {
     offer: Arc<Offer>,
     ids: BTreeMap<InstanceKey, Id>,
     berths: HashMap<Id, Berth>,
-    next_id: Id,
+    next_number: u64,
     schedule: Schedule,
     standings: Standings,
     changed: bool,
@@ -88,7 +89,7 @@ impl Berths {
             offer: Arc::default(),
             ids: BTreeMap::new(),
             berths: HashMap::new(),
-            next_id: 0,
+            next_number: 0,
             schedule: Schedule::new(Instant::now()),
             standings: Standings::new(),
             changed: false,
@@ -142,7 +143,7 @@ impl Berths {
             let (id, class) = self.schedule.next(now)?;
             match self.begin(id, class, now) {
                 Some(probe) => return Some(probe),
-                None => self.schedule.landed(class),
+                None => self.schedule.landed(id, class),
             }
         }
     }
@@ -150,7 +151,7 @@ impl Berths {
     /// Hears what a probe met.
     pub(super) fn hear(&mut self, landed: Landed) {
         let Landed { ticket, result } = landed;
-        self.schedule.landed(ticket.class);
+        self.schedule.landed(ticket.id, ticket.class);
         self.metrics.landed(ticket.kind, End::of(result.as_ref().map(|(answer, _)| answer)));
         let current = |berth: &&mut Berth| berth.generation == ticket.generation;
         let Some(berth) = self.berths.get_mut(&ticket.id).filter(current) else { return };
@@ -181,8 +182,8 @@ impl Berths {
     }
 
     fn add(&mut self, instance: &Arc<Instance>, now: Instant) {
-        let id = self.next_id;
-        self.next_id += 1;
+        let id = Id { of: container_number(&instance.key.source), number: self.next_number };
+        self.next_number += 1;
         let berth = Berth {
             instance: Arc::clone(instance),
             health: new_health(instance),
@@ -344,6 +345,13 @@ impl Berth {
         }
         shown != standing
     }
+}
+
+/// A number for a container or table. Two that have the same share what one would have.
+fn container_number(source: &Source) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    source.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn new_health(instance: &Instance) -> Health {

@@ -12,6 +12,7 @@ mod question;
 mod redis;
 mod schedule;
 mod secret;
+mod shares;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState}
 use crate::model::plan::{Assignment, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
 use crate::model::record::Record;
 use crate::model::standing::Standings;
-use crate::model::view::{Seen, View};
+use crate::model::view::{Holder, Seen, View};
 use crate::store::{Batch, Event, Item, Page, Reach};
 
 /// How long a change of ours may wait for the store's word before this host answers from its own knowledge.
@@ -24,6 +24,17 @@ const UNCONFIRMED: Duration = Duration::from_millis(500);
 /// How long after its return the store's word is not taken for a lost record of ours, beyond the time in which a
 /// keepalive tells whether the lease still lives: as long as new sessions are spread over, and one round of writes.
 const SETTLING: Duration = Duration::from_secs(2);
+
+/// What a watch has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Heard {
+    /// Nothing that matters.
+    Nothing,
+    /// That what was planned has happened.
+    Echo,
+    /// Something that may change what is to be done.
+    News,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -149,23 +160,40 @@ impl Desk {
         self.interest.plain().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
     }
 
-    /// Takes in what a watch brought; says whether any of it matters.
-    pub(super) fn batch(&mut self, batch: &Batch) -> bool {
-        let mut changed = false;
+    /// Takes in what a watch brought.
+    pub(super) fn batch(&mut self, batch: &Batch) -> Heard {
+        let mut heard = Heard::Nothing;
         for event in &batch.events {
-            changed |= match event {
+            heard = heard.max(match event {
                 Event::Put(item) => self.item(item, None),
-                Event::Delete { key, revision } => {
-                    let deleted = self.view.deleted(key, *revision);
-                    if deleted {
-                        self.written = self.written.max(*revision);
-                    }
-                    deleted
-                }
-            };
+                Event::Delete { key, revision } => self.deleted(key, *revision),
+            });
         }
         self.view.reached(batch.revision);
-        changed
+        heard
+    }
+
+    fn deleted(&mut self, key: &str, revision: i64) -> Heard {
+        let ours = self.view.held(key).is_some_and(|held| matches!(held.holder, Holder::Ours { .. }));
+        if !self.view.deleted(key, revision) {
+            return Heard::Nothing;
+        }
+        self.written = self.written.max(revision);
+        if ours && !self.assignment.contains_key(key) { Heard::Echo } else { Heard::News }
+    }
+
+    /// Own operations were made. Says whether what is planned goes on from there: then nothing is worked out anew, which
+    /// takes as long as there are records, for each of a long row of commits.
+    pub(super) fn committed(&mut self, ops: &[Op], lease: i64, revision: i64) -> bool {
+        self.view.committed(ops, lease, revision);
+        self.written = self.written.max(revision);
+        if lease != self.lease || !self.ops.starts_with(ops) {
+            return false;
+        }
+        for done in self.ops.drain(..ops.len()) {
+            self.pending.remove(&done.key);
+        }
+        true
     }
 
     /// Takes in what a read of exactly `asked` found.
@@ -194,17 +222,23 @@ impl Desk {
     }
 
     /// Takes in one key as it stands.
-    fn item(&mut self, item: &Item, read_at: Option<i64>) -> bool {
+    fn item(&mut self, item: &Item, read_at: Option<i64>) -> Heard {
         if self.publisher.prefix.parts(&item.key).is_none() {
-            return false;
+            return Heard::Nothing;
         }
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
-        let matters = self.view.put(seen, |key| self.interest.covers(key));
-        if matters {
-            // The echo of a write may come before its outcome, and what waited for it waits no more.
-            self.written = self.written.max(item.revision);
+        if !self.view.put(seen, |key| self.interest.covers(key)) {
+            return Heard::Nothing;
         }
-        matters
+        // The echo of a write may come before its outcome, and what waited for it waits no more.
+        self.written = self.written.max(item.revision);
+        let planned = self.assignment.get(&item.key).is_some_and(|assigned| self.stands(&item.key, &assigned.record));
+        if planned { Heard::Echo } else { Heard::News }
+    }
+
+    /// Whether the key holds what it should.
+    fn stands(&self, key: &str, record: &Arc<Record>) -> bool {
+        self.lease != 0 && self.view.confirms(key, record, self.lease)
     }
 
     /// Takes up what a restart finds of itself: own records among `found`.
@@ -223,9 +257,8 @@ impl Desk {
 
     /// Keys that hold what they should.
     fn confirmed(&self) -> BTreeSet<&str> {
-        let stands = |key: &str, record: &Arc<Record>| self.lease != 0 && self.view.confirms(key, record, self.lease);
         let assigned = self.assignment.iter();
-        assigned.filter(|(key, assigned)| stands(key, &assigned.record)).map(|(key, _)| key.as_str()).collect()
+        assigned.filter(|(key, assigned)| self.stands(key, &assigned.record)).map(|(key, _)| key.as_str()).collect()
     }
 
     /// What this host shows.
@@ -297,5 +330,128 @@ impl Desk {
             out: ours.map(|(key, ..)| key.clone()).collect(),
             records: self.assignment.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.record))).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::instance::{Check, DockerStanding, Source};
+    use crate::model::key::Prefix;
+    use crate::model::name::{Label, ServiceName};
+    use crate::model::plan::Change;
+    use crate::model::record::Proto;
+    use crate::model::standing::{Standing, State};
+
+    /// A desk with `count` serving instances and lease 1, whose plan is whole.
+    fn desk(count: u16) -> Desk {
+        let prefix = Prefix::parse("/services").expect("a prefix");
+        let publisher = Publisher { node: "core-01".into(), owner: "owner-01".into(), prefix };
+        let mut desk = Desk::new(publisher, Adopted::default(), false);
+        let instances = (0..count).map(instance).map(|instance| (instance.key.clone(), Arc::new(instance)));
+        desk.offer = Arc::new(Offer { instances: instances.collect(), listed: true, ..Offer::default() });
+        let standing =
+            Standing { state: State::Ready, role: None, since: std::time::SystemTime::UNIX_EPOCH, error: None };
+        let standing = Arc::new(standing);
+        desk.standings =
+            Arc::new(desk.offer.instances.keys().map(|key| (key.clone(), Arc::clone(&standing))).collect());
+        desk.lease = 1;
+        desk.refresh(Instant::now());
+        desk
+    }
+
+    fn instance(number: u16) -> Instance {
+        let id = format!("id-{number:05}");
+        Instance {
+            key: InstanceKey { source: Source::Container(id.as_str().into()), port: 80, proto: Proto::Tcp },
+            services: vec![ServiceName::parse("web").expect("a name")],
+            label: Label::slug(&id).expect("a label"),
+            id: id.into(),
+            host: "10.0.0.1".parse().expect("an address"),
+            host6: None,
+            port: 80,
+            role: None,
+            priority: None,
+            weight: None,
+            ttl: None,
+            tags: Vec::new(),
+            attrs: BTreeMap::new(),
+            container_name: "web".into(),
+            image: "web".into(),
+            check: Check::default(),
+            docker: DockerStanding::Running,
+            started: "".into(),
+        }
+    }
+
+    fn echo(ops: &[Op], lease: i64, revision: i64) -> Batch {
+        let put = |op: &Op| match &op.change {
+            Change::Put(record) => {
+                let item = Item { key: op.key.clone(), value: record.encode().into(), lease, revision };
+                Event::Put(item)
+            }
+            Change::Delete => Event::Delete { key: op.key.clone(), revision },
+        };
+        Batch { revision, events: ops.iter().map(put).collect() }
+    }
+
+    #[test]
+    fn a_row_of_commits_goes_on_without_working_anything_out_anew() {
+        let mut desk = desk(250);
+        let planned = desk.ops.clone();
+        for (turn, ops) in planned.chunks(100).enumerate() {
+            let revision = 10 + i64::try_from(turn).expect("few");
+            // The echo of a commit comes before or after its outcome.
+            if turn % 2 == 0 {
+                assert_eq!(desk.batch(&echo(ops, 1, revision)), Heard::Echo);
+            }
+            assert!(desk.committed(ops, 1, revision));
+            assert!(desk.batch(&echo(ops, 1, revision)) < Heard::News);
+            assert_eq!(desk.pending.len(), desk.ops.len());
+        }
+        assert_eq!((desk.ops.len(), desk.written), (0, 12));
+        desk.refresh(Instant::now());
+        assert_eq!(desk.ops, [], "and working it out anew finds nothing left to do");
+        assert!(desk.local().instances.iter().all(|shown| shown.published));
+    }
+
+    #[test]
+    fn what_was_planned_otherwise_meanwhile_is_worked_out_anew() {
+        let mut desk = desk(3);
+        let under_way = desk.ops.clone();
+        desk.lease = 2;
+        desk.refresh(Instant::now());
+        assert!(!desk.committed(&under_way, 1, 10));
+        desk.refresh(Instant::now());
+        assert_eq!(desk.ops.len(), 3, "on the other lease");
+    }
+
+    #[test]
+    fn what_others_do_to_a_key_is_news() {
+        let mut desk = desk(2);
+        let ops = desk.ops.clone();
+        assert!(desk.committed(&ops, 1, 10));
+        desk.refresh(Instant::now());
+        let foreign = Item { key: ops[0].key.clone(), value: "{}".into(), lease: 0, revision: 11 };
+        assert_eq!(desk.batch(&Batch { revision: 11, events: vec![Event::Put(foreign)] }), Heard::News);
+        let deleted = Event::Delete { key: ops[1].key.clone(), revision: 12 };
+        assert_eq!(desk.batch(&Batch { revision: 12, events: vec![deleted] }), Heard::News);
+        desk.refresh(Instant::now());
+        assert_eq!(desk.ops.len(), 2);
+    }
+
+    #[test]
+    fn what_goes_is_no_news_once_it_is_gone() {
+        let mut desk = desk(2);
+        let puts = desk.ops.clone();
+        assert!(desk.committed(&puts, 1, 10));
+        desk.offer = Arc::new(Offer { listed: true, ..Offer::default() });
+        desk.refresh(Instant::now());
+        let deletes = desk.ops.clone();
+        assert_eq!(deletes.len(), 2);
+        assert_eq!(desk.batch(&echo(&deletes, 1, 11)), Heard::Echo);
+        assert!(desk.committed(&deletes, 1, 11));
+        desk.refresh(Instant::now());
+        assert_eq!(desk.ops, []);
     }
 }

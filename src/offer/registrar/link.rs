@@ -9,6 +9,7 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::desk::Heard;
 use super::jobs::{self, Job, Opening, Outcome};
 use super::{JITTER, Registrar};
 use crate::model::local::DrainState;
@@ -187,16 +188,22 @@ impl Registrar {
         self.link.rest = Some(Instant::now() + JITTER.mul_f64(self.random.random::<f64>()));
     }
 
-    pub(super) fn on_batch(&mut self, batch: Result<Batch, StoreError>) {
-        match batch {
-            Ok(batch) => self.dirty = self.desk.batch(&batch),
-            Err(error) => self.on_watch_ended(&error),
+    /// Says whether what is shown and planned is to be worked out anew.
+    pub(super) fn on_batch(&mut self, batch: Result<Batch, StoreError>) -> bool {
+        match batch.map(|batch| self.desk.batch(&batch)) {
+            Ok(heard) => {
+                self.progress |= heard == Heard::Echo;
+                heard == Heard::News
+            }
+            Err(error) => {
+                self.on_watch_ended(&error);
+                true
+            }
         }
     }
 
     pub(super) fn on_node_batch(&mut self, batch: Result<Batch, StoreError>) {
         // The desk knows nothing of the node record.
-        self.dirty = false;
         match batch {
             Ok(batch) => self.node.batch(&batch),
             Err(error) => self.on_watch_ended(&error),

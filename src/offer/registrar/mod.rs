@@ -45,6 +45,10 @@ const RECONCILE: Duration = Duration::from_secs(3600);
 const JITTER: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_millis(500);
+/// How often it is shown how far a long row of commits has got.
+const PROGRESS: Duration = Duration::from_millis(250);
+/// News never wait longer than this for the next refresh.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 /// How long the store has to delete the records when the agent stops,
 const DELETE_DEADLINE: Duration = Duration::from_millis(1500);
 /// and to end the lease then.
@@ -148,7 +152,12 @@ pub struct Registrar {
     dirty: bool,
     /// The same of what a watch brought while a job was under way.
     stale: bool,
+    /// Own commits have been made since, of which nothing follows but that they stand.
+    progress: bool,
     refreshed: Instant,
+    /// Until then what is new waits: a refresh takes as long as there are records, so in a flood of news at most every
+    /// other moment is spent on it.
+    rested: Instant,
 }
 
 impl Registrar {
@@ -191,7 +200,9 @@ impl Registrar {
             node,
             dirty: true,
             stale: false,
+            progress: false,
             refreshed: Instant::now(),
+            rested: Instant::now(),
         };
         (registrar, Outputs { local: local_out, overlay: overlay_out, adopted: adopted_out })
     }
@@ -202,16 +213,15 @@ impl Registrar {
         self.reach.mark_changed();
         let mut job: Option<Job> = None;
         loop {
-            if std::mem::replace(&mut self.dirty, true)
-                || (self.stale && job.is_none())
-                || self.desk.overlay_due(self.refreshed).is_some_and(|due| due <= Instant::now())
-            {
+            if self.refresh_at(job.is_some()).is_some_and(|at| at <= Instant::now()) {
                 self.refresh();
             }
-            if job.is_none() {
+            // What is planned may be of before the news: it is worked out anew first.
+            if job.is_none() && !self.has_news(false) {
                 job = self.next_job();
             }
-            let next = self.next_timer(job.is_some());
+            let next = self.next_timer(job.is_some()).into_iter().chain(self.refresh_at(job.is_some())).min();
+            let was_dirty = std::mem::replace(&mut self.dirty, true);
             tokio::select! {
                 // Told to stop comes first: the other workers end then too, and that is no reason to complain.
                 biased;
@@ -233,14 +243,18 @@ impl Registrar {
                     self.on_outcome(outcome);
                 }
                 batch = next_batch(&mut self.link.watch) => {
-                    self.on_batch(batch);
-                    // Mostly it is the echo of the commit under way, whose outcome brings the desk up to date.
-                    self.stale |= self.dirty;
-                    self.dirty &= job.is_none();
+                    let news = self.on_batch(batch);
+                    // Mostly it is of the commit under way, whose outcome brings the desk up to date.
+                    self.stale |= news;
+                    self.dirty = news && job.is_none();
                 }
-                batch = next_batch(&mut self.link.node_watch) => self.on_node_batch(batch),
+                batch = next_batch(&mut self.link.node_watch) => {
+                    self.on_node_batch(batch);
+                    self.dirty = false;
+                }
                 () = sleep_until(next) => {}
             }
+            self.dirty |= was_dirty;
         }
         drop(job);
         self.leave().await;
@@ -249,7 +263,10 @@ impl Registrar {
 
     /// Puts the latest of what the registrar is told on the desk.
     fn take_inputs(&mut self) {
-        self.desk.drain = *self.inputs.drain.borrow_and_update();
+        let drain = *self.inputs.drain.borrow_and_update();
+        if std::mem::replace(&mut self.desk.drain, drain) != drain {
+            self.rested = Instant::now();
+        }
         self.desk.offer = Arc::clone(&self.inputs.offer.borrow_and_update());
         self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
         let place = self.inputs.place.borrow_and_update();
@@ -257,10 +274,29 @@ impl Registrar {
         self.desk.addresses_unread = place.unread_since;
     }
 
+    fn has_news(&self, busy: bool) -> bool {
+        self.dirty || (self.stale && !busy) || (self.progress && self.desk.ops.is_empty())
+    }
+
+    /// When the desk is to be brought up to date, if nothing else happens before.
+    fn refresh_at(&self, busy: bool) -> Option<Instant> {
+        let at = match self.has_news(busy) {
+            true => Some(self.rested),
+            false => self.progress.then(|| self.refreshed + PROGRESS),
+        };
+        at.into_iter().chain(self.desk.overlay_due(self.refreshed)).min()
+    }
+
     /// Brings the desk up to date and tells others what changed.
     fn refresh(&mut self) {
+        self.work_out();
+        (self.dirty, self.stale, self.progress) = (false, false, false);
+        self.rested = Instant::now() + self.refreshed.elapsed().min(LONGEST_REST);
+    }
+
+    fn work_out(&mut self) {
         let now = Instant::now();
-        (self.refreshed, self.stale) = (now, false);
+        self.refreshed = now;
         self.desk.known = self.link.watch.is_some() && self.scan.is_over(now);
         self.desk.refresh(now);
         let local = self.desk.local();

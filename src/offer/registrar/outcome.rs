@@ -73,10 +73,11 @@ impl Registrar {
         match result {
             Ok(Commit::Done(revision)) => {
                 self.metrics.writes.inc_by(ops.len() as u64);
-                self.desk.view.committed(ops, lease, revision);
                 (self.link.retry, self.link.refused) = (None, false);
-                self.desk.written = self.desk.written.max(revision);
                 self.link.chunk = MAX_WRITES;
+                if self.desk.committed(ops, lease, revision) {
+                    (self.dirty, self.progress) = (false, true);
+                }
             }
             Ok(Commit::Refused(_)) => {
                 self.metrics.refused.inc();
