@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use faulty::Faulty;
 use harness::{Host, Setup, eventually, instance, items, named, records, role, standing, table};
+use wharf::model::local::Awaited;
 use wharf::model::node::NodeRecord;
 use wharf::model::record::{Record, Role};
 use wharf::model::standing::{Standing, State};
+use wharf::offer::registrar::OnStop;
 use wharf::store::embedded::Embedded;
-use wharf::store::{Condition, Store, Write};
+use wharf::store::{Condition, Event, Store, Write};
 
 fn setup() -> (Arc<dyn Store>, tempfile::TempDir) {
     (Arc::new(Embedded::new()), tempfile::tempdir().unwrap())
@@ -238,7 +240,9 @@ async fn a_hosts_shutdown_withdraws_and_is_not_remembered() {
     host.ready([instance("redis", 1)]);
     host.publishes(&[FIRST]).await;
     host.drain.shut_down(std::time::SystemTime::UNIX_EPOCH);
-    host.publishes(&[]).await;
+    let awaits = |host: &Host| host.outputs.local.borrow().awaits();
+    eventually("nothing is waited for", || async { awaits(&host).is_none() }).await;
+    assert!(host.own_keys().await.is_empty(), "then the store has nothing either");
     host.stop().await;
     let host = Host::start(store, directory.path(), Setup { boot: "b2", ..Setup::default() });
     host.ready([instance("redis", 1)]);
@@ -248,6 +252,40 @@ async fn a_hosts_shutdown_withdraws_and_is_not_remembered() {
     host.publishes(&[]).await;
     host.drain.stay_up();
     host.publishes(&[FIRST]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_withdraws_deletes_its_records_before_its_lease_ends() {
+    let (store, directory) = setup();
+    let setup = Setup { on_stop: OnStop::Withdraw, ..Setup::default() };
+    let host = Host::start(Arc::clone(&store), directory.path(), setup);
+    host.ready([instance("redis", 1), instance("redis", 2)]);
+    host.publishes(&[FIRST, SECOND]).await;
+    eventually("its node record stands", || async { !items(&*store, "/wharf").await.is_empty() }).await;
+    host.stop().await;
+    let mut watch = store.watch("/", 1).await.unwrap();
+    let mut deleted = std::collections::BTreeMap::new();
+    while deleted.len() < 3 {
+        for event in watch.next().await.unwrap().events {
+            if let Event::Delete { key, revision } = event {
+                deleted.insert(key, revision);
+            }
+        }
+    }
+    let with_the_lease = deleted.iter().find(|(key, _)| key.starts_with("/wharf")).unwrap().1;
+    assert!(deleted[FIRST] < *with_the_lease && deleted[SECOND] < *with_the_lease, "{deleted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_never_read_is_no_withdrawal() {
+    let (store, directory) = (Arc::new(Faulty::new(1)), tempfile::tempdir().unwrap());
+    store.set_away(true);
+    let host = Host::start(store.clone(), directory.path(), Setup::default());
+    host.ready([]);
+    host.drain.shut_down(std::time::SystemTime::UNIX_EPOCH);
+    eventually("it is shown", || async { host.outputs.local.borrow().drained.is_some() }).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(host.outputs.local.borrow().awaits(), Some(Awaited::Store));
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,7 @@ pub async fn shake_hands(connection: &mut Connection, login: Login<'_>) -> Resul
                 return Ok(Reply::LetIn);
             }
             // What it says in words may be an echo of what it was told.
-            [0xff, ..] => return Ok(wordless(refusal(&next.payload))),
+            [0xff, ..] => return Ok(wordless(&refusal(&next.payload))),
             [0xfe, rest @ ..] => {
                 let greeting = parse_switch(rest);
                 prove(login.password, &greeting)
@@ -90,9 +90,9 @@ pub async fn shake_hands(connection: &mut Connection, login: Login<'_>) -> Resul
     Err(garbled("the end of the handshake"))
 }
 
-fn wordless(reply: Reply) -> Reply {
+fn wordless(reply: &Reply) -> Reply {
     match reply {
-        Reply::Refused { code, .. } => Reply::Refused { code, message: String::new() },
+        Reply::Refused { code, .. } => Reply::Refused { code: *code, message: String::new() },
         Reply::LetIn => Reply::LetIn,
     }
 }

@@ -102,7 +102,7 @@ impl Shape {
         match self.role {
             0 => {}
             role => {
-                drop(value.insert("role".into(), json!(["", "primary", "replica", "none"][usize::from(role.min(3))])))
+                drop(value.insert("role".into(), json!(["", "primary", "replica", "none"][usize::from(role.min(3))])));
             }
         }
         Value::Object(value).to_string()

@@ -101,6 +101,7 @@ impl Group {
         command
     }
 
+    #[allow(clippy::disallowed_methods)] // the group is entered by another process; nothing else runs on this thread
     fn sleeper(&self) -> Sleeper {
         let sleeper = Sleeper(self.within("sleep", &["1000"]).spawn().unwrap());
         let began = std::time::Instant::now();

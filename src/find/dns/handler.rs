@@ -214,8 +214,8 @@ impl Handler {
         let client = request.src().ip().to_canonical();
         let said = |answer, extended| Said { answer, extended, zone: metrics.foreign(), rests: None };
         let (reply, fetched) = oneshot::channel();
-        let asked = shares.take(client).map(|share| forwarder.try_send(Job { client, wanted, share, reply }));
-        if !matches!(asked, Some(Ok(()))) {
+        let job = shares.take(client).map(|share| Job { client, wanted, share, reply });
+        if job.is_none_or(|job| forwarder.try_send(job).is_err()) {
             metrics.dropped(Dropped::Overload);
             return said(joined(beginning, &target, None), Some(Extended::OTHER_CROWDED));
         }

@@ -258,13 +258,13 @@ impl Follower {
     fn local_event(&mut self) -> Option<Pieces> {
         let seen = self.local.as_mut().filter(|local| local.has_changed().unwrap_or(false))?;
         let local = seen.borrow_and_update().clone();
-        Some(Box::new(local::document(&plain_head("local"), local, &self.context.settings.version, END)))
+        Some(Box::new(local::document(&plain_head("local"), &local, &self.context.settings.version, END)))
     }
 
     fn nodes_event(&mut self) -> Option<Pieces> {
         let seen = self.nodes.as_mut().filter(|nodes| nodes.has_changed().unwrap_or(false))?;
         let nodes = seen.borrow_and_update().clone();
-        Some(Box::new(local::nodes_document(&plain_head("nodes"), nodes, END)))
+        Some(Box::new(local::nodes_document(&plain_head("nodes"), &nodes, END)))
     }
 }
 

@@ -23,18 +23,18 @@ const SHORT_ID: usize = 12;
 pub(super) async fn local(State(context): State<Context>, Extension(guest): Extension<Guest>) -> Response {
     let ticket = context.readers.take(&guest);
     let local = context.sources.local.borrow().clone();
-    let document = document("", local, &context.settings.version, "\n");
+    let document = document("", &local, &context.settings.version, "\n");
     json::raw(StatusCode::OK, pieces::body(document, ticket))
 }
 
 /// What is sent of a host.
-pub(super) fn document(before: &str, local: Arc<Local>, version: &str, after: &str) -> Document {
+pub(super) fn document(before: &str, local: &Arc<Local>, version: &str, after: &str) -> Document {
     let lists = vec![
-        ("instances", elements(&local, |local| &local.instances, instance)),
-        ("skipped", elements(&local, |local| &local.skipped, skipped)),
-        ("withheld", elements(&local, |local| &local.withheld, withheld)),
+        ("instances", elements(local, |local| &local.instances, instance)),
+        ("skipped", elements(local, |local| &local.skipped, skipped)),
+        ("withheld", elements(local, |local| &local.withheld, withheld)),
     ];
-    Document::new(before, &head(&local, version), lists, after)
+    Document::new(before, &head(local, version), lists, after)
 }
 
 /// Each element of a list of something shared, in the shape that it is sent in.
@@ -123,12 +123,12 @@ fn time(time: SystemTime) -> Text {
 pub(super) async fn nodes(State(context): State<Context>, Extension(guest): Extension<Guest>) -> Response {
     let ticket = context.readers.take(&guest);
     let nodes = context.sources.nodes.borrow().clone();
-    json::raw(StatusCode::OK, pieces::body(nodes_document("", nodes, "\n"), ticket))
+    json::raw(StatusCode::OK, pieces::body(nodes_document("", &nodes, "\n"), ticket))
 }
 
 /// What is sent of every node.
-pub(super) fn nodes_document(before: &str, nodes: Arc<api::Nodes>, after: &str) -> Document {
-    let empty = api::Nodes { nodes: Vec::new(), ..*nodes };
-    let lists = vec![("nodes", elements(&nodes, |nodes| &nodes.nodes, Clone::clone))];
+pub(super) fn nodes_document(before: &str, nodes: &Arc<api::Nodes>, after: &str) -> Document {
+    let empty = api::Nodes { nodes: Vec::new(), ..**nodes };
+    let lists = vec![("nodes", elements(nodes, |nodes| &nodes.nodes, Clone::clone))];
     Document::new(before, &empty, lists, after)
 }
