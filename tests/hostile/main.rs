@@ -12,6 +12,8 @@
 //! | `host.rs` | nobody: what happens to a host |
 //! | `thief.rs` | whoever wants a password |
 //!
+//! `measured.rs` tells what some of these cost in time and memory, beside the same town in peace.
+//!
 //! A new file is added below with `mod`; whatever several of them need goes into `town.rs`. A town holds a lock of its
 //! own, so that one at a time is measured. `cargo test --release --test hostile tenant::` runs one file.
 #![allow(clippy::unwrap_used, unreachable_pub)]
@@ -28,6 +30,7 @@ mod beats;
 mod host;
 mod http_client;
 mod key_writer;
+mod measured;
 mod tenant;
 mod thief;
 mod town;
