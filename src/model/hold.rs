@@ -7,7 +7,7 @@
 //! The surprising part: what is held is a claim of an owner, not a key. In the return another owner may take the key
 //! first; then the record is shown under another one until its own owner has published, under whatever key.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::record::{Proto, Record, Text};
@@ -139,8 +139,19 @@ struct Hold {
 #[derive(Clone, Debug, Default)]
 pub struct Holds {
     held: BTreeMap<Text, Hold>,
-    /// The keys held for each owner.
-    owners: BTreeMap<Text, BTreeSet<Text>>,
+    owners: BTreeMap<Text, Owned>,
+    /// The keys held for each claim.
+    claims: HashMap<Claim, BTreeSet<Text>>,
+    /// Every key by when its hold is over.
+    times: BTreeSet<(Duration, Text)>,
+}
+
+/// What is held for one owner.
+#[derive(Clone, Debug, Default)]
+struct Owned {
+    keys: BTreeSet<Text>,
+    /// Those whose time no put has shortened yet, by lease: none is looked at again for each put of a burst.
+    lasting: BTreeMap<Lease, BTreeSet<Text>>,
 }
 
 /// What a put means for what is held.
@@ -167,22 +178,48 @@ impl Holds {
     fn insert(&mut self, key: Text, hold: Hold) {
         self.remove(&key);
         if let Some(claim) = &hold.claim {
-            self.owners.entry(claim.owner.clone()).or_default().insert(key.clone());
+            let owned = self.owners.entry(claim.owner.clone()).or_default();
+            owned.keys.insert(key.clone());
+            owned.lasting.entry(hold.lease).or_default().insert(key.clone());
+            self.claims.entry(claim.clone()).or_default().insert(key.clone());
         }
+        self.times.insert((hold.until, key.clone()));
         self.held.insert(key, hold);
     }
 
     fn remove(&mut self, key: &str) -> Option<Hold> {
-        let hold = self.held.remove(key)?;
-        if let Some(claim) = &hold.claim
-            && let Some(keys) = self.owners.get_mut(&claim.owner)
-        {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.owners.remove(&claim.owner);
+        let (key, hold) = self.held.remove_entry(key)?;
+        if let Some(claim) = &hold.claim {
+            if let Some(owned) = self.owners.get_mut(&claim.owner) {
+                owned.keys.remove(&key);
+                take_out(&mut owned.lasting, &hold.lease, &key);
+                if owned.keys.is_empty() {
+                    self.owners.remove(&claim.owner);
+                }
+            }
+            if let Some(keys) = self.claims.get_mut(claim) {
+                keys.remove(&key);
+                if keys.is_empty() {
+                    self.claims.remove(claim);
+                }
             }
         }
+        self.times.remove(&(hold.until, key));
         Some(hold)
+    }
+
+    /// Lets what is held for an owner last until `over` at most, but for what hung on the lease `except`. Later puts would
+    /// shorten it no more.
+    fn shorten(&mut self, owner: &str, except: Option<Lease>, over: Duration) {
+        let Some(owned) = self.owners.get_mut(owner) else { return };
+        let stays = except.and_then(|lease| owned.lasting.remove_entry(&lease));
+        let shortened = std::mem::replace(&mut owned.lasting, stays.into_iter().collect());
+        for key in shortened.into_values().flatten() {
+            let Some(hold) = self.held.get_mut(&key).filter(|hold| hold.until > over) else { continue };
+            self.times.remove(&(hold.until, key.clone()));
+            hold.until = over;
+            self.times.insert((over, key));
+        }
     }
 
     /// How many are held.
@@ -206,20 +243,14 @@ impl Holds {
     pub fn put(&mut self, key: &str, lease: Lease, claim: Option<&Claim>, now: Option<Duration>) -> Put {
         let mut put = Put::default();
         if let Some(claim) = claim {
-            let keys: Vec<Text> = self.owners.get(&claim.owner).into_iter().flatten().cloned().collect();
-            let again = keys.iter().filter_map(|key| self.held.get(key)).any(|hold| hold.claim.as_ref() == Some(claim));
-            for other in keys {
-                let Some(hold) = self.held.get_mut(&other) else { continue };
-                if hold.claim.as_ref() != Some(claim) {
-                    let burst = now.filter(|_| again || hold.lease != lease).map(|now| now + BURST);
-                    hold.until = burst.map_or(hold.until, |over| hold.until.min(over));
-                    continue;
-                }
-                self.remove(&other);
-                if &*other != key {
-                    put.over.push(other);
-                }
+            let same: Vec<Text> = self.claims.get(claim).into_iter().flatten().cloned().collect();
+            for known in &same {
+                self.remove(known);
             }
+            if let Some(now) = now {
+                self.shorten(&claim.owner, Some(lease).filter(|_| same.is_empty()), now + BURST);
+            }
+            put.over = same.into_iter().filter(|known| **known != *key).collect();
         }
         match self.held.get(key).map(|hold| hold.claim.is_some()) {
             // Nobody would move what has no owner: who puts there means to.
@@ -244,7 +275,7 @@ impl Holds {
 
     /// An owner says which of its records it still means: the keys held for its others, which are held no more.
     pub fn release(&mut self, owner: &str, means: impl Fn(&Claim) -> bool) -> Vec<Text> {
-        let keys = self.owners.get(owner).into_iter().flatten();
+        let keys = self.owners.get(owner).into_iter().flat_map(|owned| &owned.keys);
         let meant = |key: &Text| self.held.get(key).and_then(|hold| hold.claim.as_ref()).is_some_and(&means);
         let over: Vec<Text> = keys.filter(|key| !meant(key)).cloned().collect();
         for key in &over {
@@ -279,12 +310,17 @@ impl Holds {
 
     /// The keys whose time is over; they are held no more.
     pub fn expire(&mut self, now: Duration) -> Vec<Text> {
-        self.take(|_, hold| hold.until <= now)
+        let over: Vec<Text> =
+            self.times.iter().take_while(|(until, _)| *until <= now).map(|(_, key)| key.clone()).collect();
+        for key in &over {
+            self.remove(key);
+        }
+        over
     }
 
     /// When the next one is over.
     pub fn next(&self) -> Option<Duration> {
-        self.held.values().map(|hold| hold.until).min()
+        self.times.first().map(|(until, _)| *until)
     }
 
     fn take(&mut self, over: impl Fn(&str, &Hold) -> bool) -> Vec<Text> {
@@ -294,6 +330,15 @@ impl Holds {
             self.remove(key);
         }
         taken
+    }
+}
+
+fn take_out(keys: &mut BTreeMap<Lease, BTreeSet<Text>>, lease: &Lease, key: &str) {
+    if let Some(of_lease) = keys.get_mut(lease) {
+        of_lease.remove(key);
+        if of_lease.is_empty() {
+            keys.remove(lease);
+        }
     }
 }
 
@@ -386,6 +431,21 @@ mod tests {
         let mut holds = three();
         holds.put("d", 9, Some(&claim("one", "d")), Some(secs(5)));
         assert_eq!(holds.next(), Some(secs(6)), "under another lease, so it knows");
+    }
+
+    #[test]
+    fn no_put_of_a_burst_looks_at_what_another_has_shortened() {
+        let mut holds = Holds::default();
+        for number in 0..1_000 {
+            holds.hold(&vanished(&format!("{number} one {}", number % 2)), Verdict::Held, secs(30));
+        }
+        let lasting = |holds: &Holds| holds.owners["one"].lasting.values().map(BTreeSet::len).sum::<usize>();
+        holds.put("new", 1, Some(&claim("one", "new")), Some(secs(5)));
+        assert_eq!((lasting(&holds), holds.next()), (500, Some(secs(6))), "those of its own lease stay");
+        holds.put("1", 1, Some(&claim("one", "1")), Some(secs(6)));
+        assert_eq!((lasting(&holds), holds.len()), (0, 999));
+        assert_eq!((holds.expire(secs(6)).len(), holds.expire(secs(7)).len(), holds.len()), (500, 499, 0));
+        assert!(holds.owners.is_empty() && holds.claims.is_empty() && holds.times.is_empty());
     }
 
     #[test]

@@ -9,6 +9,10 @@ use std::sync::Arc;
 use super::plan::{Change, Op, same_instance};
 use super::record::Record;
 
+/// So many keys are kept, and beyond them only interesting ones: what someone else writes in this owner's name is deleted,
+/// and a later look finds what there was no room for.
+const MOST: usize = 100_000;
+
 /// Who holds a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Holder {
@@ -126,7 +130,8 @@ impl View {
             None => drop(self.deleted.remove(seen.key)),
         }
         let known = self.held.get(seen.key);
-        let concerns = known.is_some() || interesting(seen.key) || names(seen.value, &self.owner);
+        let own = || self.held.len() < MOST && names(seen.value, &self.owner);
+        let concerns = known.is_some() || interesting(seen.key) || own();
         // A read that was made later knows better, even if the store was replaced by one where all happened earlier.
         let outdated = |at: i64| at > seen.revision && seen.read_at.is_none_or(|read| read < at);
         let older = known.is_some_and(|held| outdated(held.revision))
@@ -260,6 +265,21 @@ mod tests {
         let other = Record { owner: Some("owner-02".into()), ..Record::default() };
         assert!(!put(&mut view, &other, 3, Some(6)), "before our commit");
         assert!(put(&mut view, &other, 3, Some(9)) && view.occupied("/s/a/b"), "in a store that took its place");
+    }
+
+    #[test]
+    fn what_others_write_in_its_name_is_kept_up_to_a_bound() {
+        let mut view = View::new("owner-01".into());
+        let value = ours("a").encode();
+        let mut put = |number: usize, wanted: bool| {
+            let key = format!("/s/a/{number}");
+            view.put(Seen { key: &key, value: &value, lease: 1, revision: 1, read_at: None }, |_| wanted)
+        };
+        assert!((0..MOST).all(|number| put(number, false)));
+        assert!(!put(MOST, false) && put(MOST + 1, true), "only what it wants itself");
+        assert!(view.deleted("/s/a/0", 2) && view.deleted("/s/a/1", 2));
+        let seen = Seen { key: "/s/a/x", value: &value, lease: 1, revision: 3, read_at: Some(3) };
+        assert!(view.put(seen, |_| false), "there is room again");
     }
 
     #[test]

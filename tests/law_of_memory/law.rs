@@ -1,18 +1,22 @@
 //! The law, and what a shape costs by it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use wharf::model::catalog::Catalog;
 
 use crate::heap;
 use crate::shape::Shape;
 
-pub const TEN_THOUSAND: usize = 10_000;
+/// The law holds at every number of records from one to the other: its structures grow in steps.
+pub const FEWEST: usize = 1_000;
+pub const MOST: usize = 20_000;
 
 /// What records of one shape cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// Records taken.
+    /// Keys put when each cost most, and records taken in the end.
+    pub count: usize,
     pub records: usize,
     /// Bytes for each key put.
     pub each: f64,
@@ -42,8 +46,9 @@ impl Cost {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { each, allowed, left, .. } = self;
-        write!(f, "{:.3} of the law ({each:.0} of {allowed:.0} bytes, {left:.0} left when deleted)", self.ratio())
+        let Self { count, each, allowed, left, .. } = self;
+        let ratio = self.ratio();
+        write!(f, "{ratio:.3} of the law ({each:.0} of {allowed:.0} bytes at {count}, {left:.0} left when deleted)")
     }
 }
 
@@ -61,25 +66,35 @@ fn allowed(key: &str, value: &str) -> usize {
     1_024 + 256 * (labels + parts("tags") + parts("attrs")) + 4 * (key.len() + value.len())
 }
 
-/// What so many records of a shape cost, and what of that is left when they are deleted.
-pub fn cost(shape: &Shape, count: usize) -> Cost {
+/// What records of a shape cost at the worst number of them within `counts`, and what is left when all are deleted.
+pub fn cost(shape: &Shape, counts: RangeInclusive<usize>) -> Cost {
     let before = heap::live();
-    let mut catalog = Catalog::default();
-    let mut sum = 0;
-    for (revision, number) in (1..).zip(shape.order(count)) {
-        let (key, value) = (shape.key(number), shape.value(number));
+    let order = shape.order(*counts.end());
+    let own = heap::live();
+    let (mut catalog, mut cost, mut sum) = (Catalog::default(), Cost::default(), 0);
+    for (count, number) in (1..).zip(&order) {
+        let (key, value) = (shape.key(*number), shape.value(*number));
         sum += allowed(&key, &value);
-        let _bad_ones_too = catalog.put(&key, value.as_bytes(), shape.lease(number), revision);
+        let _bad_ones_too = catalog.put(&key, value.as_bytes(), shape.lease(*number), count as i64);
+        drop((key, value));
+        let now = Cost { count, each: per(heap::live() - own, count), allowed: per(sum, count), ..cost };
+        if counts.contains(&count) && (cost.count == 0 || now.ratio() > cost.ratio()) {
+            cost = now;
+        }
     }
-    let (full, records) = (heap::live().saturating_sub(before), catalog.counts().records);
-    for number in shape.order(count) {
-        catalog.delete(&shape.key(number));
+    cost.records = catalog.counts().records;
+    for number in &order {
+        catalog.delete(&shape.key(*number));
     }
     while catalog.tidy() {}
+    drop(order);
     // The pool's own table is there for any number of records.
-    let left = (heap::live() - before).saturating_sub(64 * 1024);
-    let each = |bytes: usize| bytes as f64 / count as f64;
-    Cost { records, each: each(full), allowed: each(sum), left: each(left), ..Cost::default() }
+    cost.left = per((heap::live() - before).saturating_sub(64 * 1024), *counts.end());
+    cost
+}
+
+fn per(bytes: usize, count: usize) -> f64 {
+    bytes as f64 / count as f64
 }
 
 /// Fills a catalog of `count` records anew again and again.

@@ -35,6 +35,8 @@ pub struct Shape {
     pub labels: Texts,
     /// The first labels that all have in common.
     pub trunk: usize,
+    /// Labels of one letter behind them.
+    pub tail: usize,
     /// Labels are parted by dots, in segments of so many; 0 is by slashes alone.
     pub dotted: usize,
     pub tags: Texts,
@@ -63,7 +65,7 @@ impl Shape {
             let trunk = place < self.trunk && place + 1 < self.labels.count;
             key.push_str(&self.labels.text(place, if trunk { 0 } else { number }));
         }
-        key
+        key + &"/x".repeat(self.tail)
     }
 
     pub fn value(&self, number: usize) -> String {
@@ -108,6 +110,11 @@ impl Shape {
         Value::Object(value).to_string()
     }
 
+    /// Of how many parts a record is: its labels, tags and attrs, and some others.
+    pub fn parts(&self) -> usize {
+        5 + self.labels.count + self.tail + self.tags.count + 2 * self.attrs.count
+    }
+
     pub fn lease(&self, number: usize) -> i64 {
         1 + self.leases.of(number) as i64
     }
@@ -129,7 +136,8 @@ impl Shape {
 
     /// The same with one thing changed.
     pub fn mutate(&mut self, random: &mut StdRng) {
-        match random.random_range(0..12) {
+        match random.random_range(0..13) {
+            12 => self.tail = if random.random_bool(0.5) { random.random_range(0..=126) } else { 0 },
             0 | 1 => self.labels.mutate(random, 127, 63),
             2 => self.trunk = random.random_range(0..=self.labels.count),
             3 => self.dotted = random.random_range(0..5),
@@ -147,7 +155,8 @@ impl Shape {
         let mut child = self.clone();
         let mut coin = || random.random_bool(0.5);
         if coin() {
-            (child.labels, child.trunk, child.dotted) = (other.labels, other.trunk, other.dotted);
+            (child.labels, child.trunk, child.tail, child.dotted) =
+                (other.labels, other.trunk, other.tail, other.dotted);
         }
         if coin() {
             child.tags = other.tags;
@@ -173,6 +182,8 @@ impl Shape {
             self.labels.count = self.labels.count.min(36);
             self.labels.length = 6;
         }
+        let room = 255_usize.saturating_sub(self.labels.count * (self.labels.length + 1));
+        self.tail = self.tail.min(room / 2).min(127 - self.labels.count);
         self.labels.shared = Shared::Own;
         self.labels.letters %= 2;
         self.fields[0].length = self.fields[0].length.min(120);
@@ -279,6 +290,8 @@ pub fn known() -> Vec<(&'static str, Shape)> {
         ),
         ("64 tags", Shape { tags: Texts::of(64, 6), ..plain.clone() }),
         ("64 tags that are slugged", Shape { tags: Texts { letters: 4, ..Texts::of(64, 6) }, ..plain.clone() }),
+        ("a key of 124 labels", Shape { labels: Texts::of(1, 6), tail: 123, ..Shape::default() }),
+        ("nine labels of its own", Shape { labels: Texts::of(9, 8), ..Shape::default() }),
         ("64 attrs", Shape { attrs: Texts::of(64, 6), ..plain.clone() }),
         (
             "an owner and a lease of its own for each",

@@ -9,9 +9,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::{HashMap, OrdSet};
+use imbl::OrdSet;
 
 use super::entry::Entry;
+use super::hashed::Hashed;
 use super::path;
 use crate::model::name::Label;
 use crate::model::record::{Role, Text};
@@ -19,7 +20,7 @@ use crate::model::record::{Role, Text};
 /// What stands for `node:core-01` and the like in the index, with how many records have it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
-    known: HashMap<Text, (u64, u64)>,
+    known: Hashed<(u64, u64)>,
     next: u64,
 }
 
@@ -36,7 +37,7 @@ impl Terms {
             return *number;
         }
         self.next += 1;
-        self.known.insert(term.into(), (self.next, 1));
+        self.known.insert(term, (self.next, 1));
         self.next
     }
 

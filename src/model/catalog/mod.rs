@@ -6,6 +6,7 @@
 
 mod bad;
 mod entry;
+mod hashed;
 mod index;
 mod intern;
 mod path;
@@ -15,6 +16,7 @@ mod shares;
 mod short;
 mod wild;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub use self::bad::Bad;
 use self::bad::{BadValues, LeftOut};
 pub(crate) use self::entry::Entry;
 pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
+use self::hashed::Hashed;
 use self::index::{Addresses, Selectors};
 use self::intern::Interner;
 pub use self::read::Dependency;
@@ -42,7 +45,7 @@ pub const WINDOW: usize = 4_096;
 /// What a larger set is cut to: no more would fit a message as SRV.
 const CUT: usize = 1_024;
 /// One record of so many is a mark that a window may begin at. Two of them are hardly ever [`CUT`] records apart.
-const MARK_EVERY: u32 = 64;
+const MARK_EVERY: u64 = 64;
 
 /// What is known of one path that has records below it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +85,9 @@ pub struct Catalog {
     /// Those that stand elsewhere than under their key, by key.
     renamed: OrdMap<Text, Arc<Entry>>,
     marks: OrdSet<Text>,
-    dirs: HashMap<Text, Dir>,
+    /// Chooses the marks, so that nobody who writes keys can: what is walked of them for a window stays bounded.
+    marked: RandomState,
+    dirs: Hashed<Dir>,
     selectors: Selectors,
     addresses: Addresses,
     services: usize,
@@ -323,7 +328,7 @@ impl Catalog {
         if entry.is_renamed() {
             self.renamed.insert(entry.key.clone(), entry.clone());
         }
-        if is_mark(entry.place()) {
+        if self.is_mark(entry.place()) {
             self.marks.insert(entry.place().clone());
         }
         self.tree.insert(entry.place().clone(), entry);
@@ -365,7 +370,7 @@ impl Catalog {
             match (dir.below, self.dirs.get_mut(above)) {
                 (0, _) => drop(self.dirs.remove(above)),
                 (_, Some(known)) => *known = dir,
-                (_, None) => drop(self.dirs.insert(above.into(), dir)),
+                (_, None) => drop(self.dirs.insert(above, dir)),
             }
         }
     }
@@ -388,11 +393,31 @@ impl Catalog {
     fn next(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
+
+    /// One place of [`MARK_EVERY`].
+    fn is_mark(&self, place: &str) -> bool {
+        self.marked.hash_one(place).is_multiple_of(MARK_EVERY)
+    }
 }
 
-/// One place of [`MARK_EVERY`], spread evenly whatever the keys look like (FNV-1a).
-fn is_mark(place: &str) -> bool {
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let hash = place.bytes().fold(0x811c_9dc5, step);
-    (hash ^ (hash >> 15)).is_multiple_of(MARK_EVERY)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FNV-1a was what chose marks once.
+    fn fnv(place: &str) -> u32 {
+        let hash = place.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        hash ^ (hash >> 15)
+    }
+
+    #[test]
+    fn nobody_chooses_keys_that_are_all_marks() {
+        let mut catalog = Catalog::default();
+        let keys = (0..).map(|number| format!("/services/web/{number}")).filter(|key| fnv(key).is_multiple_of(64));
+        for key in keys.take(4_096) {
+            catalog.put(&key, b"10.0.0.1:80", 0, 1).expect("a record");
+        }
+        let expected = 4_096 / usize::try_from(MARK_EVERY).expect("a small number");
+        assert!((expected / 4..expected * 4).contains(&catalog.marks.len()), "{} marks", catalog.marks.len());
+    }
 }

@@ -122,7 +122,7 @@ impl Catalog {
     /// What an answer about `path` rests on: the path itself when it has records below, else the one above.
     pub(crate) fn dependency(&self, path: &str) -> Dependency {
         let path = match path::parent(path) {
-            Some(parent) if !self.dirs.contains_key(path) => parent,
+            Some(parent) if self.dirs.get(path).is_none() => parent,
             _ => path,
         };
         Dependency { path: path.into(), generation: self.stamp(path) }
@@ -142,7 +142,7 @@ impl Catalog {
 
     /// Whether anything is at or below `path`.
     pub(crate) fn exists(&self, path: &str) -> bool {
-        self.dirs.contains_key(path) || self.at(path).next().is_some()
+        self.dirs.get(path).is_some() || self.at(path).next().is_some()
     }
 
     /// How many records are below `path`.
