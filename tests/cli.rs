@@ -212,6 +212,7 @@ async fn watch_shows_each_state_and_repaints_a_terminal() {
 }
 
 fn instance(container: &str, state: State, check: Check, error: Option<&str>) -> LocalInstance {
+    let warning = check.warning.as_deref().map(Into::into);
     let instance = Instance {
         key: InstanceKey { source: Source::Container("0123456789abcdef0123".into()), port: 6379, proto: Proto::Tcp },
         services: vec![ServiceName::parse("redis").unwrap()],
@@ -238,6 +239,7 @@ fn instance(container: &str, state: State, check: Check, error: Option<&str>) ->
         role: None,
         since: Some(std::time::SystemTime::now() - Duration::from_secs(90)),
         error: error.map(Into::into),
+        warning,
         published: state.serves(),
         keys: vec!["/services/redis/core-01-redis-6379".into()],
     }

@@ -125,6 +125,7 @@ fn full_instance() -> LocalInstance {
         role: Some(Role::Replica),
         since: Some(std::time::SystemTime::UNIX_EPOCH),
         error: Some("refused".into()),
+        warning: Some("script checks are not run".into()),
         published: false,
         keys: vec!["/services/redis/core-01-redis-6379".into()],
     }

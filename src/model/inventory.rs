@@ -4,7 +4,7 @@
 //! instance that did not change keeps its `Arc`. A panic while one container is mapped costs that container and is shown
 //! as its reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub struct Inventory {
     settings: Settings,
     services: Vec<StaticService>,
     containers: BTreeMap<Text, Entry>,
+    /// Containers that use another one's network: of thousands a few, looked through for each that changes.
+    sharers: BTreeSet<Text>,
     offer: Offer,
     keys: BTreeMap<Text, Vec<InstanceKey>>,
     by_kind: BTreeMap<&'static str, usize>,
@@ -43,6 +45,7 @@ impl Inventory {
             settings,
             services: Vec::new(),
             containers: BTreeMap::new(),
+            sharers: BTreeSet::new(),
             offer: Offer::default(),
             keys: BTreeMap::new(),
             by_kind: BTreeMap::new(),
@@ -128,12 +131,17 @@ impl Inventory {
         let id = facts.id.clone();
         let same_life = |entry: &Entry| entry.facts.started_at == facts.started_at;
         let stopping = self.containers.get(&id).is_some_and(|entry| entry.stopping && same_life(entry));
+        match shared_with(&facts) {
+            Some(_) => self.sharers.insert(id.clone()),
+            None => self.sharers.remove(&id),
+        };
         self.containers.insert(id.clone(), Entry { facts, stopping });
         self.map_with_sharers(&id);
     }
 
     fn forget(&mut self, id: &Text) {
         self.containers.remove(id);
+        self.sharers.remove(id);
         self.map_with_sharers(id);
     }
 
@@ -156,11 +164,9 @@ impl Inventory {
 
     fn map_with_sharers(&mut self, id: &Text) {
         self.map(id);
-        let shares = |entry: &&Entry| {
-            let other = entry.facts.network_mode.strip_prefix("container:");
-            other.is_some_and(|other| !other.is_empty() && id.starts_with(other))
-        };
-        let sharers: Vec<Text> = self.containers.values().filter(shares).map(|entry| entry.facts.id.clone()).collect();
+        let with = |sharer: &Text| shared_with(&self.containers.get(sharer)?.facts);
+        let shares = |sharer: &&Text| with(sharer).is_some_and(|other| id.starts_with(other));
+        let sharers: Vec<Text> = self.sharers.iter().filter(shares).cloned().collect();
         sharers.iter().for_each(|sharer| self.map(sharer));
     }
 
@@ -245,6 +251,11 @@ impl Inventory {
             self.offer.skipped.insert(id.clone(), skipped.into());
         }
     }
+}
+
+/// The container whose network this one uses, by its id or what that begins with.
+fn shared_with(facts: &Container) -> Option<&str> {
+    facts.network_mode.strip_prefix("container:").filter(|other| !other.is_empty())
 }
 
 /// Counts what one container has skipped, in or out.

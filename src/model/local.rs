@@ -1,6 +1,7 @@
 //! The whole of what this host shows: every instance with what became of it, and how its publication stands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -75,6 +76,8 @@ pub struct LocalInstance {
     pub error: Option<Arc<str>>,
     /// Whether its records stand in the store, each under its lease.
     pub published: bool,
+    /// What whoever looks after it should know: what was asked for and cannot be had, who else is offered at its address.
+    pub warning: Option<Arc<str>>,
     /// The keys of its records, as far as they have some.
     pub keys: Vec<String>,
 }
@@ -179,11 +182,13 @@ pub fn instances(facts: Facts<'_>) -> Vec<LocalInstance> {
     for (key, assigned) in facts.assignment {
         keys.entry(&assigned.instance).or_default().push(key.clone());
     }
+    let refused: BTreeMap<&InstanceKey, &String> = facts.refused.iter().map(|(key, why)| (key, why)).collect();
+    let rivals = rivals(facts.offer);
     let one = |instance: &Arc<Instance>| {
         let standing = facts.standings.get(&instance.key);
         let serving = facts.serving.get(&instance.key);
         let keys = keys.remove(&instance.key).unwrap_or_default();
-        let refused = facts.refused.iter().find(|(key, _)| *key == instance.key).map(|(_, why)| why.as_str().into());
+        let refused = refused.get(&instance.key).map(|why| why.as_str().into());
         let state = state(instance, standing.map(|standing| standing.state), serving.is_some(), facts.drain);
         LocalInstance {
             state,
@@ -194,12 +199,37 @@ pub fn instances(facts: Facts<'_>) -> Vec<LocalInstance> {
                 .or_else(|| serving.map(|serving| serving.since))
                 .or_else(|| standing.map(|standing| standing.since)),
             error: refused.or_else(|| standing.and_then(|standing| standing.error.clone())),
+            warning: warning(instance, rivals.get(&instance.key)),
             published: !keys.is_empty() && keys.iter().all(|key| facts.confirmed.contains(key.as_str())),
             keys,
             instance: Arc::clone(instance),
         }
     };
     facts.offer.instances.values().map(one).collect()
+}
+
+/// For each instance that another container (or table) is offered at the very address of, as two on the host's network can
+/// be: one of the others.
+fn rivals(offer: &Offer) -> BTreeMap<&InstanceKey, &Instance> {
+    let mut first: BTreeMap<_, &Instance> = BTreeMap::new();
+    let mut rivals = BTreeMap::new();
+    for instance in offer.instances.values() {
+        let there = *first.entry((instance.host, instance.port, instance.key.proto)).or_insert(instance);
+        if there.key.source != instance.key.source {
+            rivals.insert(&instance.key, there);
+            rivals.entry(&there.key).or_insert(instance);
+        }
+    }
+    rivals
+}
+
+fn warning(instance: &Instance, rival: Option<&&Instance>) -> Option<Arc<str>> {
+    let shared = rival.map(|rival| {
+        let at = SocketAddr::new(instance.host, instance.port);
+        format!("{at} is also where {} is offered: whoever listens there answers for both", rival.id)
+    });
+    let all: Vec<String> = instance.check.warning.clone().into_iter().chain(shared).collect();
+    (!all.is_empty()).then(|| all.join("; ").into())
 }
 
 fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: DrainState) -> State {
@@ -242,6 +272,9 @@ pub struct Overlay {
 
 #[cfg(test)]
 mod tests {
+    use super::super::instance::{Check, Source};
+    use super::super::name::Label;
+    use super::super::record::Proto;
     use super::*;
 
     #[test]
@@ -257,5 +290,50 @@ mod tests {
         ] {
             assert_eq!(local.awaits(), expected, "{local:?}");
         }
+    }
+
+    /// What is warned of when a container (by its letter) is offered at each of these ports.
+    fn check_rivals(offered: &[(&str, u16, Proto)], expected: &[Option<&str>]) {
+        let instance = |(container, port, proto): &(&str, u16, Proto)| Instance {
+            key: InstanceKey { source: Source::Container((*container).into()), port: *port, proto: *proto },
+            services: Vec::new(),
+            label: Label::parse("a").expect("a label"),
+            id: format!("core-01:{container}:{port}").into(),
+            host: "10.0.0.1".parse().expect("an address"),
+            host6: None,
+            port: *port,
+            role: None,
+            priority: None,
+            weight: None,
+            ttl: None,
+            tags: Vec::new(),
+            attrs: BTreeMap::new(),
+            container_name: "".into(),
+            image: "".into(),
+            check: Check::default(),
+            docker: DockerStanding::Running,
+            started: "".into(),
+        };
+        let all = offered.iter().map(instance).map(|instance| (instance.key.clone(), Arc::new(instance)));
+        let offer = Offer { instances: all.collect(), ..Offer::default() };
+        let rivals = rivals(&offer);
+        let said: Vec<Option<Arc<str>>> =
+            offer.instances.values().map(|instance| warning(instance, rivals.get(&instance.key))).collect();
+        assert_eq!(said.len(), expected.len());
+        for (said, expected) in said.iter().zip(expected) {
+            let fits = said.as_deref().zip(*expected).is_some_and(|(said, other)| said.contains(other));
+            assert!(fits || (said.is_none() && expected.is_none()), "{said:?}, expected {expected:?}");
+        }
+    }
+
+    #[test]
+    fn two_containers_at_one_address_are_each_told_of_the_other() {
+        use Proto::{Tcp, Udp};
+        check_rivals(&[("a", 80, Tcp), ("b", 80, Tcp)], &[Some("core-01:b:80 is"), Some("core-01:a:80 is")]);
+        check_rivals(&[("a", 80, Tcp), ("b", 80, Udp), ("c", 81, Tcp)], &[None, None, None]);
+        check_rivals(
+            &[("a", 80, Tcp), ("a", 81, Tcp), ("b", 81, Tcp), ("c", 81, Tcp)],
+            &[None, Some("core-01:b:81"), Some("core-01:a:81"), Some("core-01:a:81")],
+        );
     }
 }

@@ -109,6 +109,46 @@ fn thousands_of_starts_in_a_burst_are_published_and_no_beat_is_missed() {
 }
 
 #[test]
+fn a_burst_of_starts_costs_as_much_as_there_are_starts() {
+    let cost = |starts: usize| {
+        let town = Town::found();
+        let before = town.cpu();
+        for number in 1..=starts {
+            let mut facts = exposing(number, [80].into_iter());
+            facts["Id"] = format!("{number:012x}{:052x}", 0).into();
+            town.run(facts);
+        }
+        let published = starts as f64 + 3.0;
+        town.until("all are published", || {
+            std::thread::sleep(std::time::Duration::from_millis(100)); // what is asked costs CPU too
+            town.metric("wharf_publish_records") >= published
+        });
+        town.cpu() - before
+    };
+    let (half, whole) = (cost(2_000), cost(4_000));
+    eprintln!("CPU for 2,000 starts {half:?}, for 4,000 {whole:?}");
+    assert!(whole <= half * 3, "{whole:?} for twice what took {half:?}");
+}
+
+#[test]
+fn two_on_one_port_of_the_host_stay_published_and_are_told_of_each_other() {
+    let town = Town::found();
+    let on_80 = |number: usize| {
+        let mut facts = exposing(number, [80].into_iter());
+        facts["Id"] = format!("{number:012x}{:052x}", 0).into();
+        facts
+    };
+    town.run(on_80(1));
+    town.run(on_80(2));
+    town.until("both are published", || records_of(&town, "c1") == 1 && records_of(&town, "c2") == 1);
+    for (one, other) in [("c1", "c2:80"), ("c2", "c1:80")] {
+        let told = town.wharf(&format!("explain {one}"));
+        assert!(told.contains("is also where") && told.contains(other), "{told}");
+    }
+    assert_eq!(town.answers("greedy"), 2);
+}
+
+#[test]
 fn a_name_that_means_something_is_not_claimed() {
     let town = Town::found();
     let claim = |number: usize, name: &str, id: &str| {

@@ -96,7 +96,7 @@ fn instance(shown: &LocalInstance) -> api::LocalInstance {
         check: of.check.kind.as_str().into(),
         guessed: of.check.guessed,
         target: of.check.target.map(|target| target.to_string().into()),
-        warning: of.check.warning.as_deref().map(Text::from),
+        warning: shown.warning.clone(),
         error: shown.error.clone(),
         since: shown.since.map(time),
     }

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, warn};
+use tracing::{Instrument, info, warn};
 
 pub use guest::{Guest, Impatient, Turns};
 pub use listener::{BindError, Link, Listener, Peer, Sharer};
@@ -34,6 +34,8 @@ use crate::model::shares::Shares;
 
 /// Pause after a failed accept, which is most often a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Accepts that fail no further apart than this are one outage: in between, what was let go lets one or another succeed.
+const OUTAGE: Duration = Duration::from_secs(10);
 /// Bytes on their way through a door.
 const DOOR: usize = 16 * 1024;
 
@@ -106,12 +108,12 @@ impl Clients {
                 () = failing.over(), if failing.is_pausing() => failing.until = None,
                 accepted = self.listener.accept(), if !failing.is_pausing() => match accepted {
                     Ok((link, peer)) => {
-                        failing.told = false;
+                        failing.passed(Instant::now());
                         hall.let_in(link, peer, &converse);
                     }
                     Err(error) if is_of_client(&error) => {}
                     Err(error) => {
-                        failing.pause(&error);
+                        failing.pause(&error, Instant::now());
                         hall.make_room();
                     }
                 },
@@ -192,7 +194,14 @@ impl Hall {
 #[derive(Default)]
 struct Failing {
     until: Option<Instant>,
-    told: bool,
+    outage: Option<Outage>,
+}
+
+/// Failed accepts of one cause: how many, and when the last one was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outage {
+    failed: u64,
+    last: Instant,
 }
 
 impl Failing {
@@ -207,11 +216,21 @@ impl Failing {
         }
     }
 
-    /// Accepts nobody for a while: what has run out is not there again at once. Said once.
-    fn pause(&mut self, error: &io::Error) {
-        self.until = Some(Instant::now() + ACCEPT_PAUSE);
-        if !std::mem::replace(&mut self.told, true) {
+    /// Accepts nobody for a while: what has run out is not there again at once. Said once in an outage.
+    fn pause(&mut self, error: &io::Error, now: Instant) {
+        self.passed(now);
+        self.until = Some(now + ACCEPT_PAUSE);
+        let failed = self.outage.map_or(0, |outage| outage.failed) + 1;
+        if failed == 1 {
             warn!(%error, "clients cannot be accepted, trying again");
+        }
+        self.outage = Some(Outage { failed, last: now });
+    }
+
+    /// Says that an outage is over, once no accept has failed for long enough.
+    fn passed(&mut self, now: Instant) {
+        if let Some(Outage { failed, .. }) = self.outage.take_if(|outage| now >= outage.last + OUTAGE) {
+            info!(failed, "clients can be accepted again");
         }
     }
 }
@@ -317,6 +336,24 @@ mod tests {
         assert!(server.counts.evicted.get() >= 57);
         let mut first = crowd.swap_remove(0);
         assert!(matches!(first.read(&mut [0]).await, Ok(0) | Err(_)), "the crowd's first has been let go");
+    }
+
+    #[test]
+    fn an_outage_is_one_however_often_an_accept_succeeds_in_between() {
+        let (mut failing, begun) = (Failing::default(), Instant::now());
+        let error = io::Error::from(io::ErrorKind::Other);
+        for turn in 0..100 {
+            let now = begun + ACCEPT_PAUSE * turn;
+            failing.pause(&error, now);
+            failing.passed(now + Duration::from_millis(1));
+        }
+        let last = begun + ACCEPT_PAUSE * 99;
+        assert_eq!(failing.outage, Some(Outage { failed: 100, last }), "said once, and counted");
+        failing.passed(last + OUTAGE);
+        assert_eq!(failing.outage, None);
+        failing.pause(&error, last + OUTAGE);
+        failing.pause(&error, last + OUTAGE * 2);
+        assert_eq!(failing.outage.map(|outage| outage.failed), Some(1), "the next outage is another one");
     }
 
     #[tokio::test]

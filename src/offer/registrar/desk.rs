@@ -59,6 +59,8 @@ pub(super) struct Desk {
     pub(super) ops: Vec<Op>,
     /// Keys with an operation outstanding, and since when.
     pending: BTreeMap<String, Instant>,
+    /// Keys of which a watch told that what was planned has happened, and no commit of ours has yet.
+    echoed: BTreeSet<String>,
     /// When the store came back, or the lease was lost: for a while it may yet lose what it seems to hold.
     pub(super) doubted: Option<Instant>,
     /// How many leases have been lost.
@@ -113,6 +115,7 @@ impl Desk {
             interest: Interest::default(),
             ops: Vec::new(),
             pending: BTreeMap::new(),
+            echoed: BTreeSet::new(),
             doubted: None,
             lost: 0,
             written: 0,
@@ -134,6 +137,7 @@ impl Desk {
         self.view.retain(|key| self.interest.covers(key));
         let retain = !self.offer.listed && !drained;
         self.ops = plan(&self.assignment, &self.view, self.lease, retain);
+        self.echoed.clear();
         let before = std::mem::take(&mut self.pending);
         let since = |key: &String| before.get(key).copied().unwrap_or(now);
         self.pending = self.ops.iter().map(|op| (op.key.clone(), since(&op.key))).collect();
@@ -164,10 +168,14 @@ impl Desk {
     pub(super) fn batch(&mut self, batch: &Batch) -> Heard {
         let mut heard = Heard::Nothing;
         for event in &batch.events {
-            heard = heard.max(match event {
-                Event::Put(item) => self.item(item, None),
-                Event::Delete { key, revision } => self.deleted(key, *revision),
-            });
+            let (key, of_it) = match event {
+                Event::Put(item) => (&item.key, self.item(item, None)),
+                Event::Delete { key, revision } => (key, self.deleted(key, *revision)),
+            };
+            if of_it == Heard::Echo {
+                self.echoed.insert(key.clone());
+            }
+            heard = heard.max(of_it);
         }
         self.view.reached(batch.revision);
         heard
@@ -187,6 +195,9 @@ impl Desk {
     pub(super) fn committed(&mut self, ops: &[Op], lease: i64, revision: i64) -> bool {
         self.view.committed(ops, lease, revision);
         self.written = self.written.max(revision);
+        for op in ops {
+            self.echoed.remove(&op.key);
+        }
         if lease != self.lease || !self.ops.starts_with(ops) {
             return false;
         }
@@ -194,6 +205,12 @@ impl Desk {
             self.pending.remove(&done.key);
         }
         true
+    }
+
+    /// Whether what is planned has happened in part by another hand than that of the commits told of: then it is worked
+    /// out anew, or the store would refuse the rest.
+    pub(super) fn overtaken(&self) -> bool {
+        !self.echoed.is_empty()
     }
 
     /// Takes in what a read of exactly `asked` found.
@@ -334,124 +351,9 @@ impl Desk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::instance::{Check, DockerStanding, Source};
-    use crate::model::key::Prefix;
-    use crate::model::name::{Label, ServiceName};
-    use crate::model::plan::Change;
-    use crate::model::record::Proto;
-    use crate::model::standing::{Standing, State};
+#[path = "desk_tests.rs"]
+mod tests;
 
-    /// A desk with `count` serving instances and lease 1, whose plan is whole.
-    fn desk(count: u16) -> Desk {
-        let prefix = Prefix::parse("/services").expect("a prefix");
-        let publisher = Publisher { node: "core-01".into(), owner: "owner-01".into(), prefix };
-        let mut desk = Desk::new(publisher, Adopted::default(), false);
-        let instances = (0..count).map(instance).map(|instance| (instance.key.clone(), Arc::new(instance)));
-        desk.offer = Arc::new(Offer { instances: instances.collect(), listed: true, ..Offer::default() });
-        let standing =
-            Standing { state: State::Ready, role: None, since: std::time::SystemTime::UNIX_EPOCH, error: None };
-        let standing = Arc::new(standing);
-        desk.standings =
-            Arc::new(desk.offer.instances.keys().map(|key| (key.clone(), Arc::clone(&standing))).collect());
-        desk.lease = 1;
-        desk.refresh(Instant::now());
-        desk
-    }
-
-    fn instance(number: u16) -> Instance {
-        let id = format!("id-{number:05}");
-        Instance {
-            key: InstanceKey { source: Source::Container(id.as_str().into()), port: 80, proto: Proto::Tcp },
-            services: vec![ServiceName::parse("web").expect("a name")],
-            label: Label::slug(&id).expect("a label"),
-            id: id.into(),
-            host: "10.0.0.1".parse().expect("an address"),
-            host6: None,
-            port: 80,
-            role: None,
-            priority: None,
-            weight: None,
-            ttl: None,
-            tags: Vec::new(),
-            attrs: BTreeMap::new(),
-            container_name: "web".into(),
-            image: "web".into(),
-            check: Check::default(),
-            docker: DockerStanding::Running,
-            started: "".into(),
-        }
-    }
-
-    fn echo(ops: &[Op], lease: i64, revision: i64) -> Batch {
-        let put = |op: &Op| match &op.change {
-            Change::Put(record) => {
-                let item = Item { key: op.key.clone(), value: record.encode().into(), lease, revision };
-                Event::Put(item)
-            }
-            Change::Delete => Event::Delete { key: op.key.clone(), revision },
-        };
-        Batch { revision, events: ops.iter().map(put).collect() }
-    }
-
-    #[test]
-    fn a_row_of_commits_goes_on_without_working_anything_out_anew() {
-        let mut desk = desk(250);
-        let planned = desk.ops.clone();
-        for (turn, ops) in planned.chunks(100).enumerate() {
-            let revision = 10 + i64::try_from(turn).expect("few");
-            // The echo of a commit comes before or after its outcome.
-            if turn % 2 == 0 {
-                assert_eq!(desk.batch(&echo(ops, 1, revision)), Heard::Echo);
-            }
-            assert!(desk.committed(ops, 1, revision));
-            assert!(desk.batch(&echo(ops, 1, revision)) < Heard::News);
-            assert_eq!(desk.pending.len(), desk.ops.len());
-        }
-        assert_eq!((desk.ops.len(), desk.written), (0, 12));
-        desk.refresh(Instant::now());
-        assert_eq!(desk.ops, [], "and working it out anew finds nothing left to do");
-        assert!(desk.local().instances.iter().all(|shown| shown.published));
-    }
-
-    #[test]
-    fn what_was_planned_otherwise_meanwhile_is_worked_out_anew() {
-        let mut desk = desk(3);
-        let under_way = desk.ops.clone();
-        desk.lease = 2;
-        desk.refresh(Instant::now());
-        assert!(!desk.committed(&under_way, 1, 10));
-        desk.refresh(Instant::now());
-        assert_eq!(desk.ops.len(), 3, "on the other lease");
-    }
-
-    #[test]
-    fn what_others_do_to_a_key_is_news() {
-        let mut desk = desk(2);
-        let ops = desk.ops.clone();
-        assert!(desk.committed(&ops, 1, 10));
-        desk.refresh(Instant::now());
-        let foreign = Item { key: ops[0].key.clone(), value: "{}".into(), lease: 0, revision: 11 };
-        assert_eq!(desk.batch(&Batch { revision: 11, events: vec![Event::Put(foreign)] }), Heard::News);
-        let deleted = Event::Delete { key: ops[1].key.clone(), revision: 12 };
-        assert_eq!(desk.batch(&Batch { revision: 12, events: vec![deleted] }), Heard::News);
-        desk.refresh(Instant::now());
-        assert_eq!(desk.ops.len(), 2);
-    }
-
-    #[test]
-    fn what_goes_is_no_news_once_it_is_gone() {
-        let mut desk = desk(2);
-        let puts = desk.ops.clone();
-        assert!(desk.committed(&puts, 1, 10));
-        desk.offer = Arc::new(Offer { listed: true, ..Offer::default() });
-        desk.refresh(Instant::now());
-        let deletes = desk.ops.clone();
-        assert_eq!(deletes.len(), 2);
-        assert_eq!(desk.batch(&echo(&deletes, 1, 11)), Heard::Echo);
-        assert!(desk.committed(&deletes, 1, 11));
-        desk.refresh(Instant::now());
-        assert_eq!(desk.ops, []);
-    }
-}
+#[cfg(test)]
+#[path = "desk_laws.rs"]
+mod laws;

@@ -275,7 +275,8 @@ impl Registrar {
     }
 
     fn has_news(&self, busy: bool) -> bool {
-        self.dirty || (self.stale && !busy) || (self.progress && self.desk.ops.is_empty())
+        let after_the_job = self.stale || self.desk.overtaken();
+        self.dirty || (after_the_job && !busy) || (self.progress && self.desk.ops.is_empty())
     }
 
     /// When the desk is to be brought up to date, if nothing else happens before.
