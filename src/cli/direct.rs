@@ -140,8 +140,10 @@ impl Direct {
 
     /// The records as they stand, ready to be followed.
     pub async fn tree(&self) -> Result<Tree, ClientError> {
-        let mut tree = Tree { catalog: Catalog::default(), zones: Arc::clone(&self.zones), watches: Vec::new() };
-        for prefix in self.zones.prefixes() {
+        let prefixes: Vec<_> = self.zones.prefixes().into_iter().cloned().collect();
+        let catalog = Catalog::bounded(&prefixes, usize::MAX);
+        let mut tree = Tree { catalog, zones: Arc::clone(&self.zones), watches: Vec::new() };
+        for prefix in prefixes {
             let below = prefix.below();
             let (items, revision) = self.read(&below).await?;
             let watch = self.store.watch(&below, revision + 1).await.map_err(|error| self.trouble(&error))?;

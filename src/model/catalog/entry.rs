@@ -63,7 +63,14 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(key: Text, record: &Record, lease: LeaseId, revision: i64, pool: &mut Interner) -> Self {
+    /// A record under a key, of which the first text is the prefix.
+    pub(super) fn new(
+        (prefix, key): (&str, &str),
+        record: &Record,
+        lease: LeaseId,
+        revision: i64,
+        pool: &mut Interner,
+    ) -> Self {
         let address: Option<IpAddr> = record.host.parse().ok();
         let other: Option<IpAddr> = record.host6.as_deref().and_then(|host| host.parse().ok());
         let as_written = |text: &Text, address: Option<IpAddr>| {
@@ -73,8 +80,8 @@ impl Entry {
         let host = as_written(&record.host, address).map(|host| pool.text(&host));
         let host6 = record.host6.as_ref().and_then(|host| as_written(host, other)).map(|host| pool.text(&host));
         Self {
-            alias: path::alias(&key).map(|path| format!("{path}\0{key}").into()),
-            key,
+            alias: path::alias(prefix, key).map(|path| format!("{path}\0{key}").into()),
+            key: key.into(),
             host,
             address,
             other,
@@ -229,6 +236,11 @@ impl Entry {
             }
         }
         Some(false)
+    }
+
+    /// Whether it has an address of a family.
+    pub(crate) fn has_family(&self, is_v4: bool) -> bool {
+        self.addresses().any(|address| address.is_ipv4() == is_v4)
     }
 
     /// Every address it is published under.

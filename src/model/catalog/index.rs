@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::hashed::Hashed;
 use super::path;
 use crate::model::name::Label;
-use crate::model::record::{Role, Text};
+use crate::model::record::{Proto, Role, Text};
 
 /// What stands for `node:core-01` and the like in the index, with how many records have it.
 #[derive(Clone, Debug, Default)]
@@ -296,8 +296,23 @@ fn terms(entry: &Entry) -> Vec<String> {
     terms.sort_unstable();
     terms.dedup();
     terms.extend(entry.role.map(|role| role_term(role).to_owned()));
+    terms.extend((entry.role == Some(Role::Primary) && !entry.held).then(|| LIVING_PRIMARY.to_owned()));
+    terms.extend((entry.proto() == Proto::Udp).then(|| DATAGRAMS.to_owned()));
+    for is_v4 in [true, false] {
+        terms.extend(entry.has_family(is_v4).then(|| family_term(is_v4).to_owned()));
+    }
     terms.extend(entry.node.as_ref().and_then(|node| slugged("n", node)));
     terms
+}
+
+/// The term of primaries that are not merely held.
+pub(super) const LIVING_PRIMARY: &str = "l:primary";
+/// The term of what speaks datagrams. Streams have none: nearly everything is one.
+pub(crate) const DATAGRAMS: &str = "p:udp";
+
+/// The term of what has an address of a family.
+pub(crate) fn family_term(is_v4: bool) -> &'static str {
+    if is_v4 { "a:4" } else { "a:6" }
 }
 
 /// The term of a role.

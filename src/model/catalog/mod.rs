@@ -29,6 +29,7 @@ pub(crate) use self::entry::Entry;
 pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
 use self::hashed::Hashed;
 use self::index::{Addresses, Selectors};
+pub(crate) use self::index::{DATAGRAMS, family_term};
 use self::intern::Interner;
 pub use self::read::Dependency;
 pub(crate) use self::read::Found;
@@ -119,9 +120,16 @@ struct Bounds {
 impl Bounds {
     /// Whether a key is one of a DNS name.
     fn admit(&self, key: &str) -> Result<(), BadRecord> {
-        let own = self.prefixes.iter().find_map(|prefix| key.strip_prefix(prefix.as_str())?.strip_prefix('/'));
-        let below = own.or_else(|| Some(key.strip_prefix('/')?.split_once('/')?.1));
+        let below = key[self.prefix_of(key).len()..].strip_prefix('/');
         key::flaw(below.unwrap_or(key)).map_or(Ok(()), |flaw| Err(BadRecord::new(flaw)))
+    }
+
+    /// What a key has in front of the DNS name that it is of.
+    fn prefix_of<'k>(&self, key: &'k str) -> &'k str {
+        let is_below = |prefix: &&Prefix| prefix.parts(key).is_some();
+        let known = self.prefixes.iter().find(is_below).map(|prefix| prefix.as_str().len());
+        let first = || Some(key.strip_prefix('/')?.find('/')? + 1);
+        &key[..known.or_else(first).unwrap_or(0)]
     }
 }
 
@@ -161,7 +169,7 @@ impl Catalog {
     pub fn put_record(&mut self, key: &str, record: &Record, lease: LeaseId, revision: i64) {
         let old = self.take(key);
         let mut pool = self.pool();
-        let entry = Arc::new(Entry::new(key.into(), record, lease, revision, &mut pool));
+        let entry = Arc::new(Entry::new((self.bounds.prefix_of(key), key), record, lease, revision, &mut pool));
         drop(pool);
         if old.is_some_and(|old| old.counts_for() != entry.counts_for()) {
             self.left_out.room();

@@ -1,22 +1,25 @@
 //! Paths: what stands for a DNS name in the tree of keys, which is the name's labels reversed and joined by `/`.
 //!
 //! A key's own segments are nearly always labels. Where they are not (a dot within a segment, capitals), the record is
-//! found under the path of the name that the key reads as, and that path is its alias.
+//! found under the path of the name that the key reads as, and that path is its alias. A prefix is no name: it stays as
+//! it is.
 
-/// The path of the name that `key` reads as, when it is not the key itself.
-pub(super) fn alias(key: &str) -> Option<String> {
-    let plain = !key.bytes().any(|byte| byte == b'.' || byte.is_ascii_uppercase());
+/// The path of the name that `key` reads as behind `prefix`, when it is not the key itself.
+pub(super) fn alias(prefix: &str, key: &str) -> Option<String> {
+    let own = key.strip_prefix(prefix)?;
+    let plain = !own.bytes().any(|byte| byte == b'.' || byte.is_ascii_uppercase());
     if plain {
         return None;
     }
     let mut path = String::with_capacity(key.len());
-    for segment in key.split('/').skip(1) {
+    for segment in own.split('/').skip(1) {
         for label in segment.rsplit('.') {
             path.push('/');
             path.push_str(label);
         }
     }
     path.make_ascii_lowercase();
+    path.insert_str(0, prefix);
     Some(path)
 }
 
@@ -51,9 +54,16 @@ mod tests {
 
     #[test]
     fn dots_and_capitals_have_an_alias() {
-        assert_eq!(alias("/services/redis/core-01"), None);
-        assert_eq!(alias("/s/redis/core-01.example:redis:1").as_deref(), Some("/s/redis/example:redis:1/core-01"));
-        assert_eq!(alias("/s/Web/x").as_deref(), Some("/s/web/x"));
+        assert_eq!(alias("/services", "/services/redis/core-01"), None);
+        let key = "/s/redis/core-01.example:redis:1";
+        assert_eq!(alias("/s", key).as_deref(), Some("/s/redis/example:redis:1/core-01"));
+        assert_eq!(alias("/s", "/s/Web/x").as_deref(), Some("/s/web/x"));
+    }
+
+    #[test]
+    fn a_prefix_stays_as_it_is() {
+        assert_eq!(alias("/my.App", "/my.App/web/x"), None);
+        assert_eq!(alias("/my.App/V2", "/my.App/V2/Web/x.y").as_deref(), Some("/my.App/V2/web/y/x"));
     }
 
     #[test]

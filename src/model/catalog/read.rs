@@ -218,10 +218,12 @@ impl Catalog {
         self.selectors.has(term)
     }
 
-    /// The primaries at or below `path`, at most `limit`.
+    /// The primaries at or below `path`, at most `limit`; those that are only held where there are no others.
     pub(crate) fn primaries(&self, path: &str, limit: usize) -> Found<'_> {
-        let entries: Vec<_> = self.selectors.within(index::role_term(Role::Primary), path, None).take(limit).collect();
-        Found { steps: SEEK + entries.len(), cut: false, entries }
+        let under = |term| self.selectors.within(term, path, None).take(limit).collect::<Vec<_>>();
+        let living = under(index::LIVING_PRIMARY);
+        let entries = if living.is_empty() { under(index::role_term(Role::Primary)) } else { living };
+        Found { steps: 2 * SEEK + entries.len(), cut: false, entries }
     }
 
     /// The records published under an address, at most `limit`.

@@ -71,11 +71,17 @@ impl<'c> Work<'c> {
     /// The answer for A or AAAA.
     pub(super) fn addresses(mut self, place: usize, own: &[&str], owner: &Name, wanted: &'static [Family]) -> Outcome {
         let apex = own.is_empty().then(|| self.find_in_tree(place, &["apex", "dns"], WINDOW)).flatten();
-        let Some(selection) = apex.or_else(|| self.find(place, own)) else {
+        let Some(mut selection) = apex.or_else(|| self.find(place, own)) else {
             return Outcome::Answer(self.negative(place, ResponseCode::NXDomain));
         };
         if selection.cut {
             self.mark_cut();
+            let leads = |hit: &Hit<'_>| hit.entry.host_name().is_some() || has_wanted(hit.entry, wanted);
+            if !selection.hits.iter().any(leads) {
+                self.steps.take(selection.hits.len());
+                let others = wanted.iter().find_map(|family| self.find_family(place, own, *family));
+                selection = others.filter(|others| !others.hits.is_empty()).unwrap_or(selection);
+            }
         }
         let way = self.way(place, selection.hits, owner, Wanted::Addresses(wanted), &mut Vec::new());
         self.led(place, way)
@@ -282,6 +288,10 @@ impl<'c> Work<'c> {
         let ttl = self.ttl(entry);
         Rr::from_rdata(owner.clone(), ttl, RData::CNAME(CNAME(target)))
     }
+}
+
+fn has_wanted(entry: &Entry, wanted: &[Family]) -> bool {
+    wanted.iter().any(|family| entry.has_family(*family == Family::V4))
 }
 
 /// Begins with another item each time.

@@ -10,15 +10,22 @@ use crate::model::steps::MOST;
 use crate::model::zone::Zones;
 
 fn ask(catalog: &Catalog, text: &str) -> Answer {
+    ask_seeded(catalog, text, 1)
+}
+
+fn ask_seeded(catalog: &Catalog, text: &str, seed: u64) -> Answer {
     let prefix = |text: &str| Prefix::parse(text).unwrap();
     let others = [("other.test", "/other"), ("10.in-addr.arpa", "/ptr")];
     let others = others.map(|(name, path)| (name.to_owned(), prefix(path)));
-    let zones = Zones::new("services.internal", prefix("/services"), others).unwrap();
+    ask_of(catalog, &Zones::new("services.internal", prefix("/services"), others).unwrap(), text, seed)
+}
+
+fn ask_of(catalog: &Catalog, zones: &Zones, text: &str, seed: u64) -> Answer {
     let (name, qtype) = text.split_once(' ').unwrap();
     let name = Name::from_labels(name.split('.').map(str::as_bytes)).unwrap();
     let question = Question { name, qtype: qtype.parse().unwrap(), qclass: DNSClass::IN };
-    let context = Context { dns_ttl: 60, negative_ttl: u32::MAX, seed: 1, now: Duration::ZERO, room: 65_535 };
-    match answer(catalog, &zones, &question, &context) {
+    let context = Context { dns_ttl: 60, negative_ttl: u32::MAX, seed, now: Duration::ZERO, room: 65_535 };
+    match answer(catalog, zones, &question, &context) {
         Outcome::Answer(answer) | Outcome::Chase { answer, .. } => {
             assert!(answer.steps <= MOST, "{text}: {} steps", answer.steps);
             answer
@@ -168,4 +175,70 @@ fn no_ttl_is_longer_than_31_bits() {
     let catalog = catalog(&[("/services/a", r#"{"host":"10.0.0.1","ttl":4294967295}"#)]);
     assert_eq!(ask(&catalog, "a.services.internal A").answers[0].ttl, 2_147_483_647);
     assert_eq!(ask(&catalog, "b.services.internal A").authority[0].ttl, 2_147_483_647);
+}
+
+#[test]
+fn an_address_of_the_family_asked_for_is_found_among_thousands_without() {
+    let mut catalog = many(9_000, "/services/web/i{n}", r#"{"host":"2001:db8::{n}","node":"core-1"}"#);
+    catalog.put("/services/web/i4321x", br#"{"host":"10.0.0.2","node":"core-1"}"#, 0, 1).unwrap();
+    for seed in 0..8 {
+        for name in ["web", "core-1.web", "*", "core-1.*"] {
+            let answer = ask_seeded(&catalog, &format!("{name}.services.internal A"), seed);
+            // A record named `core-1` below anything is looked for first, which leaves too little to know.
+            assert!(data(&answer) == ["10.0.0.2"] || name == "core-1.*" && answer.spent, "{name} {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_one_that_speaks_datagrams_is_found_among_thousands_that_do_not() {
+    let mut catalog = many(9_000, "/services/web/i{n}", r#"{"host":"10.0.0.1","port":{n},"proto":"tcp"}"#);
+    catalog.put("/services/web/i4321x", br#"{"host":"10.0.0.2","port":53,"proto":"udp"}"#, 0, 1).unwrap();
+    for seed in 0..4 {
+        assert_eq!(data(&ask_seeded(&catalog, "_web._udp.services.internal A", seed)), ["10.0.0.2"]);
+        assert_eq!(ask_seeded(&catalog, "_web._udp.services.internal SRV", seed).answers.len(), 1);
+    }
+    assert!(ask(&catalog, "_web._tcp.services.internal A").cut);
+}
+
+#[test]
+fn a_hundred_held_primaries_hide_no_living_one() {
+    let mut catalog = many(100, "/services/db/a{n}", r#"{"host":"10.0.0.{n}","role":"primary"}"#);
+    for number in 0..100 {
+        catalog.hold(&format!("/services/db/a{number}"), Duration::from_secs(9));
+    }
+    assert!(ask(&catalog, "primary.db.services.internal A").contested);
+    catalog.put("/services/db/z", br#"{"host":"10.0.1.1","role":"primary"}"#, 0, 1).unwrap();
+    assert_eq!(data(&ask(&catalog, "primary.db.services.internal A")), ["10.0.1.1"]);
+    catalog.unhold("/services/db/a7");
+    assert!(ask(&catalog, "primary.db.services.internal A").contested);
+}
+
+#[test]
+fn a_prefix_may_have_dots_and_capitals() {
+    for path in ["/Services", "/my.app", "/my.App/V2.0"] {
+        let prefix = Prefix::parse(path).unwrap();
+        let mut catalog = Catalog::bounded(std::slice::from_ref(&prefix), 100);
+        catalog.put(&format!("{path}/Web/i.x"), b"10.0.0.1:80", 0, 1).unwrap();
+        catalog.put(&format!("{path}/web/y"), br#"{"host":"10.0.0.2","tags":["blue"]}"#, 0, 1).unwrap();
+        let zones = Zones::new("services.internal", prefix, []).unwrap();
+        for (name, count) in [("web", 2), ("i.x.web", 1), ("y.web", 1), ("blue.web", 1), ("*.web", 2), ("_web._tcp", 2)]
+        {
+            let name = format!("{name}.services.internal SRV");
+            let answer = ask_of(&catalog, &zones, &name, 1);
+            assert_eq!((answer.answers.len(), answer.additional.len()), (count, count), "{path} {name}");
+        }
+        let found = catalog.service(&zones, "web").map(|service| service.endpoints.len());
+        assert_eq!((found, catalog.services(&zones).len()), (Some(2), 2), "{path}");
+    }
+}
+
+#[test]
+fn thousands_of_held_records_are_told_as_far_as_there_is_room() {
+    let mut catalog = many(4_000, "/services/web/i{n}", r#"{"host":"10.0.0.1","port":{n}}"#);
+    for number in 0..4_000 {
+        catalog.hold(&format!("/services/web/i{number}"), Duration::from_secs(9));
+    }
+    let answer = ask(&catalog, "web.services.internal SRV");
+    assert!(answer.cut && answer.answers.len() > 500, "{}", answer.answers.len());
 }

@@ -125,8 +125,21 @@ impl<'c> Work<'c> {
 
     /// What the question's name takes; `None` when there is no such name.
     pub(super) fn find(&mut self, place: usize, own: &[&str]) -> Option<Selection<'c>> {
+        self.find_by(place, |finder| finder.find(own))
+    }
+
+    /// What the question's name takes of those with an address of a family.
+    pub(super) fn find_family(&mut self, place: usize, own: &[&str], family: Family) -> Option<Selection<'c>> {
+        self.find_by(place, |finder| finder.find_family(own, family == Family::V4))
+    }
+
+    fn find_by(
+        &mut self,
+        place: usize,
+        find: impl FnOnce(&mut Finder<'c>) -> Option<Selection<'c>>,
+    ) -> Option<Selection<'c>> {
         let selection = self.with_finder(place, WINDOW, |finder| {
-            let selection = finder.find(own);
+            let selection = find(finder);
             (finder.unsure.get(), selection)
         });
         let (unsure, selection) = selection?;
@@ -194,10 +207,11 @@ impl<'c> Work<'c> {
         self.cut = true;
     }
 
-    /// Cuts a set to what can be told of it.
+    /// Cuts a set to what can be told of it: a third of the steps is left for making its records.
     pub(super) fn cut_to_steps(&mut self, hits: &mut Vec<Hit<'c>>) {
         let cost = |hit: &Hit<'_>| 1 + usize::from(hit.entry.lease != 0) + if hit.entry.held { 4 } else { 0 };
-        let affordable = hits.iter().take_while(|hit| self.steps.may(cost(hit))).count();
+        let least = self.steps.left() / 3;
+        let affordable = hits.iter().take_while(|hit| self.steps.left() > least && self.steps.may(cost(hit))).count();
         if affordable < hits.len() {
             hits.truncate(affordable);
             self.mark_cut();

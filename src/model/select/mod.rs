@@ -77,6 +77,14 @@ impl<'c> Finder<'c> {
         Some(self.merged(selection))
     }
 
+    /// What the name takes of those with an address of a family.
+    pub(crate) fn find_family(&mut self, labels: &[&str], is_v4: bool) -> Option<Selection<'c>> {
+        let (mut query, _) = self.resolve(labels, Allowed { selectors: MAX_SELECTORS, form: true }, false)?;
+        query.selectors.push(Selector::Family(is_v4));
+        let selection = self.run(&query);
+        Some(self.merged(selection))
+    }
+
     /// What stands exactly at the name.
     pub(crate) fn exactly(&mut self, labels: &[&str]) -> Selection<'c> {
         let mut selection = Selection::default();
@@ -261,8 +269,7 @@ impl<'c> Finder<'c> {
 
     /// What the base holds, already narrowed by the narrowest selector where an index does that.
     fn run_base(&self, query: &Query<'c>, enough: usize) -> Selection<'c> {
-        let narrowest = query.narrowest().map(Selector::term);
-        match (&query.base, narrowest) {
+        match (&query.base, query.narrowest()) {
             (Base::Fitting(fitting), Some(term)) if fitting.cut => self.run_fitting(fitting, &term),
             (Base::Fitting(fitting), _) => {
                 self.steps.take(fitting.hits.len());
@@ -342,7 +349,7 @@ impl<'c> Finder<'c> {
         }
         self.steps.take(2 * hits.len());
         hits.sort_by_key(|hit| hit.entry.owner.is_none());
-        let mut taken = std::collections::HashMap::new();
+        let mut taken = std::collections::HashMap::with_capacity(hits.len());
         hits.retain(|hit| {
             !hit.entry.has_host() || *taken.entry(place_of(hit.entry)).or_insert(hit.prefix) == hit.prefix
         });

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Hit;
-use crate::model::catalog::{Entry, Pattern};
+use crate::model::catalog::{DATAGRAMS, Entry, Pattern, family_term};
 use crate::model::record::{Proto, Role};
 use crate::model::steps::Steps;
 
@@ -16,6 +16,8 @@ pub(super) enum Selector {
     Node(String),
     /// Those with a tag of this slug.
     Tag(String),
+    /// Those with an address of IPv4 (`true`) or IPv6.
+    Family(bool),
 }
 
 impl Selector {
@@ -25,6 +27,7 @@ impl Selector {
             Self::Role(role) => Some(entry.role == Some(*role)),
             Self::Node(slug) => entry.is_on_within(slug, steps),
             Self::Tag(slug) => entry.is_tagged_within(slug, steps),
+            Self::Family(is_v4) => Some(entry.has_family(*is_v4)),
         }
     }
 
@@ -33,6 +36,7 @@ impl Selector {
             Self::Role(role) => format!("r:{role}"),
             Self::Node(slug) => format!("n:{slug}"),
             Self::Tag(slug) => format!("t:{slug}"),
+            Self::Family(is_v4) => family_term(*is_v4).to_owned(),
         }
     }
 
@@ -43,6 +47,7 @@ impl Selector {
             Self::Node(_) => 1,
             Self::Tag(_) => 2,
             Self::Role(Role::Replica) => 3,
+            Self::Family(_) => 0,
         }
     }
 }
@@ -79,9 +84,10 @@ impl<'c> Query<'c> {
         Self { base, proto: None, selectors: Vec::new() }
     }
 
-    /// The selector that an index is best asked for.
-    pub(super) fn narrowest(&self) -> Option<&Selector> {
-        self.selectors.iter().min_by_key(|selector| selector.breadth())
+    /// The term that an index is best asked for.
+    pub(super) fn narrowest(&self) -> Option<String> {
+        let narrowest = self.selectors.iter().min_by_key(|selector| selector.breadth()).map(Selector::term);
+        narrowest.or_else(|| (self.proto == Some(Proto::Udp)).then(|| DATAGRAMS.to_owned()))
     }
 
     /// Whether what the index holds for the narrowest selector has to be sifted further.
