@@ -139,11 +139,11 @@ impl Drop for Taken {
 
 /// Which stream makes room for another one of this client, if there is no room left.
 fn makes_room(open: &HashMap<u64, Place>, client: IpAddr) -> Option<u64> {
-    let clients = counted(open.values().map(|place| place.client).chain([client]));
-    let is_full = clients[&client] > OF_ONE;
+    let is_full = open.values().filter(|place| place.client == client).count() >= OF_ONE;
     if !is_full && open.len() < STREAMS {
         return None;
     }
+    let clients = counted(open.values().map(|place| place.client).chain([client]));
     let networks = counted(open.values().map(|place| place.network).chain([network(client)]));
     let rank = |place: &Place| {
         let last = place.last.load(Ordering::Relaxed);

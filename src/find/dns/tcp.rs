@@ -16,7 +16,7 @@ use hickory_server::proto::op::SerialMessage;
 use hickory_server::server::TimeoutStream;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::task::{Id, JoinSet};
+use tokio::task::{JoinSet, unconstrained};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,9 @@ const UNTAKEN: usize = 1;
 const DRAIN: Duration = Duration::from_secs(1);
 /// After a failed accept, such as for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
+/// Streams accepted before those that are open go on: a few dozen only, and who comes behind a crowd would wait for as many
+/// rounds of answers as the crowd has dozens.
+const AT_ONCE: usize = 1_024;
 
 /// Accepts streams of one listener and answers them.
 pub(super) struct Streams {
@@ -56,7 +59,7 @@ impl Streams {
             tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, client)) => drop(self.begin(&mut open, stream, client, &stop)),
+                    Ok(first) => self.take_in(&mut open, first, &stop),
                     Err(error) => {
                         tracing::debug!(%error, "stream not accepted");
                         tokio::time::sleep(BREATH).await;
@@ -64,15 +67,24 @@ impl Streams {
                 },
                 Some(_) = open.join_next() => {}
             }
+            while open.try_join_next().is_some() {}
         }
         let drained = async { while open.join_next().await.is_some() {} };
         let _ = timeout(DRAIN, drained).await;
     }
 
-    fn begin(&self, open: &mut JoinSet<()>, stream: TcpStream, client: SocketAddr, stop: &CancellationToken) -> Id {
+    /// Begins with one and with those who wait behind it. What fails is told by the next accept.
+    fn take_in(&self, open: &mut JoinSet<()>, first: (TcpStream, SocketAddr), stop: &CancellationToken) {
+        let next = || unconstrained(self.listener.accept()).now_or_never()?.ok();
+        for (stream, client) in std::iter::once(first).chain(std::iter::from_fn(next)).take(AT_ONCE) {
+            self.begin(open, stream, client, stop);
+        }
+    }
+
+    fn begin(&self, open: &mut JoinSet<()>, stream: TcpStream, client: SocketAddr, stop: &CancellationToken) {
         let taken = self.places.take(client.ip());
         let (serving, stop) = (self.serving.clone(), stop.clone());
-        let task = open.spawn(async move {
+        open.spawn(async move {
             let leave = taken.leave();
             tokio::select! {
                 () = leave.cancelled() => {}
@@ -83,7 +95,6 @@ impl Streams {
                 }
             }
         });
-        task.id()
     }
 }
 
