@@ -378,7 +378,7 @@ impl Catalog {
             match (dir.below, self.dirs.get_mut(above)) {
                 (0, _) => drop(self.dirs.remove(above)),
                 (_, Some(known)) => *known = dir,
-                (_, None) => drop(self.dirs.insert(above, dir)),
+                (_, None) => self.dirs.insert(above, dir),
             }
         }
     }

@@ -70,7 +70,7 @@ fn several(which: u16) -> Vec<Instance> {
         let mut one = instance(number / 2);
         (one.key.port, one.port) = (80 + number % 2, 80 + number % 2);
         one.label = Label::slug(&format!("id-{}", number % 8)).expect("a label");
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             one.services.push(ServiceName::parse("api").expect("a name"));
         }
         one
