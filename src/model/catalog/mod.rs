@@ -14,6 +14,7 @@ mod services;
 mod shares;
 mod short;
 mod wild;
+mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,7 @@ pub(crate) use self::read::Found;
 pub use self::services::Service;
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;
+use self::window::Marks;
 use super::key::{self, Prefix};
 use super::record::{BadRecord, Record, Role, Text};
 
@@ -41,8 +43,6 @@ pub const MAX_RECORDS: usize = 1_000_000;
 pub const WINDOW: usize = 4_096;
 /// What a larger set is cut to: no more would fit a message as SRV.
 const CUT: usize = 1_024;
-/// One record of so many is a mark that a window may begin at. Two of them are hardly ever [`CUT`] records apart.
-const MARK_EVERY: u32 = 64;
 
 /// What is known of one path that has records below it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +81,7 @@ pub struct Catalog {
     tree: OrdMap<Text, Arc<Entry>>,
     /// Those that stand elsewhere than under their key, by key.
     renamed: OrdMap<Text, Arc<Entry>>,
-    marks: OrdSet<Text>,
+    marks: Marks,
     dirs: HashMap<Text, Dir>,
     selectors: Selectors,
     addresses: Addresses,
@@ -323,10 +323,9 @@ impl Catalog {
         if entry.is_renamed() {
             self.renamed.insert(entry.key.clone(), entry.clone());
         }
-        if is_mark(entry.place()) {
-            self.marks.insert(entry.place().clone());
-        }
-        self.tree.insert(entry.place().clone(), entry);
+        let place = entry.place().clone();
+        self.tree.insert(place.clone(), entry);
+        self.marks.insert(&place, &self.tree);
     }
 
     fn unlink(&mut self, entry: &Arc<Entry>) {
@@ -336,8 +335,8 @@ impl Catalog {
         self.addresses.remove(entry);
         self.shares.remove(entry);
         self.renamed.remove(&entry.key);
-        self.marks.remove(entry.place());
         self.tree.remove(entry.place());
+        self.marks.remove(entry.place());
         self.pool().released(entry.texts());
     }
 
@@ -388,11 +387,4 @@ impl Catalog {
     fn next(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
-}
-
-/// One place of [`MARK_EVERY`], spread evenly whatever the keys look like (FNV-1a).
-fn is_mark(place: &str) -> bool {
-    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    let hash = place.bytes().fold(0x811c_9dc5, step);
-    (hash ^ (hash >> 15)).is_multiple_of(MARK_EVERY)
 }
