@@ -15,8 +15,8 @@ mod services;
 mod shares;
 mod short;
 mod wild;
+mod window;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +36,7 @@ pub(crate) use self::read::Found;
 pub use self::services::Service;
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;
+use self::window::Marks;
 use super::key::{self, Prefix};
 use super::record::{BadRecord, Record, Role, Text};
 
@@ -45,8 +46,6 @@ pub const MAX_RECORDS: usize = 1_000_000;
 pub const WINDOW: usize = 4_096;
 /// What a larger set is cut to: no more would fit a message as SRV.
 const CUT: usize = 1_024;
-/// One record of so many is a mark that a window may begin at. Two of them are hardly ever [`CUT`] records apart.
-const MARK_EVERY: u64 = 64;
 
 /// What is known of one path that has records below it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,9 +84,7 @@ pub struct Catalog {
     tree: OrdMap<Text, Arc<Entry>>,
     /// Those that stand elsewhere than under their key, by key.
     renamed: OrdMap<Text, Arc<Entry>>,
-    marks: OrdSet<Text>,
-    /// Chooses the marks, so that nobody who writes keys can: what is walked of them for a window stays bounded.
-    marked: RandomState,
+    marks: Marks,
     dirs: Hashed<Dir>,
     selectors: Selectors,
     addresses: Addresses,
@@ -336,10 +333,9 @@ impl Catalog {
         if entry.is_renamed() {
             self.renamed.insert(entry.key.clone(), entry.clone());
         }
-        if self.is_mark(entry.place()) {
-            self.marks.insert(entry.place().clone());
-        }
-        self.tree.insert(entry.place().clone(), entry);
+        let place = entry.place().clone();
+        self.tree.insert(place.clone(), entry);
+        self.marks.insert(&place, &self.tree);
     }
 
     fn unlink(&mut self, entry: &Arc<Entry>) {
@@ -349,8 +345,8 @@ impl Catalog {
         self.addresses.remove(entry);
         self.shares.remove(entry);
         self.renamed.remove(&entry.key);
-        self.marks.remove(entry.place());
         self.tree.remove(entry.place());
+        self.marks.remove(entry.place());
         self.pool().released(entry.texts());
     }
 
@@ -400,32 +396,5 @@ impl Catalog {
 
     fn next(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// One place of [`MARK_EVERY`].
-    fn is_mark(&self, place: &str) -> bool {
-        self.marked.hash_one(place).is_multiple_of(MARK_EVERY)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// FNV-1a was what chose marks once.
-    fn fnv(place: &str) -> u32 {
-        let hash = place.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        hash ^ (hash >> 15)
-    }
-
-    #[test]
-    fn nobody_chooses_keys_that_are_all_marks() {
-        let mut catalog = Catalog::default();
-        let keys = (0..).map(|number| format!("/services/web/{number}")).filter(|key| fnv(key).is_multiple_of(64));
-        for key in keys.take(4_096) {
-            catalog.put(&key, b"10.0.0.1:80", 0, 1).expect("a record");
-        }
-        let expected = 4_096 / usize::try_from(MARK_EVERY).expect("a small number");
-        assert!((expected / 4..expected * 4).contains(&catalog.marks.len()), "{} marks", catalog.marks.len());
     }
 }

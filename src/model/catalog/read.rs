@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::{Bad, CUT, Catalog, Counts, Endpoint, LeaseId, Text, WINDOW, index, path};
+use super::{Bad, CUT, Catalog, Counts, Endpoint, LeaseId, Text, WINDOW, index, path, window};
 use crate::model::record::Role;
 
 /// What an answer rests on: it holds as long as the catalog says so.
@@ -32,8 +32,6 @@ pub(crate) struct Found<'c> {
 
 /// Steps that finding the beginning of a range takes.
 pub(super) const SEEK: usize = 8;
-/// Records whose marks are passed over in one step.
-pub(super) const MARKED: usize = 256;
 
 impl Catalog {
     /// The record under exactly this key.
@@ -177,7 +175,7 @@ impl Catalog {
             found.entries.extend(before.take(room));
         }
         found.cut |= cut;
-        found.steps += SEEK + found.entries.len() + if cut { size / MARKED } else { 0 };
+        found.steps += SEEK + found.entries.len() + if cut { window::steps(size) } else { 0 };
         found
     }
 
@@ -196,7 +194,7 @@ impl Catalog {
         let cut = entries.len() > limit;
         if cut {
             entries.truncate(limit.min(CUT));
-            steps += SEEK + entries.len() + self.size(path) / MARKED;
+            steps += SEEK + entries.len() + window::steps(self.size(path));
             self.turn(&mut entries, term, path, seed);
         }
         Found { entries, cut, steps }
@@ -229,15 +227,6 @@ impl Catalog {
     /// The records published under an address, at most `limit`.
     pub(crate) fn published(&self, address: std::net::IpAddr, limit: usize) -> Vec<&Arc<Entry>> {
         self.addresses.all(address).take(limit).collect()
-    }
-
-    /// The mark below `path` that `seed` chooses; `None` begins at the start.
-    pub(super) fn window(&self, path: &str, seed: u64) -> Option<&str> {
-        let (below, beyond) = (path::below(path), path::beyond(path));
-        let range = (Bound::Included(below.as_str()), Bound::Excluded(beyond.as_str()));
-        let marks = || self.marks.range::<_, str>(range);
-        let choice = usize::try_from(seed % (marks().count() as u64 + 1)).unwrap_or(0);
-        marks().nth(choice.checked_sub(1)?).map(|mark| &**mark)
     }
 
     /// Records below `path`, from the place `start` on.

@@ -5,8 +5,8 @@
 
 use std::ops::Bound;
 
-use super::read::{Found, MARKED, SEEK};
-use super::{Catalog, WINDOW, path};
+use super::read::{Found, SEEK};
+use super::{Catalog, WINDOW, path, window};
 
 /// A record that fits where there are too many counts so many steps more: no more are wanted than a message may hold.
 const FITTING: usize = 4;
@@ -98,7 +98,7 @@ impl Catalog {
         }
         let window = self.window(&pattern.root, seed);
         let (below, beyond) = (path::below(&pattern.root), path::beyond(&pattern.root));
-        let mut found = Found { steps: SEEK + size / MARKED, ..Found::default() };
+        let mut found = Found { steps: SEEK + window::steps(size), ..Found::default() };
         self.scan(pattern, window.unwrap_or(&below), &beyond, limit, &mut found);
         if let Some(start) = window {
             self.scan(pattern, &below, start, limit, &mut found);
