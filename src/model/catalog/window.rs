@@ -69,7 +69,7 @@ pub(super) fn steps(size: usize) -> usize {
 /// there is then turned by `seed`.
 fn rank(seed: u64, size: usize) -> Option<usize> {
     let turned = (seed % CUT as u64).checked_rem(size as u64)?;
-    let first = u128::from(seed.wrapping_mul(FAR)) * size as u128 >> u64::BITS;
+    let first = (u128::from(seed.wrapping_mul(FAR)) * size as u128) >> u64::BITS;
     usize::try_from((first + size as u128 - u128::from(turned)) % size as u128).ok()
 }
 
@@ -130,7 +130,7 @@ mod tests {
     fn marks_know_how_many_records_there_are_between_them() {
         let mut catalog = catalog((0..6_000).map(|number| number * 7_919 % 6_007));
         (0..6_007)
-            .filter(|number| number % 3 == 0)
+            .filter(|number: &usize| number.is_multiple_of(3))
             .for_each(|number| catalog.delete(&format!("/services/big/i{number}")));
         let places: Vec<&Text> = catalog.tree.keys().collect();
         let starts: Vec<usize> = (0..places.len()).filter(|at| catalog.marks.has(places[*at])).collect();
