@@ -16,15 +16,17 @@ pub(crate) const TOLD: usize = 21_000;
 pub const MOST: usize = 26_000;
 
 /// The least that looking for one name below one prefix takes.
-const LOOKUP: usize = 8;
+const LOOKUP: usize = 12;
 /// The least that making a record takes.
-const RECORD: usize = 6;
+const RECORD: usize = 8;
+/// What each label of its name takes.
+const LABEL: usize = 2;
 /// What making one takes whose name is one label before a known name.
 pub(crate) const NEIGHBOUR: usize = 8;
 /// Bytes of a name that are compared by their hash in one step.
 const HASHED: usize = 8;
-/// Bytes of a text that are built or compared in one step.
-const BYTES: usize = 16;
+/// Bytes of a path that are put together and looked for in one step: each prefix and each reading of a name does it again.
+const SOUGHT: usize = 4;
 
 /// Steps taken, and where they have to end.
 #[derive(Clone, Debug)]
@@ -68,12 +70,12 @@ impl Steps {
 
 /// What it takes to look for a path.
 pub(crate) fn lookup(path: &str) -> usize {
-    LOOKUP + path.len() / BYTES
+    LOOKUP + path.len() / SOUGHT
 }
 
 /// What it takes to make a name of the labels of a text.
 pub(crate) fn name_of(text: &str, between: u8) -> usize {
-    RECORD + 1 + text.bytes().take(256).filter(|byte| *byte == between).count()
+    RECORD + LABEL * (1 + text.bytes().take(256).filter(|byte| *byte == between).count())
 }
 
 /// What it takes to look for a record's name among others.

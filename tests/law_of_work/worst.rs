@@ -43,3 +43,26 @@ fn thousands_of_long_hosts_on_leases_cost_no_more_than_others() {
         }
     }
 }
+
+#[test]
+fn held_records_and_several_prefixes_leave_steps_for_what_they_tell() {
+    let world = world(
+        r#"
+    3000 × /services/b/{63}{n} {"host":"10.{n}"} held
+    3000 × /m1/b/i{n} {"host":"10.{n}","port":{n}}
+    3000 × /m2/b/{63}{n} {"host":"i{n+1}.b.many.test","port":{n}}
+        "#,
+    );
+    for zone in ["many.test", "services.internal"] {
+        for qtype in ["SRV", "A"] {
+            let answer = asked_of(&world, &format!("b.{zone} {qtype}"));
+            assert!(answer.answers.len() > 100, "{zone} {qtype}: {} answers", answer.answers.len());
+        }
+    }
+}
+
+#[test]
+fn a_name_of_sixty_labels_is_counted_for_each_reading_and_prefix() {
+    let answer = asked_of(&world(""), &format!("x1.x1.{}*.{}many.test SRV", "large.".repeat(10), "web.".repeat(40)));
+    assert!((600..12_000).contains(&answer.steps), "{} steps", answer.steps);
+}

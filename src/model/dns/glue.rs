@@ -4,22 +4,24 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::work::{address_record, wire_length};
-use super::{Name, RData, RecordType, Rr};
+use super::{Name, RData, Rr};
 
 /// Glue, and what room is left for it.
 #[derive(Debug)]
 pub(super) struct Glue {
     records: Vec<Rr>,
-    /// What has been told of names that several records may have.
-    known: HashSet<(Name, RData)>,
-    /// The TTL that a set of theirs has: the least of all.
-    ttls: HashMap<(Name, RecordType), u32>,
+    /// Sets that several records may have, by name and type.
+    sets: HashMap<Vec<u8>, usize>,
+    /// The TTL that a set has: the least of all.
+    ttls: Vec<u32>,
+    /// What has been told of a set.
+    known: HashSet<(usize, Vec<u8>)>,
     room: usize,
 }
 
 impl Glue {
     pub(super) fn new(room: usize) -> Self {
-        Self { records: Vec::new(), known: HashSet::new(), ttls: HashMap::new(), room }
+        Self { records: Vec::new(), sets: HashMap::new(), ttls: Vec::new(), known: HashSet::new(), room }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -39,22 +41,62 @@ impl Glue {
 
     /// Adds a record of a target that others may have too: each once, and equal TTLs within a set.
     pub(super) fn add(&mut self, record: Rr) {
-        let set = (record.name.clone(), record.record_type());
-        self.ttls.entry(set).and_modify(|ttl| *ttl = record.ttl.min(*ttl)).or_insert(record.ttl);
-        if self.room > 0 && self.known.insert((record.name.clone(), record.data.clone())) {
+        let set = *self.sets.entry(set_of(&record)).or_insert(self.ttls.len());
+        match self.ttls.get_mut(set) {
+            Some(ttl) => *ttl = record.ttl.min(*ttl),
+            None => self.ttls.push(record.ttl),
+        }
+        if self.room > 0 && self.known.insert((set, key_of_data(&record.data))) {
             self.room = self.room.saturating_sub(12 + data_length(&record.data));
             self.records.push(record);
         }
     }
 
     pub(super) fn records(mut self) -> Vec<Rr> {
-        if !self.ttls.is_empty() {
+        if !self.sets.is_empty() {
             for record in &mut self.records {
-                let set = (record.name.clone(), record.record_type());
-                record.ttl = self.ttls.get(&set).copied().unwrap_or(record.ttl);
+                let ttl = self.sets.get(&set_of(record)).and_then(|set| self.ttls.get(*set));
+                record.ttl = ttl.copied().unwrap_or(record.ttl);
             }
         }
         self.records
+    }
+}
+
+/// What stands for a name where it is compared with many: hickory hashes a name byte by byte, which takes ten times as
+/// long.
+pub(super) fn key_of(name: &Name) -> Vec<u8> {
+    let mut key = Vec::with_capacity(wire_length(name) + 6);
+    for label in name.iter() {
+        key.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
+        key.extend_from_slice(label);
+    }
+    key.make_ascii_lowercase(); // a length is no letter
+    key
+}
+
+/// What stands for a record's name and type.
+fn set_of(record: &Rr) -> Vec<u8> {
+    let mut key = key_of(&record.name);
+    key.extend_from_slice(&u16::from(record.record_type()).to_be_bytes());
+    key
+}
+
+/// What stands for data that leads somewhere.
+pub(super) fn key_of_data(data: &RData) -> Vec<u8> {
+    let with = |numbers: &[u16], name| {
+        let mut key = key_of(name);
+        key.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        key
+    };
+    match data {
+        RData::A(address) => address.octets().to_vec(),
+        RData::AAAA(address) => address.octets().to_vec(),
+        RData::CNAME(name) => key_of(name),
+        RData::SRV(srv) => with(&[srv.priority, srv.weight, srv.port], &srv.target),
+        RData::MX(mx) => with(&[mx.preference], &mx.exchange),
+        RData::NS(name) => key_of(name),
+        other => other.to_string().into_bytes(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! SRV, MX, NS and TXT: what a name's records say of ports, mail and text, with the addresses of their targets beside.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use hickory_server::proto::rr::rdata::{MX, SRV, TXT};
 
 use super::address::{Wanted, rotate};
-use super::glue::Glue;
+use super::glue::{Glue, key_of, key_of_data};
 use super::work::{Work, wire_length};
 use super::{Name, Outcome, RData, Rr};
 use crate::model::catalog::Entry;
@@ -26,6 +26,8 @@ const HEADER: usize = 12;
 const TXT_STRING: usize = 255;
 /// Steps that adding what a target leads to takes, each record.
 const TOLD_GLUE: usize = 16;
+/// The least that telling a text takes.
+const TOLD_TEXT: usize = 6;
 /// Bytes of a text that are compared with others in one step.
 const TEXT_BYTES: usize = 16;
 
@@ -39,7 +41,7 @@ impl<'c> Work<'c> {
             return Outcome::Answer(self.finish(place, None, Vec::new()));
         };
         selection.hits.retain(|hit| hit.entry.has_host());
-        drop_equal(&mut selection.hits);
+        self.steps.take(drop_equal(&mut selection.hits));
         let data = |entry: &Entry, weight, target| RData::SRV(SRV::new(priority(entry), weight, entry.port, target));
         self.leading(place, owner, selection, SRV_SIZE, data)
     }
@@ -85,7 +87,7 @@ impl<'c> Work<'c> {
         // Equal texts are nearly always one.
         let texts = hits.iter().filter_map(|hit| hit.entry.text.as_ref());
         for text in texts.filter(|text| shared.insert(Arc::as_ptr(text))) {
-            if room == 0 || !self.steps.may(2 + text.len() / TEXT_BYTES) {
+            if room == 0 || !self.steps.may(TOLD_TEXT + text.len() / TEXT_BYTES) {
                 self.mark_cut();
                 break;
             }
@@ -147,7 +149,7 @@ impl<'c> Work<'c> {
             let Some(target) = self.target(place, hit) else { continue };
             let length = wire_length(&target);
             let data = data(hit.entry, weight_of(hit.entry, &weights), target);
-            let known = shared.then(|| seen.entry(data.clone()));
+            let known = shared.then(|| seen.entry(key_of_data(&data)));
             let told = known.map_or(answers.len(), |known| *known.or_insert(answers.len()));
             found.push((told, hit));
             if told == answers.len() {
@@ -187,7 +189,7 @@ impl<'c> Work<'c> {
             }
             if hit.entry.address.is_some() {
                 self.own_glue(place, target, *hit, &mut glue);
-            } else if looked_up.len() < MAX_TARGETS && looked_up.insert(target) {
+            } else if looked_up.len() < MAX_TARGETS && looked_up.insert(key_of(target)) {
                 self.steps.take(2);
                 let yet_to_come = (found.len() + 1 - looked_up.len()).min(MAX_TARGETS + 1 - looked_up.len());
                 self.look_up(target, yet_to_come.max(1), &mut glue);
@@ -245,15 +247,17 @@ fn is_shared(hit: Hit<'_>) -> bool {
 }
 
 /// What one prefix holds twice is answered once. Equal texts are nearly always one: where they are not, the records
-/// are told twice.
-fn drop_equal(hits: &mut Vec<Hit<'_>>) {
-    let mut seen = HashSet::new();
+/// are told twice. Says how many were compared.
+fn drop_equal(hits: &mut Vec<Hit<'_>>) -> usize {
+    let named = hits.iter().filter(|hit| hit.entry.host_name().is_some()).count();
+    let mut seen = HashSet::with_capacity(named);
     hits.retain(|hit| {
         let entry = &**hit.entry;
         let text = entry.text.as_ref().map(Arc::as_ptr);
         let own = |name| (Arc::as_ptr(name), entry.port, entry.priority, entry.weight, text, entry.proto());
         entry.host_name().is_none_or(|name| seen.insert(own(name)))
     });
+    named
 }
 
 fn priority(entry: &Entry) -> u16 {
@@ -264,18 +268,22 @@ fn weight(entry: &Entry) -> u64 {
     entry.weight.filter(|weight| *weight > 0).map_or(WEIGHT, u64::from)
 }
 
-/// The sum of weights by priority.
-fn weights(hits: &[Hit<'_>]) -> BTreeMap<u16, u64> {
-    let mut sums = BTreeMap::new();
-    for hit in hits {
-        *sums.entry(priority(hit.entry)).or_insert(0) += weight(hit.entry);
-    }
+/// The sum of weights by priority, in order of that.
+fn weights(hits: &[Hit<'_>]) -> Vec<(u16, u64)> {
+    let mut sums: Vec<_> = hits.iter().map(|hit| (priority(hit.entry), weight(hit.entry))).collect();
+    sums.sort_unstable();
+    sums.dedup_by(|next, sum| {
+        let same = next.0 == sum.0;
+        sum.1 += if same { next.1 } else { 0 };
+        same
+    });
     sums
 }
 
 /// SkyDNS's weight: the record's share of its priority in hundredths, never 0.
-fn weight_of(entry: &Entry, sums: &BTreeMap<u16, u64>) -> u16 {
-    let sum = sums.get(&priority(entry)).copied().unwrap_or(1).max(1);
+fn weight_of(entry: &Entry, sums: &[(u16, u64)]) -> u16 {
+    let found = sums.binary_search_by_key(&priority(entry), |(priority, _)| *priority);
+    let sum = found.map_or(1, |place| sums[place].1).max(1);
     u16::try_from(100 * weight(entry) / sum).unwrap_or(u16::MAX).max(1)
 }
 
