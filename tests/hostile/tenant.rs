@@ -126,7 +126,6 @@ fn a_burst_of_starts_costs_as_much_as_there_are_starts() {
         town.cpu() - before
     };
     let (half, whole) = (cost(2_000), cost(4_000));
-    eprintln!("CPU for 2,000 starts {half:?}, for 4,000 {whole:?}");
     assert!(whole <= half * 3, "{whole:?} for twice what took {half:?}");
 }
 
