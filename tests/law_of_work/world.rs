@@ -212,7 +212,7 @@ fn filled(template: &str, number: usize) -> String {
         .replace("{n+1}", &(number + 1).to_string())
         .replace("{n%7}", &(number % 7).to_string())
         .replace("{63}", &"l".repeat(63))
-        .replace("{127}", &"a.".repeat(116).trim_end_matches('.'))
+        .replace("{127}", "a.".repeat(116).trim_end_matches('.'))
         .replace("{253}", &format!("{0}.{0}.{0}.", "l".repeat(61)))
         .replace("{500}", &"T".repeat(500))
         .replace("{60 tags}", &(0..60).map(|tag| format!("\"tag{tag}\"")).collect::<Vec<_>>().join(","))
