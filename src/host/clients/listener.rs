@@ -8,10 +8,14 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
 use tokio::io::DuplexStream;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 /// Owner and group may ask, and so drain.
 const SOCKET_MODE: u32 = 0o660;
+
+/// Connections that may wait to be accepted, as far as the host lets them (`net.core.somaxconn`): one that finds no room
+/// comes again after 1 s only, be it the crowd's or not.
+const BACKLOG: u32 = 4_096;
 
 /// Why nobody can be served where it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +143,7 @@ impl Peer {
 impl Listener {
     /// Binds a TCP address.
     pub async fn tcp(address: SocketAddr) -> Result<Self, BindError> {
-        TcpListener::bind(address).await.map(Self::Tcp).map_err(|source| BindError::Tcp { address, source })
+        listen(address).map(Self::Tcp).map_err(|source| BindError::Tcp { address, source })
     }
 
     /// Binds a unix socket.
@@ -169,6 +173,13 @@ impl Listener {
             }
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 impl fmt::Display for Listener {
