@@ -25,6 +25,7 @@ pub mod record;
 pub(crate) mod select;
 pub mod shares;
 pub mod standing;
+pub mod steer;
 pub mod steps;
 pub mod view;
 pub mod zone;

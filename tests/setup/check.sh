@@ -20,7 +20,7 @@ server_tests() { # all but the histories and the search, and those that want the
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
     case $file in
-      tests/simulation/main.rs | tests/hostile/main.rs | tests/law_of_work/main.rs) continue ;;
+      tests/simulation/main.rs | tests/steer/main.rs | tests/hostile/main.rs | tests/law_of_work/main.rs) continue ;;
       tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;;
     esac
     file=${file%/main.rs}
@@ -31,6 +31,10 @@ server_tests() { # all but the histories and the search, and those that want the
 
 histories() { # Ten thousand: optimized they take a fifth of the time, more than it takes to build the library that way.
   CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 1200 --test simulation
+}
+
+switch_histories() { # A hundred thousand, of the same build.
+  CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 600 --test steer
 }
 
 hostile_tests() { # What others may be kept waiting for is a claim about the program that people run.
@@ -63,6 +67,7 @@ if [ "${1:-test}" = test ]; then
   step 'tests against real servers' server_tests
   step 'hostile tests' hostile_tests
   step 'histories of the simulation' histories
+  step 'histories of the switch' switch_histories
   step 'search for the costliest question' costliest_question
   step 'lab tests' lab_tests cluster
   # One machine after the other; `make drill` runs the rest of them.
