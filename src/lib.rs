@@ -17,6 +17,7 @@ pub mod wire;
 pub mod cli;
 pub mod find;
 pub mod offer;
+pub mod steer;
 
 // Floor 3: only here may two workers be known at once.
 pub mod app;

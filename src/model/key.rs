@@ -115,6 +115,11 @@ impl Prefix {
         format!("/wharf{}/nodes/", self.0)
     }
 
+    /// What every key of a service's topology begins with: its journal, its hold, what was brought about.
+    pub fn topology(&self, service: &str) -> String {
+        format!("/wharf{}/topology/{service}/", self.0)
+    }
+
     /// The parts of `key` below this prefix, outermost first; `None` when it is not below it.
     pub fn parts<'k>(&self, key: &'k str) -> Option<std::str::Split<'k, char>> {
         Some(key.strip_prefix(&self.0)?.strip_prefix('/')?.split('/'))

@@ -98,7 +98,16 @@ impl Connection {
     }
 
     /// Reads until `parse` finds a whole reply, and takes that off the buffer.
-    pub async fn reply<T>(&mut self, mut parse: impl FnMut(&[u8]) -> Parsed<T>) -> Result<T, WireError> {
+    pub async fn reply<T>(&mut self, parse: impl FnMut(&[u8]) -> Parsed<T>) -> Result<T, WireError> {
+        self.reply_within(MAX_REPLY, parse).await
+    }
+
+    /// The same for replies that may be longer than a probe's, at most `most` bytes.
+    pub async fn reply_within<T>(
+        &mut self,
+        most: usize,
+        mut parse: impl FnMut(&[u8]) -> Parsed<T>,
+    ) -> Result<T, WireError> {
         loop {
             if !self.buffer.is_empty() {
                 match parse(&self.buffer) {
@@ -110,8 +119,8 @@ impl Connection {
                     Err(expected) => return Err(WireError::Garbled { expected, got: self.got() }),
                 }
             }
-            if self.buffer.len() >= MAX_REPLY {
-                return Err(WireError::TooLong(MAX_REPLY));
+            if self.buffer.len() >= most {
+                return Err(WireError::TooLong(most));
             }
             match self.fill().await? {
                 0 => return Err(WireError::Closed),

@@ -27,12 +27,14 @@
 //! | [`heal`] | what is done unasked |
 //! | [`takeover`] | the first write of one who goes on |
 //! | [`step`] | what comes next |
+//! | [`roster`] | which server an address means |
 
 pub mod begin;
 pub mod command;
 pub mod heal;
 pub mod journal;
 pub mod refusal;
+pub mod roster;
 pub mod safe;
 pub mod seen;
 pub mod server;

@@ -3,6 +3,9 @@
 //! All commands go out in one write and all answers are read in order. A server that refuses the first command may
 //! well answer the others (`LOADING` refuses PING but not INFO), so a refusal is a [`Word`], not an error.
 
+pub mod operator;
+pub mod reply;
+
 use super::{Connection, Parsed, WireError, line};
 
 /// A login.

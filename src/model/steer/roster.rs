@@ -1,0 +1,171 @@
+//! Which servers a service has, and which of them an address means.
+//!
+//! A name means the instance that bears it, so that one which restarts on another port is followed. A server that is not
+//! ready has no record: it is known from what was applied, or by its address.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::UNIX_EPOCH;
+
+use super::topology::{Address, Applied, Server};
+use crate::model::catalog::Endpoint;
+use crate::model::name::Label;
+use crate::model::node::NodeRecord;
+use crate::model::record::Role;
+
+/// The port of a server whose address says none.
+const USUAL_PORT: u16 = 6379;
+
+/// One server as the registry has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name within the service.
+    pub name: String,
+    /// The host that offers it.
+    pub node: String,
+    /// Its address.
+    pub host: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// What probes say that it is; `None` while it is not ready.
+    pub role: Option<Role>,
+    /// When its host's agent began, in milliseconds of that host's clock: a server that began later began on a host that
+    /// has not rebooted since.
+    pub agent: Option<u64>,
+}
+
+/// The servers of one service, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster(pub BTreeMap<String, Listed>);
+
+impl Roster {
+    /// What a service's endpoints and the node records tell.
+    pub fn of(endpoints: &[Endpoint], nodes: &[NodeRecord]) -> Self {
+        let mut all = BTreeMap::new();
+        let agents: BTreeMap<&str, Option<u64>> = nodes.iter().map(|node| (&*node.node, began(node))).collect();
+        for endpoint in endpoints {
+            let Some(host) = endpoint.address() else { continue };
+            let name = endpoint.key().rsplit('/').next().unwrap_or_default().to_owned();
+            let node = endpoint.node().map(ToString::to_string).unwrap_or_default();
+            let agent = agents.get(node.as_str()).copied().flatten();
+            let (port, role) = (endpoint.port(), endpoint.role());
+            let listed = Listed { name: name.clone(), node, host, port, role, agent };
+            all.insert(name, listed);
+        }
+        Self(all)
+    }
+
+    /// The servers that `applied` and a journal speak of, too, where they were then, unless the registry knows better.
+    pub fn with_known<'a>(mut self, known: impl IntoIterator<Item = &'a Server>) -> Self {
+        for server in known {
+            if let (false, Ok(host)) = (self.0.contains_key(&server.name), server.host.parse()) {
+                let (name, node) = (server.name.clone(), String::new());
+                self.0.insert(name.clone(), Listed { name, node, host, port: server.port, role: None, agent: None });
+            }
+        }
+        self
+    }
+
+    /// The server that `address` means; adds it when it is an IP address that nobody is registered under.
+    pub fn find(&mut self, service: &str, address: &Address) -> Result<String, String> {
+        let found = match address.address.parse::<IpAddr>() {
+            Ok(ip) => self.at(ip, address.port),
+            Err(_) => self.named(service, &address.address),
+        };
+        match (found.as_slice(), address.address.parse::<IpAddr>()) {
+            ([one], _) => Ok(one.clone()),
+            ([], Ok(host)) => {
+                let port = address.port.unwrap_or(USUAL_PORT);
+                let name = format!("{host}-{port}").replace([':', '.'], "-");
+                let listed = Listed { name: name.clone(), node: String::new(), host, port, role: None, agent: None };
+                self.0.insert(name.clone(), listed);
+                Ok(name)
+            }
+            ([], Err(_)) => Err(format!("{} cannot be found among the servers of {service}", address.address)),
+            (several, _) => Err(format!("{} may be {}", address.address, several.join(" or "))),
+        }
+    }
+
+    fn at(&self, ip: IpAddr, port: Option<u16>) -> Vec<String> {
+        let fits = |listed: &&Listed| listed.host == ip && port.is_none_or(|port| listed.port == port);
+        self.0.values().filter(fits).map(|listed| listed.name.clone()).collect()
+    }
+
+    /// An instance's or a node's name, alone, or followed by the service's name and whatever zone comes then.
+    fn named(&self, service: &str, name: &str) -> Vec<String> {
+        let first = match name.split_once('.') {
+            None => name,
+            Some((first, rest)) if rest == service || rest.starts_with(&format!("{service}.")) => first,
+            Some(_) => return vec![],
+        };
+        if self.0.contains_key(first) {
+            return vec![first.to_owned()];
+        }
+        let is_on = |listed: &&Listed| Label::slug(&listed.node).is_some_and(|node| node.as_str() == first);
+        self.0.values().filter(is_on).map(|listed| listed.name.clone()).collect()
+    }
+
+    /// Whether the registry shows the topology as it was brought about: a master, replicas, and nobody else.
+    pub fn is_as(&self, applied: &Applied) -> bool {
+        self.0.values().all(|listed| {
+            let wanted = if listed.name == applied.master.name { Role::Primary } else { Role::Replica };
+            listed.role == Some(wanted) && (wanted == Role::Primary || applied.has_replica(&listed.name))
+        }) && self.0.contains_key(&applied.master.name)
+    }
+}
+
+fn began(node: &NodeRecord) -> Option<u64> {
+    let began = humantime::parse_rfc3339(&node.started).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(began.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roster() -> Roster {
+        let listed = |name: &str, node: &str, last: u8, port| {
+            let (name, node) = (name.to_owned(), node.to_owned());
+            (name.clone(), Listed { name, node, host: IpAddr::from([10, 0, 0, last]), port, role: None, agent: None })
+        };
+        Roster(BTreeMap::from([
+            listed("core-01", "host-a", 1, 6379),
+            listed("b-1", "host-b", 2, 6379),
+            listed("b-2", "host-b", 2, 6380),
+        ]))
+    }
+
+    #[track_caller]
+    fn found(address: &str, port: Option<u16>, expected: Result<&str, &str>) {
+        let address = Address { address: address.to_owned(), port };
+        let found = roster().find("redis-1", &address);
+        assert_eq!(found.as_deref().map_err(String::as_str), expected, "{address:?}");
+    }
+
+    #[test]
+    fn an_address_means_one_server() {
+        found("core-01.redis-1.docker", None, Ok("core-01"));
+        found("core-01.redis-1", None, Ok("core-01"));
+        found("core-01", None, Ok("core-01"));
+        found("host-a", None, Ok("core-01"));
+        found("10.0.0.1", None, Ok("core-01"));
+        found("10.0.0.2", Some(6380), Ok("b-2"));
+        found("10.0.0.9", None, Ok("10-0-0-9-6379"));
+    }
+
+    #[test]
+    fn one_that_means_none_or_several_says_so() {
+        found("host-b", None, Err("host-b may be b-1 or b-2"));
+        found("10.0.0.2", None, Err("10.0.0.2 may be b-1 or b-2"));
+        found(
+            "core-09.redis-1.docker",
+            None,
+            Err("core-09.redis-1.docker cannot be found among the servers of redis-1"),
+        );
+        found(
+            "core-01.redis-2.docker",
+            None,
+            Err("core-01.redis-2.docker cannot be found among the servers of redis-1"),
+        );
+    }
+}
