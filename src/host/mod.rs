@@ -10,9 +10,11 @@ pub mod logind;
 mod netlink;
 mod process;
 mod route;
+mod secret;
 pub mod sockets;
 
 pub use addresses::{Addresses, read_addresses};
 pub use holder::group_of;
 pub use process::{Process, Witness, watch_process};
 pub use route::{Whereabouts, whereabouts};
+pub(crate) use secret::{SecretError, Secrets};

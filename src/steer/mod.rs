@@ -17,12 +17,11 @@
 mod follow;
 mod hold;
 mod operation;
-mod secret;
 mod servers;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::host::Secrets;
 use crate::model::key::Prefix;
 use crate::model::steer::roster::Roster;
 use crate::model::steer::topology::Desired;
@@ -305,7 +305,10 @@ impl Desk {
         let settings = &self.settings;
         let password = match &settings.password_file {
             None => None,
-            Some(name) => Some(secret::read(settings.secrets.as_deref(), name).await?),
+            Some(name) => {
+                let read = Secrets::new(settings.secrets.clone()).read(Path::new(name)).await;
+                Some(read.map_err(|error| error.to_string())?.to_string())
+            }
         };
         Ok(Access { service: settings.service.clone(), user: settings.user.clone(), password, tls: settings.tls })
     }

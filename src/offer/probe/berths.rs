@@ -13,7 +13,7 @@ use super::Settings;
 use super::metrics::{End, Metrics};
 use super::question::{Answer, Memo, Question};
 use super::schedule::{self, Class, Id, Schedule};
-use super::secret::Secrets;
+use crate::host::Secrets;
 use crate::model::adopted::Adopted;
 use crate::model::health::{Health, Outcome, Rules};
 use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer, Source};

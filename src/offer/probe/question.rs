@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::confide::confide;
-use super::secret::{Keyring, Secrets};
+use super::secret::Keyring;
 use super::{postgres, redis};
-use crate::host::{Whereabouts, whereabouts};
+use crate::host::{Secrets, Whereabouts, whereabouts};
 use crate::model::health::{Outcome, Verdict};
 use crate::model::instance::{CheckDetail, CheckKind, Instance};
 use crate::model::record::Role;
