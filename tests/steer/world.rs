@@ -258,7 +258,7 @@ impl World {
         }
         let state = self.machines[at].state();
         let sight = Sight::Answers(Box::new(state));
-        self.reply(at, operator, command.as_ref(), sight);
+        self.reply(at, operator, command.as_ref(), &sight);
     }
 
     fn execute(&mut self, at: usize, operator: u64, command: &Command) {
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    fn reply(&mut self, at: usize, operator: u64, command: Option<&Command>, sight: Sight) {
+    fn reply(&mut self, at: usize, operator: u64, command: Option<&Command>, sight: &Sight) {
         let time = self.time;
         for own in self.operators.iter_mut().flatten().filter(|own| own.id == operator) {
             own.hears(at, command, sight.clone(), time);

@@ -49,7 +49,7 @@ fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Durati
     };
     let (desk, handle) = Desk::new(settings, inputs);
     let running = tokio::spawn(async move {
-        desk.run(CancellationToken::new()).await.unwrap();
+        Box::pin(desk.run(CancellationToken::new())).await.unwrap();
     });
     Operator { handle, _running: AbortOnDropHandle::new(running) }
 }

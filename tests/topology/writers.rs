@@ -20,7 +20,6 @@ pub struct Told {
 #[derive(Debug)]
 pub struct Tally {
     pub acked: usize,
-    pub failed: usize,
     /// Acknowledged and not there.
     pub missing: usize,
     /// Failed and there.
@@ -99,7 +98,6 @@ impl Told {
         let there: BTreeSet<String> = list.lines().map(str::to_owned).collect();
         Tally {
             acked: self.acked.len(),
-            failed: self.failed.len(),
             missing: self.acked.difference(&there).count(),
             phantom: self.failed.intersection(&there).count(),
         }

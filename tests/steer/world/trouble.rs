@@ -47,7 +47,7 @@ impl World {
         let gone: Vec<u64> = self.connections[at].iter().filter(|c| which(c)).map(|c| c.operator).collect();
         self.connections[at].retain(|connection| !which(connection));
         for id in gone {
-            self.reply(at, id, None, Sight::Broken);
+            self.reply(at, id, None, &Sight::Broken);
         }
     }
 
@@ -55,10 +55,10 @@ impl World {
         let (at, host) = (self.dice.below(self.machines.len()), self.dice.below(HOSTS));
         self.cut[at][host] = !self.cut[at][host];
         // What was sent may still arrive; what is answered does not.
-        if self.cut[at][host] {
-            if let Some(id) = self.operators[host].as_ref().map(|operator| operator.id) {
-                self.reply(at, id, None, Sight::Broken);
-            }
+        if self.cut[at][host]
+            && let Some(id) = self.operators[host].as_ref().map(|operator| operator.id)
+        {
+            self.reply(at, id, None, &Sight::Broken);
         }
     }
 
