@@ -110,6 +110,10 @@ fn thousands_of_starts_in_a_burst_are_published_and_no_beat_is_missed() {
 
 #[test]
 fn a_burst_of_starts_costs_as_much_as_there_are_starts() {
+    // CPU time is a measure, which a busy machine spoils: `make drill` takes it.
+    if std::env::var_os("WHARF_DRILL").is_none() {
+        return;
+    }
     let cost = |starts: usize| {
         let town = Town::found();
         let before = town.cpu();
