@@ -38,6 +38,7 @@ use crate::model::api;
 use crate::model::catalog::{Catalog, Dependency, Service};
 use crate::model::local::Local;
 use crate::model::record::Text;
+use crate::model::zone::Zones;
 
 /// How often a silent stream says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -148,6 +149,12 @@ struct Rests {
 }
 
 impl Rests {
+    fn of(catalog: &Catalog, zones: &Zones, name: &str) -> Self {
+        let on = zones.service_paths(name).iter().map(|path| catalog.dependency(path)).collect();
+        Self { epoch: catalog.epoch(), on }
+    }
+
+    /// Whether nothing of the service has changed since: nothing of another one is looked at.
     fn hold(&self, catalog: &Catalog) -> bool {
         catalog.holds_still(self.epoch, &self.on)
     }
@@ -283,9 +290,8 @@ impl One {
         }
         let (name, zones) = (self.name.clone(), context.sources.zones.clone());
         let read = move || {
-            let on = zones.service_paths(&name).iter().map(|path| catalog.dependency(path)).collect();
             let found = catalog.service(&zones, &name);
-            (Rests { epoch: catalog.epoch(), on }, found.as_ref().map(mark), found)
+            (Rests::of(&catalog, &zones, &name), found.as_ref().map(mark), found)
         };
         let (rests, mark, found) = context.workbench.run(guest, read).await;
         self.rests = Some(rests);
@@ -359,5 +365,28 @@ async fn marked_changed<T>(of: Option<&mut watch::Receiver<T>>) {
     match reader.changed().await {
         Ok(()) => reader.mark_changed(),
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::Prefix;
+
+    #[test]
+    fn changes_of_other_services_are_not_looked_at() {
+        let prefix = Prefix::parse("/services").expect("a prefix");
+        let zones = Zones::new("services.internal", prefix, []).expect("a zone");
+        let mut catalog = Catalog::default();
+        let mut put = |catalog: &mut Catalog, key: &str| catalog.put(key, b"10.0.0.1:80", 0, 0).expect("a record");
+        for name in ["web", "not-there"] {
+            let rests = Rests::of(&catalog, &zones, name);
+            for number in 0..100 {
+                put(&mut catalog, &format!("/services/other-than-{name}/i{number}"));
+                assert!(rests.hold(&catalog), "{name}: a change of another service");
+            }
+            put(&mut catalog, &format!("/services/{name}/one"));
+            assert!(!rests.hold(&catalog), "{name}: its own");
+        }
     }
 }
