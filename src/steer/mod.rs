@@ -7,8 +7,8 @@
 //!
 //! | task | does | is told by |
 //! |---|---|---|
-//! | [`Follow`](follow::Follow), one a service | keeps what the store has of its topology | the store's watch |
-//! | [`Desk`], one a service | asks for operations, one after the other | requests, [`Follow`](follow::Follow), the registry |
+//! | [`Follow`], one a service | keeps what the store has of its topology | the store's watch |
+//! | [`Desk`], one a service | asks for operations, one after the other | requests, [`Follow`], the registry |
 //!
 //! | channel | from | to | when full |
 //! |---|---|---|---|
