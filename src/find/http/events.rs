@@ -378,7 +378,7 @@ mod tests {
         let prefix = Prefix::parse("/services").expect("a prefix");
         let zones = Zones::new("services.internal", prefix, []).expect("a zone");
         let mut catalog = Catalog::default();
-        let mut put = |catalog: &mut Catalog, key: &str| catalog.put(key, b"10.0.0.1:80", 0, 0).expect("a record");
+        let put = |catalog: &mut Catalog, key: &str| catalog.put(key, b"10.0.0.1:80", 0, 0).expect("a record");
         for name in ["web", "not-there"] {
             let rests = Rests::of(&catalog, &zones, name);
             for number in 0..100 {
