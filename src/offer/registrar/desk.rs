@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::model::adopted::{Adopted, serving};
 use crate::model::instance::{Instance, InstanceKey, Offer};
 use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
-use crate::model::plan::{Assignment, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
+use crate::model::plan::{Assignment, Change, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
 use crate::model::record::Record;
 use crate::model::standing::Standings;
 use crate::model::view::{Holder, Seen, View};
@@ -198,7 +198,12 @@ impl Desk {
         for op in ops {
             self.echoed.remove(&op.key);
         }
-        if lease != self.lease || !self.ops.starts_with(ops) {
+        // What the watch has brought since may have undone it already.
+        let stands = |op: &Op| match &op.change {
+            Change::Put(record) => self.stands(&op.key, record),
+            Change::Delete => self.view.held(&op.key).is_none(),
+        };
+        if lease != self.lease || !self.ops.starts_with(ops) || !ops.iter().all(stands) {
             return false;
         }
         for done in self.ops.drain(..ops.len()) {

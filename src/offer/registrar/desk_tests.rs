@@ -95,6 +95,18 @@ fn what_was_planned_otherwise_meanwhile_is_worked_out_anew() {
 }
 
 #[test]
+fn a_write_undone_before_its_outcome_came_is_made_again() {
+    let mut desk = desk(1);
+    let ops = desk.ops.clone();
+    assert_eq!(desk.batch(&echo(&ops, 1, 11)), Heard::Echo);
+    let deleted = Event::Delete { key: ops[0].key.clone(), revision: 12 };
+    assert_eq!(desk.batch(&Batch { revision: 12, events: vec![deleted] }), Heard::News);
+    desk.refresh(Instant::now());
+    assert!(!desk.committed(&ops, 1, 11), "the delete came after it");
+    assert_eq!(desk.ops, ops);
+}
+
+#[test]
 fn what_others_do_to_a_key_is_news() {
     let mut desk = desk(2);
     let ops = desk.ops.clone();
