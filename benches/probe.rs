@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wharf::model::instance::{CheckKind, InstanceKey};
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{CheckKind, InstanceKey};
 use wharf::offer::probe::Settings;
 
 #[path = "../tests/probe/harness.rs"]

@@ -3,6 +3,7 @@
 //! from the floors below it.
 
 // Floor 0: pure values and rules.
+pub mod catalog;
 pub mod model;
 
 // Floor 1: adapters, each for one outside thing.
@@ -11,11 +12,13 @@ pub mod docker;
 pub mod host;
 pub mod state;
 pub mod store;
+pub mod view;
 pub mod wire;
 
 // Floor 2: the workers.
+pub mod answer;
 pub mod cli;
-pub mod find;
+pub mod follow;
 pub mod offer;
 pub mod steer;
 

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use crate::model::plain::{is_unsafe, plain_lines};
+use crate::model::words::plain::{is_unsafe, plain_lines};
 
 /// Changes what is logged from now on.
 #[derive(Clone, Debug)]

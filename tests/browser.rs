@@ -10,10 +10,10 @@ use std::sync::Arc;
 use browser_driver::Browser;
 use serde_json::json;
 use side::{Options, Side};
-use wharf::model::api::Nodes;
-use wharf::model::instance::Skipped;
-use wharf::model::local::Local;
-use wharf::model::node::{NodeRecord, Waiting};
+use wharf::catalog::facade::api::Nodes;
+use wharf::model::offer::instance::Skipped;
+use wharf::model::publish::local::Local;
+use wharf::model::words::node::{NodeRecord, Waiting};
 
 const EVIL: &str = r#"{"host":"10.88.0.3","port":80,"node":"<img src=x onerror=\"window.hacked=1\">","image":"<script>window.hacked=1</script>","tags":["a\u001b[2Jb","\u202eevil"]}"#;
 

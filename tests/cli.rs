@@ -9,15 +9,17 @@ use std::time::{Duration, SystemTime};
 
 use command::{Written, eventually, run, run_into};
 use side::{NOBODY, Options, Side, own_address};
+use wharf::answer::http::Readiness;
+use wharf::catalog::facade::api::Nodes;
 use wharf::cli::exit::Exit;
-use wharf::find::http::Readiness;
-use wharf::model::api::Nodes;
-use wharf::model::instance::{Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
-use wharf::model::local::{Local, LocalInstance, SessionState};
-use wharf::model::name::{Label, ServiceName};
-use wharf::model::node::{NodeRecord, Waiting};
-use wharf::model::record::Proto;
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{
+    Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld,
+};
+use wharf::model::publish::local::{Local, LocalInstance, SessionState};
+use wharf::model::words::name::{Label, ServiceName};
+use wharf::model::words::node::{NodeRecord, Waiting};
+use wharf::model::words::record::Proto;
 
 const PRIMARY: &str =
     r#"{"host":"10.88.0.1","port":6379,"node":"core-01","role":"primary","since":"2026-03-04T05:06:07Z"}"#;

@@ -15,12 +15,12 @@ use program::{Agent, Options, told};
 use prometheus_client::registry::Registry;
 use side::NOBODY;
 use tokio_util::sync::CancellationToken;
+use wharf::answer::dns::{DnsServer, Settings};
+use wharf::catalog::index::Catalog;
 use wharf::cli::exit::Exit;
-use wharf::find::dns::{DnsServer, Settings};
-use wharf::find::view::CatalogView;
-use wharf::model::catalog::Catalog;
-use wharf::model::key::Prefix;
-use wharf::model::zone::Zones;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
+use wharf::view::CatalogView;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_wait_and_nodes_ask_etcd_itself() {

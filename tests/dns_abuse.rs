@@ -11,8 +11,8 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use wharf::find::view::Progress;
 use wharf::store::embedded::Embedded;
+use wharf::view::Progress;
 
 const WEB: &str = "web.services.internal.";
 

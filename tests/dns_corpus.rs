@@ -19,9 +19,9 @@ use hickory_server::proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use skydns::Suite;
 use skydns::compare::{Expected, Reply, judge};
-use wharf::find::dns::Upstream;
-use wharf::model::key::Prefix;
-use wharf::model::zone::Zones;
+use wharf::answer::dns::Upstream;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
 use wharf::store::{Store, Write};
 
 fn name(text: &str) -> Name {

@@ -14,11 +14,11 @@ use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::rdata::{A, CNAME};
 use hickory_server::proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
-use wharf::find::dns::Upstream;
-use wharf::find::view::Progress;
-use wharf::model::key::Prefix;
-use wharf::model::zone::Zones;
+use wharf::answer::dns::Upstream;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
 use wharf::store::embedded::Embedded;
+use wharf::view::Progress;
 
 fn outside() -> Vec<Record> {
     let name = |text: &str| Name::from_ascii(text).unwrap();

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use dockerd::Dockerd;
 use watched::{Watched, endpoints, names, set};
 use wharf::docker::Settings;
-use wharf::model::instance::{DockerStanding, Offer};
-use wharf::model::naming::kind;
+use wharf::model::offer::instance::{DockerStanding, Offer};
+use wharf::model::offer::naming::kind;
 
 /// The address that `watched` advertises, with a host port.
 fn at(port: u16) -> String {
@@ -121,7 +121,7 @@ async fn an_engine_that_restarts_changes_nothing_while_processes_live() {
     engine.run("dies", &["-p", "11211"]);
     let mut settings = watched::settings();
     // Nothing is probed: Docker and the processes are all there is to go by.
-    settings.naming.checks = wharf::model::naming::ChecksMode::Off;
+    settings.naming.checks = wharf::model::offer::naming::ChecksMode::Off;
     let mut host = Watched::with(Settings::new(engine.endpoint()), settings);
     host.in_step().await;
     let dies = rustix::process::Pid::from_raw(engine.pid("dies")).unwrap();

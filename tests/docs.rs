@@ -61,7 +61,7 @@ fn every_flag_of_every_command_is_in_its_page() {
 
 #[test]
 fn every_path_and_parameter_of_http_is_in_its_page() {
-    let api: serde_json::Value = serde_json::from_str(&page("src/find/http/openapi.json")).unwrap();
+    let api: serde_json::Value = serde_json::from_str(&page("src/answer/http/openapi.json")).unwrap();
     let text = page("docs/http.md");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     let in_page: BTreeSet<String> = rows

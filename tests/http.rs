@@ -5,7 +5,7 @@ mod side;
 
 use serde_json::json;
 use side::{Options, Side, send_unix};
-use wharf::find::http::Readiness;
+use wharf::answer::http::Readiness;
 
 const REDIS_A: &str = r#"{"host":"10.88.0.1","port":6379,"id":"core-01:redis:6379","service":"redis","node":"core-01","owner":"o1","proto":"tcp","role":"primary","tags":["blue"],"since":"2026-03-04T05:06:07Z"}"#;
 const REDIS_B: &str =

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use side::{Options, Reply, Side, send_unix};
-use wharf::model::local::Local;
+use wharf::model::publish::local::Local;
 
 fn request(method: &str, host: &str, more: &str) -> String {
     format!("{method} /v1/drain HTTP/1.1\r\nHost: {host}\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n")

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use side::Side;
-use wharf::find::http::Readiness;
-use wharf::model::api::Nodes;
-use wharf::model::instance::{Check, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
-use wharf::model::local::{Local, LocalInstance};
-use wharf::model::name::{Label, ServiceName};
-use wharf::model::node::{NodeRecord, Waiting};
-use wharf::model::record::{Proto, Record, Role};
-use wharf::model::standing::State;
+use wharf::answer::http::Readiness;
+use wharf::catalog::facade::api::Nodes;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{Check, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
+use wharf::model::publish::local::{Local, LocalInstance};
+use wharf::model::words::name::{Label, ServiceName};
+use wharf::model::words::node::{NodeRecord, Waiting};
+use wharf::model::words::record::{Proto, Record, Role};
 
 /// What differs between a value and its schema; nothing when it fits. Keeps the schemas honest both ways: a field that
 /// is not described is a difference too.

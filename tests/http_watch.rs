@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use side::{Event, Side};
-use wharf::model::api::Nodes;
-use wharf::model::local::Local;
-use wharf::model::node::NodeRecord;
+use wharf::catalog::facade::api::Nodes;
+use wharf::model::publish::local::Local;
+use wharf::model::words::node::NodeRecord;
 
 fn names(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|one| one.as_str().or_else(|| one["name"].as_str()).unwrap()).collect()

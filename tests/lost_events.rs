@@ -10,7 +10,7 @@ use engine::{Engine, container, event, id, kill};
 use serde_json::{Value, json};
 use watched::{Watched, endpoints, names, set};
 use wharf::docker::Settings;
-use wharf::model::naming::kind;
+use wharf::model::offer::naming::kind;
 
 /// Settings with which the list is compared often.
 fn comparing(engine: &Engine) -> Settings {
@@ -25,7 +25,7 @@ async fn check(happens: impl FnOnce(&mut Value), expected: &str) {
     let mut host = Watched::with(comparing(&engine), watched::settings());
     host.in_step().await;
     engine.change(&id(1), happens);
-    let as_expected = |offer: &wharf::model::instance::Offer| {
+    let as_expected = |offer: &wharf::model::offer::instance::Offer| {
         let one = offer.instances.values().find(|one| one.id.contains("6379") && &*one.container_name != "c2");
         let shown = one.map(|one| format!("{} {} {:?}", one.container_name, one.port, one.docker));
         shown.unwrap_or_default() == expected && names(offer).contains("c2")
@@ -54,7 +54,7 @@ async fn a_restart_that_no_event_told_is_another_life() {
         one["State"]["StartedAt"] = json!("2026-01-01T03:00:00Z");
         one["Status"] = json!("Up Less than a second");
     });
-    let newly = |offer: &wharf::model::instance::Offer| {
+    let newly = |offer: &wharf::model::offer::instance::Offer| {
         offer.instances.values().any(|one| &*one.started == "2026-01-01T03:00:00Z")
     };
     host.until("the new life", newly).await;
@@ -99,7 +99,7 @@ async fn an_outlived_signal_that_is_told_again_withdraws_nobody() {
     offers.mark_unchanged();
     engine.drop_streams();
     engine.run(container(2, "redis", 6379, 10_002));
-    let withdrawn = |offer: &wharf::model::instance::Offer| !names(offer).contains("c1");
+    let withdrawn = |offer: &wharf::model::offer::instance::Offer| !names(offer).contains("c1");
     let waits = host.until("the stream is back", |offer| names(offer).contains("c2"));
     tokio::select! {
         biased;

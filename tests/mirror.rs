@@ -12,10 +12,10 @@ use desk::{Desk, Setup, eventually, put, put_on};
 use etcd::Cluster;
 use hickory_server::proto::op::{Message, ResponseCode};
 use hickory_server::proto::rr::RecordType;
-use wharf::find::view::Progress;
-use wharf::model::local::Overlay;
+use wharf::model::publish::local::Overlay;
 use wharf::store::embedded::Embedded;
 use wharf::store::{Session, Store};
+use wharf::view::Progress;
 
 const WEB: &str = "web.services.internal.";
 const LEASE: Duration = Duration::from_secs(30);
@@ -252,7 +252,7 @@ async fn a_stop_while_the_store_is_away_keeps_what_was_known_last() {
 async fn without_a_store_and_a_kept_catalog_only_our_own_is_known() {
     let mut world = World::new();
     world.cluster.members[0].kill();
-    let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
+    let own: wharf::model::words::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
     let overlay = Overlay {
         active: true,
         owner: "own".into(),
@@ -285,12 +285,12 @@ async fn our_own_unconfirmed_records_are_laid_over() {
     .await;
     let desk = world.desk(Setup::default());
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
-    let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
+    let own: wharf::model::words::record::Record = serde_json::from_str(&record("10.0.0.5", "own")).unwrap();
     let records = BTreeMap::from([("/services/web/other".to_owned(), Arc::new(own))]);
     desk.overlay.send_replace(Arc::new(Overlay { active: true, owner: "own".into(), records, ..Overlay::default() }));
     answered(&desk, &["10.0.0.2", "10.0.0.5"]).await;
     // It stays until the catalog has what has been written, and follows what this host offers until then.
-    let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.7", "own")).unwrap();
+    let own: wharf::model::words::record::Record = serde_json::from_str(&record("10.0.0.7", "own")).unwrap();
     let records = BTreeMap::from([("/services/web/other".to_owned(), Arc::new(own))]);
     let written = world.store.get(&[]).await.unwrap().revision + 1;
     desk.overlay.send_replace(Arc::new(Overlay { owner: "own".into(), records, written, ..Overlay::default() }));
@@ -299,7 +299,7 @@ async fn our_own_unconfirmed_records_are_laid_over() {
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
 
     // A key that another owner holds is not taken from it, here as little as in the store.
-    let own: wharf::model::record::Record = serde_json::from_str(&record("10.0.0.6", "own")).unwrap();
+    let own: wharf::model::words::record::Record = serde_json::from_str(&record("10.0.0.6", "own")).unwrap();
     let records = BTreeMap::from([("/services/web/two".to_owned(), Arc::new(own))]);
     let overlay = Overlay { active: true, owner: "own".into(), records, ..Overlay::default() };
     desk.overlay.send_replace(Arc::new(overlay.clone()));
@@ -326,7 +326,7 @@ async fn before_docker_is_listed_our_containers_stay_as_the_catalog_has_them() {
     .await;
     let desk = world.desk(Setup::default());
     answered(&desk, &["10.0.0.1", "10.0.0.2"]).await;
-    let own: wharf::model::record::Record = serde_json::from_str(&of("10.0.0.3", "")).unwrap();
+    let own: wharf::model::words::record::Record = serde_json::from_str(&of("10.0.0.3", "")).unwrap();
     let records = BTreeMap::from([("/services/web/other-table".to_owned(), Arc::new(own))]);
     let overlay = Overlay { active: true, partial: true, owner: "own".into(), records, ..Overlay::default() };
     desk.overlay.send_replace(Arc::new(overlay));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use wharf::model::advertise::{Advertise, HostAddresses, choose};
-use wharf::model::container::{Binding, Container, Health, Network, RunState, Scope};
-use wharf::model::instance::{CheckKind, Confidant, DockerStanding, FirstProcess, Instance, Secret};
-use wharf::model::naming::{self, AllowNames, ChecksMode, Offered, SecretRule, Settings, StaticService, kind};
-use wharf::model::record::{Proto, Role};
+use wharf::model::offer::advertise::{Advertise, HostAddresses, choose};
+use wharf::model::offer::container::{Binding, Container, Health, Network, RunState, Scope};
+use wharf::model::offer::instance::{CheckKind, Confidant, DockerStanding, FirstProcess, Instance, Secret};
+use wharf::model::offer::naming::{self, AllowNames, ChecksMode, Offered, SecretRule, Settings, StaticService, kind};
+use wharf::model::words::record::{Proto, Role};
 
 fn host() -> HostAddresses {
     let all = [("eth0", "192.0.2.10"), ("eth0", "2001:db8::10"), ("eth1", "10.1.2.3"), ("lo", "127.0.0.1")];
@@ -763,7 +763,7 @@ proptest! {
     fn whatever_is_offered_can_be_published_and_reached(container in any_container(), internal in any::<bool>()) {
         let settings = Settings { internal, ..settings() };
         for instance in offered(&container, &settings).instances {
-            prop_assert!(wharf::model::advertise::unfit(instance.host).is_none(), "{}", instance.host);
+            prop_assert!(wharf::model::offer::advertise::unfit(instance.host).is_none(), "{}", instance.host);
             prop_assert!(instance.host6.is_none_or(|six| six.is_ipv6() && six != instance.host));
             prop_assert!(instance.port > 0 && !instance.services.is_empty() && instance.services.len() <= 16);
             for name in &instance.services {

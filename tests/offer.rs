@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use engine::{Engine, container, event, id, kill};
 use serde_json::json;
 use watched::{Watched, endpoints, names, set};
-use wharf::model::instance::DockerStanding;
-use wharf::model::naming::kind;
+use wharf::model::offer::instance::DockerStanding;
+use wharf::model::offer::naming::kind;
 
 #[tokio::test]
 async fn start_sync() {
@@ -74,7 +74,7 @@ async fn die_start_same_instant() {
         engine.add(new_port);
         engine.emit(&[event("die", &id(number)), event("start", &id(number))]);
     }
-    let all_new = |offer: &wharf::model::instance::Offer| {
+    let all_new = |offer: &wharf::model::offer::instance::Offer| {
         names(offer).len() == 200 && endpoints(offer) == set(["192.0.2.10:20000"])
     };
     host.until("all 200 are offered with their new port", all_new).await;
@@ -156,7 +156,8 @@ async fn a_container_restarted_between_two_looks_is_another_life() {
     let engine = Engine::start().await;
     engine.add(container(0, "redis", 6379, 10_000));
     let mut host = Watched::start(engine.endpoint());
-    let started = |offer: &wharf::model::instance::Offer| offer.instances.values().map(|it| it.started.clone()).next();
+    let started =
+        |offer: &wharf::model::offer::instance::Offer| offer.instances.values().map(|it| it.started.clone()).next();
     let first = host.in_step().await;
     assert_eq!(started(&first).as_deref(), Some("2026-01-01T00:00:00Z"));
     // The same port again, and no event of it is ever heard.
@@ -448,7 +449,7 @@ async fn a_changed_address_is_followed() {
     engine.add(container(1, "redis", 6379, 10_001));
     let mut host = Watched::start(engine.endpoint());
     host.in_step().await;
-    let none = wharf::model::advertise::HostAddresses::default();
+    let none = wharf::model::offer::advertise::HostAddresses::default();
     host.addresses.send_replace(none.into());
     let offer = host.until("there is none", |offer| offer.instances.is_empty()).await;
     assert_eq!(offer.skipped[&*id(1)][0].kind, kind::NO_ADDRESS);

@@ -16,7 +16,7 @@ use serde_json::json;
 const EVIL: &str = "a\nINFO forged\r\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{7f}\u{202e}\u{2028}\u{feff}\tb";
 
 fn is_unsafe(character: char) -> bool {
-    character != '\n' && wharf::model::plain::is_unsafe(character)
+    character != '\n' && wharf::model::words::plain::is_unsafe(character)
 }
 
 #[track_caller]

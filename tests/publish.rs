@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use faulty::Faulty;
 use harness::{Host, Setup, eventually, instance, items, named, records, role, standing, table};
-use wharf::model::local::Awaited;
-use wharf::model::node::NodeRecord;
-use wharf::model::record::{Record, Role};
-use wharf::model::standing::{Standing, State};
+use wharf::model::health::standing::{Standing, State};
+use wharf::model::publish::local::Awaited;
+use wharf::model::words::node::NodeRecord;
+use wharf::model::words::record::{Record, Role};
 use wharf::offer::registrar::OnStop;
 use wharf::store::embedded::Embedded;
 use wharf::store::{Condition, Event, Store, Write};

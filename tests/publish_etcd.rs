@@ -11,9 +11,9 @@ use std::time::Duration;
 use etcd::Cluster;
 use harness::{Host, Setup, eventually, instance, items};
 use tokio::time::Instant;
-use wharf::model::instance::Instance;
-use wharf::model::node::NodeRecord;
-use wharf::model::record::Record;
+use wharf::model::offer::instance::Instance;
+use wharf::model::words::node::NodeRecord;
+use wharf::model::words::record::Record;
 use wharf::offer::registrar::OnStop;
 use wharf::store::{Event, Item, Store, StoreError, Write};
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use wharf::docker::container_of;
-use wharf::model::advertise::{Advertise, HostAddresses, choose};
-use wharf::model::container::Container;
-use wharf::model::instance::{DockerStanding, Instance};
-use wharf::model::naming::{self, Offered, Settings};
+use wharf::model::offer::advertise::{Advertise, HostAddresses, choose};
+use wharf::model::offer::container::Container;
+use wharf::model::offer::instance::{DockerStanding, Instance};
+use wharf::model::offer::naming::{self, Offered, Settings};
 
 fn cases() -> Vec<Value> {
     let text = include_str!("data/registrator_cases.json");

@@ -11,10 +11,10 @@ use faulty::Faulty;
 use harness::{Host, Setup, eventually, instance};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
-use wharf::find::mirror::{self, Mirror};
-use wharf::find::nodes::Nodes;
-use wharf::model::key::Prefix;
-use wharf::model::node::NodeRecord;
+use wharf::follow::mirror::{self, Mirror};
+use wharf::follow::nodes::Nodes;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::node::NodeRecord;
 use wharf::store::{Store, Write};
 
 /// A store whose history is a hundred writes old, and which is replaced before anybody watches it.

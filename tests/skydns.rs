@@ -14,10 +14,10 @@ use hickory_server::proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use skydns::compare::{Expected, Reply, judge};
 use skydns::{Query, Suite};
-use wharf::model::catalog::{Catalog, LeaseTimes};
-use wharf::model::dns::{Answer, Context, Outcome, Question, answer};
-use wharf::model::key::Prefix;
-use wharf::model::zone::Zones;
+use wharf::catalog::dns::{Answer, Context, Outcome, Question, answer};
+use wharf::catalog::index::{Catalog, LeaseTimes};
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
 
 const TCP: usize = 65_535;
 

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wharf::find::dns::{DnsServer, Settings};
-use wharf::find::mirror::{self, Mirror};
-use wharf::find::view::{CatalogView, Progress};
-use wharf::model::key::Prefix;
-use wharf::model::local::Overlay;
-use wharf::model::zone::Zones;
+use wharf::answer::dns::{DnsServer, Settings};
+use wharf::follow::mirror::{self, Mirror};
+use wharf::model::publish::local::Overlay;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
 use wharf::store::embedded::Embedded;
 use wharf::store::etcd::Etcd;
 use wharf::store::{Store, Write as Put};
+use wharf::view::{CatalogView, Progress};
 
 use super::records;
 

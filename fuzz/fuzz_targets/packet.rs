@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use wharf::find::dns::dry::Dry;
+use wharf::answer::dns::dry::Dry;
 
 thread_local! {
     static DRY: RefCell<Dry> = RefCell::new(Dry::new());

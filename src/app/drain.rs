@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::find::http::DrainRequest;
+use crate::answer::http::DrainRequest;
 use crate::offer::drain::Drain;
 
 /// Requests that may wait; further ones wait at HTTP.

@@ -19,7 +19,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
 use crate::config::Problems;
 use crate::host::sockets;
-use crate::model::plain::plain;
+use crate::model::words::plain::plain;
 use crate::telemetry;
 
 /// Wrong use: a flag, a key of the file, a state directory that another agent holds.

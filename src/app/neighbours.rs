@@ -8,10 +8,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::advertise::Place;
-use crate::model::api::Nodes;
-use crate::model::node::shared_addresses;
-use crate::model::record::Text;
+use crate::catalog::facade::api::Nodes;
+use crate::model::offer::advertise::Place;
+use crate::model::words::node::shared_addresses;
+use crate::model::words::record::Text;
 
 /// The worker that compares this host's addresses with the others'.
 pub(super) struct Neighbours {

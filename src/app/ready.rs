@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::find::http::Readiness;
-use crate::find::view::{CatalogView, Progress};
-use crate::model::instance::Offer;
-use crate::model::local::Local;
+use crate::answer::http::Readiness;
+use crate::model::offer::instance::Offer;
+use crate::model::publish::local::Local;
 use crate::notify::Notify;
+use crate::view::{CatalogView, Progress};
 
 /// How long systemd waits for a source of answers.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::logind::{Hold, Shutdown};
-use crate::model::local::Local;
+use crate::model::publish::local::Local;
 use crate::offer::drain::Drain;
 
 /// How long the withdrawal itself is waited for.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::plain::plain;
+use crate::model::words::plain::plain;
 
 /// `4s`, `12m`, `3h05m`, `2d4h` since an RFC 3339 time; the text itself, made plain, when it is none.
 pub fn age(since: &str, now: SystemTime) -> String {

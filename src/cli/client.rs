@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::exit::Exit;
 use super::place::Place;
 use super::terminal::Terminal;
-use crate::model::api::Refusal;
+use crate::catalog::facade::api::Refusal;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(10);

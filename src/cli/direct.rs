@@ -10,13 +10,13 @@ use std::time::Duration;
 use futures_util::future::select_all;
 
 use super::client::ClientError;
+use crate::catalog::facade::api;
+use crate::catalog::index::Catalog;
+use crate::catalog::select::near::near;
 use crate::config::parse;
-use crate::model::api;
-use crate::model::catalog::Catalog;
-use crate::model::key::Prefix;
-use crate::model::near::near;
-use crate::model::node::NodeRecord;
-use crate::model::zone::Zones;
+use crate::model::words::key::Prefix;
+use crate::model::words::node::NodeRecord;
+use crate::model::words::zone::Zones;
 use crate::store::etcd::{Etcd, Settings};
 use crate::store::{Batch, Event, Item, Revision, Store, StoreError, Watch};
 

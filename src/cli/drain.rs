@@ -7,7 +7,7 @@ use hyper::Method;
 use super::exit::Exit;
 use super::place::ConnectArgs;
 use super::terminal::Terminal;
-use crate::model::api::Drain;
+use crate::catalog::facade::api::Drain;
 
 /// Withdraw everything this host offers, and stay so through restarts
 #[derive(Clone, Debug, clap::Args)]

@@ -7,8 +7,8 @@ use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
-use crate::model::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
-use crate::model::plain::plain;
+use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
+use crate::model::words::plain::plain;
 
 /// Tell what became of each container port of this host, and why
 #[derive(Clone, Debug, clap::Args)]

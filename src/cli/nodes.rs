@@ -8,8 +8,8 @@ use super::output::{self, JsonOutput};
 use super::source::SourceArgs;
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
-use crate::model::api::Nodes;
-use crate::model::node::NodeRecord;
+use crate::catalog::facade::api::Nodes;
+use crate::model::words::node::NodeRecord;
 
 /// Show every host of the cluster, and what is not ready there
 #[derive(Clone, Debug, clap::Args)]

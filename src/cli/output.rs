@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::model::plain::is_unsafe;
+use crate::model::words::plain::is_unsafe;
 
 /// How a result is shown, when not as a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

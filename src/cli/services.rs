@@ -8,8 +8,8 @@ use super::output::{self, Output};
 use super::source::{Source, SourceArgs};
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
-use crate::model::api::{Endpoint, Service, Services, hostport};
-use crate::model::record::Role;
+use crate::catalog::facade::api::{Endpoint, Service, Services, hostport};
+use crate::model::words::record::Role;
 
 const STALE: &str = "stale: the store is away or not read yet; this is what was known last";
 
@@ -142,7 +142,7 @@ fn narrow_row(service: &Service, endpoint: &Endpoint, now: SystemTime) -> Vec<Ce
 
 fn wide_cells(endpoint: &Endpoint) -> [Cell; 7] {
     let record = &endpoint.record;
-    let text = |text: &Option<crate::model::record::Text>| Cell::from(text.as_deref().unwrap_or_default());
+    let text = |text: &Option<crate::model::words::record::Text>| Cell::from(text.as_deref().unwrap_or_default());
     [
         record.proto.map_or("", |proto| proto.as_str()).into(),
         text(&record.id),

@@ -11,8 +11,8 @@ use super::events::{Event, Events};
 use super::exit::Exit;
 use super::place::ConnectArgs;
 use super::terminal::Terminal;
-use crate::model::api::{Change, Nodes, Service, Services};
-use crate::model::record::Text;
+use crate::catalog::facade::api::{Change, Nodes, Service, Services};
+use crate::model::words::record::Text;
 
 /// Pause before one that did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(500);

@@ -1,7 +1,7 @@
 //! Aligned tables. Every cell is made plain here, so nothing from outside reaches the terminal as it is.
 
 use super::terminal::{Terminal, Tone};
-use crate::model::plain::plain;
+use crate::model::words::plain::plain;
 
 /// One cell: text and how it stands out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use crate::model::plain::{plain, plain_lines};
+use crate::model::words::plain::{plain, plain_lines};
 
 /// Output of one command.
 pub struct Terminal {

@@ -14,8 +14,8 @@ use super::output::Output;
 use super::services::render;
 use super::source::{Source, SourceArgs};
 use super::terminal::Terminal;
-use crate::model::api::{Service, Services};
-use crate::model::record::{Role, Text};
+use crate::catalog::facade::api::{Service, Services};
+use crate::model::words::record::{Role, Text};
 
 /// Wait until a service has so many endpoints, then print them
 #[derive(Clone, Debug, clap::Args)]
@@ -227,8 +227,8 @@ async fn at(when: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::api::Endpoint;
-    use crate::model::record::Record;
+    use crate::catalog::facade::api::Endpoint;
+    use crate::model::words::record::Record;
 
     fn services(endpoints: &[(&str, bool)], stale: bool, contested: bool) -> Services {
         let endpoint = |(role, held): &(&str, bool)| Endpoint {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Config, DnsConfig, Forward, HttpConfig, OfferConfig};
-use crate::model::zone::Zones;
+use crate::model::words::zone::Zones;
 
 /// Every conflict, by the setting that has to give way.
 pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {

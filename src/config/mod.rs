@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::advertise::Advertise;
-use crate::model::key::Prefix;
-use crate::model::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
+use crate::model::offer::advertise::Advertise;
+use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
+use crate::model::words::key::Prefix;
 use file::Origins;
 pub use raw::Raw;
 

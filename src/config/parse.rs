@@ -7,9 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Forward;
-use crate::model::advertise::{Advertise, unfit};
-use crate::model::key::Prefix;
-use crate::model::name::{Label, MAX_LABEL, MAX_NAME};
+use crate::model::offer::advertise::{Advertise, unfit};
+use crate::model::words::key::Prefix;
+use crate::model::words::name::{Label, MAX_LABEL, MAX_NAME};
 
 pub(crate) type Parsed<T> = Result<T, String>;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::parse::{self, Parsed};
 use super::raw::RawService;
-use crate::model::name::ServiceName;
-use crate::model::naming::StaticService;
-use crate::model::record::{Proto, Role};
+use crate::model::offer::naming::StaticService;
+use crate::model::words::name::ServiceName;
+use crate::model::words::record::{Proto, Role};
 
 type Problems = Vec<(&'static str, String)>;
 
@@ -45,7 +45,7 @@ fn fields(table: &RawService, problems: &mut Problems) -> Option<StaticService> 
 }
 
 /// What `SERVICE_<KEY>` would say on a container.
-fn attrs(table: &RawService) -> BTreeMap<crate::model::record::Text, crate::model::record::Text> {
+fn attrs(table: &RawService) -> BTreeMap<crate::model::words::record::Text, crate::model::words::record::Text> {
     let given = [
         ("check_http", &table.check_http),
         ("check_interval", &table.check_interval),

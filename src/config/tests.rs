@@ -134,7 +134,7 @@ fn a_service_table_is_an_instance_of_this_host() {
         load("[[service]]\nname = 'billing.prod'\nport = 8443\nrole = 'master'\ncheck = 'http'\ncheck-http = '/up'");
     let service = &config.expect("valid").offer.services[0];
     assert_eq!((&*service.name, service.port), ("billing.prod", 8443));
-    assert_eq!(service.role, Some(crate::model::record::Role::Primary));
+    assert_eq!(service.role, Some(crate::model::words::record::Role::Primary));
     assert_eq!(service.attrs.get("check_http").map(|path| &**path), Some("/up"));
 }
 

@@ -10,8 +10,8 @@ use super::service;
 use super::{
     Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem, StoreConfig, Surroundings,
 };
-use crate::model::advertise::Advertise;
-use crate::model::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
+use crate::model::offer::advertise::Advertise;
+use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::container::{Binding, Container, Health, Network, RunState};
-use crate::model::naming::is_wanted_env;
-use crate::model::record::Text;
+use crate::model::offer::container::{Binding, Container, Health, Network, RunState};
+use crate::model::offer::naming::is_wanted_env;
+use crate::model::words::record::Text;
 
 /// Why an answer describes no container.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

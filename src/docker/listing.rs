@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 
-use crate::model::record::Text;
+use crate::model::words::record::Text;
 
 /// The parts of an entry that change only with their container.
 const PARTS: [&str; 8] = ["State", "Names", "Ports", "NetworkSettings", "HostConfig", "Image", "ImageID", "Labels"];

@@ -10,8 +10,8 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::engine::{Engine, EngineError};
-use crate::model::container::{Container, Scope};
-use crate::model::record::Text;
+use crate::model::offer::container::{Container, Scope};
+use crate::model::words::record::Text;
 
 /// Networks that are remembered; an engine that has had more is asked again.
 const MAX_KNOWN: usize = 4096;

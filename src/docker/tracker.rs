@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::container::{Container, Sighting};
-use crate::model::record::Text;
+use crate::model::offer::container::{Container, Sighting};
+use crate::model::words::record::Text;
 
 use super::events::What;
 use super::listing::Entry;

@@ -1,7 +1,7 @@
 //! What the tracker looks at and believes, told as courses of events.
 
 use super::*;
-use crate::model::container::RunState;
+use crate::model::offer::container::RunState;
 
 const WAIT: Duration = Duration::from_secs(3600);
 

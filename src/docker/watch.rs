@@ -28,8 +28,8 @@ use super::inspect::container_of;
 use super::listing::entries;
 use super::networks::Networks;
 use super::tracker::{Look, Tracker};
-use crate::model::container::{Scope, Sighting};
-use crate::model::record::Text;
+use crate::model::offer::container::{Scope, Sighting};
+use crate::model::words::record::Text;
 
 /// How soon after the subscription the list is compared for the first time.
 const SECOND_LIST: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::advertise::{AddressLook, HostAddresses};
+use crate::model::offer::advertise::{AddressLook, HostAddresses};
 
 /// Follows the host's addresses.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::model::record::Text;
+use crate::model::words::record::Text;
 
 /// The machine's identity, as systemd gives every installation one.
 pub fn machine_id() -> Option<Text> {

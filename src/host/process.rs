@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::model::cgroup;
+use crate::model::offer::cgroup;
 
 /// Groups of one container that are looked at: it makes them itself, as many as it likes.
 const MOST_GROUPS: usize = 256;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::model::local::DrainState;
+use crate::model::publish::local::DrainState;
 use crate::state::StateDir;
 
 /// Throws and tells the drain switch; clones are the same switch.

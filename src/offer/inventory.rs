@@ -1,7 +1,7 @@
 //! The inventory worker: sightings of the engine, the tables of the config file and the host's addresses go in, the
 //! latest [`Offer`] comes out.
 //!
-//! It stands between the engine and everyone else, so it decides nothing: `model::inventory` does. The surprising part is
+//! It stands between the engine and everyone else, so it decides nothing: `model::offer::inventory` does. The surprising part is
 //! the engine's absence: an instance that no probe looks at then stands as long as its process lives.
 
 use std::collections::BTreeMap;
@@ -19,12 +19,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::host;
-use crate::model::advertise::{Advertise, HostAddresses, Place, choose};
-use crate::model::container::{Container, Sighting};
-use crate::model::instance::Offer;
-use crate::model::inventory;
-use crate::model::naming::{self, StaticService, kind};
-use crate::model::record::Text;
+use crate::model::offer::advertise::{Advertise, HostAddresses, Place, choose};
+use crate::model::offer::container::{Container, Sighting};
+use crate::model::offer::instance::Offer;
+use crate::model::offer::inventory;
+use crate::model::offer::naming::{self, StaticService, kind};
+use crate::model::words::record::Text;
 
 /// Sightings that are taken in before the offer is told,
 const BATCH: usize = 256;

@@ -15,7 +15,7 @@ use rand::RngExt;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use crate::model::memory::{Here, Memory, Resumed};
+use crate::model::publish::memory::{Here, Memory, Resumed};
 
 const FILE: &str = "state.json";
 const LOCK: &str = "lock";

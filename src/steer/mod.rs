@@ -33,9 +33,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::host::Secrets;
-use crate::model::key::Prefix;
 use crate::model::steer::roster::Roster;
 use crate::model::steer::topology::Desired;
+use crate::model::words::key::Prefix;
 use crate::store::Store;
 use follow::Follow;
 use hold::{Found, Keys};

@@ -24,7 +24,7 @@ pub type LeaseId = i64;
 /// One key as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Its name; of one that is no text, what [`crate::model::key::text`] makes of it.
+    /// Its name; of one that is no text, what [`crate::model::words::key::text`] makes of it.
     pub key: String,
     /// Its value.
     pub value: Bytes,

@@ -17,13 +17,13 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wharf::find::dns::{DnsServer, Settings, Upstream};
-use wharf::find::mirror::{self, Mirror};
-use wharf::find::view::CatalogView;
-use wharf::model::key::Prefix;
-use wharf::model::local::Overlay;
-use wharf::model::zone::Zones;
+use wharf::answer::dns::{DnsServer, Settings, Upstream};
+use wharf::follow::mirror::{self, Mirror};
+use wharf::model::publish::local::Overlay;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
 use wharf::store::{Store, StoreError, Write};
+use wharf::view::CatalogView;
 
 /// How long anything may take to come true.
 pub const PATIENCE: Duration = Duration::from_secs(20);

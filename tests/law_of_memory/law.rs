@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use wharf::model::catalog::Catalog;
+use wharf::catalog::index::Catalog;
 
 use crate::heap;
 use crate::shape::Shape;

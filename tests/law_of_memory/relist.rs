@@ -9,13 +9,13 @@ use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use wharf::find::mirror::{self, Mirror};
-use wharf::find::view::CatalogView;
-use wharf::model::key::Prefix;
+use wharf::follow::mirror::{self, Mirror};
+use wharf::model::words::key::Prefix;
 use wharf::store::{
     Batch, Commit, Condition, History, Item, LeaseId, LeaseInfo, Page, Reach, Revision, Session, Store, StoreError,
     Watch, Write,
 };
+use wharf::view::CatalogView;
 
 use crate::heap;
 use crate::shape::{self, Shape};

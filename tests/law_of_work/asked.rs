@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use wharf::model::catalog::Catalog;
-use wharf::model::dns::{self, Answer, Context, DNSClass, Name, Outcome, Question, RecordType};
-use wharf::model::zone::Zones;
+use wharf::catalog::dns::{self, Answer, Context, DNSClass, Name, Outcome, Question, RecordType};
+use wharf::catalog::index::Catalog;
+use wharf::model::words::zone::Zones;
 
 use super::chance::Chance;
 use super::world::{World, ZONES};

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use wharf::model::catalog::Catalog;
-use wharf::model::dns::{Answer, RecordType, ResponseCode};
-use wharf::model::record::Record;
+use wharf::catalog::dns::{Answer, RecordType, ResponseCode};
+use wharf::catalog::index::Catalog;
+use wharf::model::words::record::Record;
 
 use super::asked::Asked;
 use super::world::ZONES;

@@ -6,9 +6,9 @@ use std::hash::BuildHasher;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use wharf::model::dns::{Answer, ResponseCode};
-use wharf::model::steps::MOST;
-use wharf::model::zone::Zones;
+use wharf::catalog::dns::{Answer, ResponseCode};
+use wharf::catalog::steps::MOST;
+use wharf::model::words::zone::Zones;
 
 use super::asked::Asked;
 use super::chance::Chance;

@@ -7,9 +7,9 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use wharf::model::catalog::{Catalog, LeaseTimes};
-use wharf::model::key::Prefix;
-use wharf::model::zone::Zones;
+use wharf::catalog::index::{Catalog, LeaseTimes};
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
 
 use super::chance::Chance;
 

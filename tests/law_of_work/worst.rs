@@ -1,6 +1,6 @@
 //! The worst that was found, by people and by the search: each costs no more than any other question may.
 
-use wharf::model::dns::ResponseCode;
+use wharf::catalog::dns::ResponseCode;
 
 use super::search::{asked_of, check_plain};
 use super::world::{Line, World};

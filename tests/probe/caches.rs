@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use wharf::model::instance::CheckKind;
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::CheckKind;
 use wharf::offer::probe::Settings;
 
 use crate::harness::{Host, eventually, instance, quick};

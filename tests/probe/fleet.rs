@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use wharf::model::adopted::Adopted;
-use wharf::model::instance::{CheckKind, DockerStanding, Instance, InstanceKey};
-use wharf::model::plan::container_of;
-use wharf::model::record::{Record, Role};
-use wharf::model::standing::State;
+use wharf::model::health::adopted::Adopted;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{CheckKind, DockerStanding, Instance, InstanceKey};
+use wharf::model::words::record::{Record, Role};
 use wharf::offer::probe::Settings;
 
 use crate::dump::{SLOWLY, dump};
@@ -17,7 +16,7 @@ use crate::servers::{directory, free_port, memcached, redis, redis_in};
 fn adopted(instance: &Instance, container: Option<&str>) -> Adopted {
     let record = Record {
         id: Some(instance.id.clone()),
-        container: container.or(container_of(&instance.key)).map(Into::into),
+        container: container.or(instance.key.container()).map(Into::into),
         port: instance.port,
         proto: Some(instance.key.proto),
         role: Some(Role::Replica),

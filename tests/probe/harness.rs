@@ -8,14 +8,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wharf::model::adopted::Adopted;
 use wharf::model::health::Rules;
-use wharf::model::instance::{
+use wharf::model::health::adopted::Adopted;
+use wharf::model::health::standing::{Standing, Standings, State};
+use wharf::model::offer::instance::{
     Check, CheckDetail, CheckKind, Confidant, DockerStanding, Instance, InstanceKey, Offer, Secret, Source,
 };
-use wharf::model::name::{Label, ServiceName};
-use wharf::model::record::{Proto, Role};
-use wharf::model::standing::{Standing, Standings, State};
+use wharf::model::words::name::{Label, ServiceName};
+use wharf::model::words::record::{Proto, Role};
 use wharf::offer::probe::{Fleet, FleetError, Settings};
 
 /// How long a test waits for anything.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use wharf::model::instance::CheckKind;
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::CheckKind;
 
 use crate::harness::{Host, instance, quick, with_login};
 use crate::servers::{free_port, memcached};

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use wharf::model::instance::CheckKind;
-use wharf::model::record::Role;
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::CheckKind;
+use wharf::model::words::record::Role;
 
 use crate::harness::{Host, eventually, instance, quick};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use wharf::model::instance::{CheckKind, Confidant, Secret};
-use wharf::model::record::Role;
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{CheckKind, Confidant, Secret};
+use wharf::model::words::record::Role;
 use wharf::offer::probe::Settings;
 
 use crate::dump::{SLOWLY, dump};

@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use wharf::model::instance::CheckKind;
-use wharf::model::record::Role;
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::CheckKind;
+use wharf::model::words::record::Role;
 
 use crate::harness::{Host, eventually, instance, quick, with_login};
 use crate::servers::{Cluster, Server, certificate, mariadb, pgbouncer, psql};
 
-fn asked(server: &Server) -> wharf::model::instance::Instance {
+fn asked(server: &Server) -> wharf::model::offer::instance::Instance {
     let mut asked = instance(CheckKind::Postgres, server.target);
     asked.check.detail.user = Some("postgres".into());
     asked
@@ -176,7 +176,7 @@ async fn a_starting_standby_and_a_stopping_server_are_not_ready() {
     let standby = cluster.start();
     let cold = host.put(asked(&standby));
     let said = |words: &'static str| {
-        move |standing: &wharf::model::standing::Standing| {
+        move |standing: &wharf::model::health::standing::Standing| {
             standing.error.as_deref().is_some_and(|error| error.contains(words))
         }
     };

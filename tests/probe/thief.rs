@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use wharf::model::instance::{CheckKind, Confidant, FirstProcess, Instance};
-use wharf::model::record::Role;
-use wharf::model::standing::{Standing, State};
+use wharf::model::health::standing::{Standing, State};
+use wharf::model::offer::instance::{CheckKind, Confidant, FirstProcess, Instance};
+use wharf::model::words::record::Role;
 
 use crate::harness::{Host, instance, quick, with_login};
 use crate::servers::{Server, directory, free_port, redis, redis_in};

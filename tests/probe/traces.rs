@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use wharf::model::instance::{CheckKind, Instance};
-use wharf::model::standing::State;
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{CheckKind, Instance};
 
 use crate::harness::{Host, eventually, instance, quick, with_login};
 use crate::mongo::{Member, Mongo};

@@ -13,13 +13,13 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wharf::find::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token};
-use wharf::find::view::{CatalogView, Outlet, Progress};
-use wharf::model::api::Nodes;
-use wharf::model::catalog::Catalog;
-use wharf::model::key::Prefix;
-use wharf::model::local::Local;
-use wharf::model::zone::Zones;
+use wharf::answer::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token};
+use wharf::catalog::facade::api::Nodes;
+use wharf::catalog::index::Catalog;
+use wharf::model::publish::local::Local;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::zone::Zones;
+use wharf::view::{CatalogView, Outlet, Progress};
 
 /// Where nobody listens, whatever else runs: a port that only root may have, and does not use.
 pub const NOBODY: &str = "127.0.0.1:1";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use wharf::model::record::Record;
+use wharf::model::words::record::Record;
 use wharf::store::{
     Batch, Commit, Condition, Event, History, LeaseId, LeaseInfo, Page, Reach, Revision, Session, Store, StoreError,
     Watch, Write,

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wharf::model::catalog::Catalog;
-use wharf::model::record::Record;
+use wharf::catalog::index::Catalog;
+use wharf::model::words::record::Record;
 use wharf::store::embedded::Embedded;
 use wharf::store::{Commit, Condition, Item, LeaseId, Revision, Store, StoreError, Write};
 
@@ -483,7 +483,7 @@ impl Ledger {
     }
 }
 
-fn place_of(endpoint: &wharf::model::catalog::Endpoint) -> Option<Place> {
+fn place_of(endpoint: &wharf::catalog::index::Endpoint) -> Option<Place> {
     let host = endpoint.host();
     let host: usize = host.strip_prefix("10.0.0.")?.parse().ok()?;
     Some((host.checked_sub(1)?, endpoint.port().checked_sub(20_000)?))

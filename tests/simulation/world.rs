@@ -12,15 +12,15 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wharf::find::mirror::{self, Mirror, MirrorError};
-use wharf::find::view::{CatalogView, Progress};
-use wharf::model::instance::{Instance, InstanceKey, Source};
-use wharf::model::key::Prefix;
-use wharf::model::memory::Memory;
-use wharf::model::record::Record;
-use wharf::model::standing::State;
+use wharf::follow::mirror::{self, Mirror, MirrorError};
+use wharf::model::health::standing::State;
+use wharf::model::offer::instance::{Instance, InstanceKey, Source};
+use wharf::model::publish::memory::Memory;
+use wharf::model::words::key::Prefix;
+use wharf::model::words::record::Record;
 use wharf::state::StateDir;
 use wharf::store::{Store, Write};
+use wharf::view::{CatalogView, Progress};
 
 use crate::broken::Mischief;
 use crate::cluster::Cluster;
@@ -315,7 +315,7 @@ fn instance(host: usize, number: u16, life: u16) -> Instance {
     let source = Source::Container(harness::container(lived).into());
     Instance {
         key: InstanceKey { source, ..plain.key.clone() },
-        label: wharf::model::name::Label::slug(&id).unwrap(),
+        label: wharf::model::words::name::Label::slug(&id).unwrap(),
         id: id.as_str().into(),
         host: address,
         ..plain

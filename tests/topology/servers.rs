@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use wharf::model::record::Role;
 use wharf::model::steer::roster::{Listed, Roster};
+use wharf::model::words::record::Role;
 
 /// One server, whether it runs or not.
 pub struct Server {

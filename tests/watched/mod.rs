@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::docker::{Endpoint, Watch};
-use wharf::model::advertise::{Advertise, HostAddresses};
-use wharf::model::instance::{DockerStanding, Instance, Offer};
-use wharf::model::naming;
+use wharf::model::offer::advertise::{Advertise, HostAddresses};
+use wharf::model::offer::instance::{DockerStanding, Instance, Offer};
+use wharf::model::offer::naming;
 use wharf::offer::inventory::{Inventory, Settings};
 
 /// How long anything may take to come true.

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use super::topology::{Address, Applied, Server};
-use crate::model::catalog::Endpoint;
-use crate::model::name::Label;
-use crate::model::node::NodeRecord;
-use crate::model::record::Role;
+use crate::catalog::index::Endpoint;
+use crate::model::words::name::Label;
+use crate::model::words::node::NodeRecord;
+use crate::model::words::record::Role;
 
 /// The port of a server whose address says none.
 const USUAL_PORT: u16 = 6379;

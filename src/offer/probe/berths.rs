@@ -14,10 +14,10 @@ use super::metrics::{End, Metrics};
 use super::question::{Answer, Memo, Question};
 use super::schedule::{self, Class, Id, Schedule};
 use crate::host::Secrets;
-use crate::model::adopted::Adopted;
+use crate::model::health::adopted::Adopted;
+use crate::model::health::standing::{Standing, Standings, State};
 use crate::model::health::{Health, Outcome, Rules};
-use crate::model::instance::{CheckKind, Instance, InstanceKey, Offer, Source};
-use crate::model::standing::{Standing, Standings, State};
+use crate::model::offer::instance::{CheckKind, Instance, InstanceKey, Offer, Source};
 
 /// An error text that differs from the last one shown is shown after that long, unless the state changes before.
 const ERROR_PATIENCE: Duration = Duration::from_secs(1);

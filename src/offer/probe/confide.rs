@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::question::Question;
 use crate::host::{Whereabouts, Witness, group_of};
 use crate::model::health::Outcome;
-use crate::model::instance::{Confidant, FirstProcess};
+use crate::model::offer::instance::{Confidant, FirstProcess};
 use crate::wire::WireError;
 use crate::wire::connection::Connection;
 

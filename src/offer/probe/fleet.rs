@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use super::berths::{Berths, Landed, Probe};
 use super::metrics::Metrics;
 use super::{Settings, question};
-use crate::model::adopted::Adopted;
-use crate::model::instance::Offer;
-use crate::model::standing::Standings;
+use crate::model::health::adopted::Adopted;
+use crate::model::health::standing::Standings;
+use crate::model::offer::instance::Offer;
 
 /// Why the fleet ended.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use prometheus_client::registry::Registry;
 
 use super::question::Answer;
 use crate::model::health::Verdict;
-use crate::model::instance::CheckKind;
-use crate::model::standing::State;
+use crate::model::health::standing::State;
+use crate::model::offer::instance::CheckKind;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProbeLabels {

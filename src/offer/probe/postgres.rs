@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::confide::{Withheld, confide, refusal};
 use super::question::{self, Dialect, Heard, Question};
 use crate::model::health::Outcome;
-use crate::model::record::Role;
+use crate::model::words::record::Role;
 use crate::wire::WireError;
 use crate::wire::connection::Connection;
 use crate::wire::postgres::{self, Refusal, Reply, SaltedKey, Session};

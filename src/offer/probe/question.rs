@@ -14,8 +14,8 @@ use super::secret::Keyring;
 use super::{postgres, redis};
 use crate::host::{Secrets, Whereabouts, whereabouts};
 use crate::model::health::{Outcome, Verdict};
-use crate::model::instance::{CheckDetail, CheckKind, Instance};
-use crate::model::record::Role;
+use crate::model::offer::instance::{CheckDetail, CheckKind, Instance};
+use crate::model::words::record::Role;
 use crate::wire::connection::Connection;
 use crate::wire::{WireError, http, memcached, mongodb, mysql, tcp, zookeeper};
 

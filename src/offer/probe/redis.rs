@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use super::confide::{Withheld, confide, refusal};
 use super::question::{Dialect, Memo, Question};
 use crate::model::health::Outcome;
-use crate::model::record::Role;
+use crate::model::words::record::Role;
 use crate::wire::WireError;
 use crate::wire::redis::{self, Login, Reply, Word};
 

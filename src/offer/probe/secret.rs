@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::host::{SecretError, Secrets};
-use crate::model::instance::{CheckDetail, Secret};
+use crate::model::offer::instance::{CheckDetail, Secret};
 
 /// How long what a file held is good.
 const KEPT: Duration = Duration::from_secs(10);

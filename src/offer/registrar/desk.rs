@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::model::adopted::{Adopted, serving};
-use crate::model::instance::{Instance, InstanceKey, Offer};
-use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
-use crate::model::plan::{Assignment, Change, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
-use crate::model::record::Record;
-use crate::model::standing::Standings;
-use crate::model::view::{Holder, Seen, View};
+use crate::model::health::adopted::{Adopted, serving};
+use crate::model::health::standing::{Serving, ServingMap, Standings};
+use crate::model::offer::instance::{Instance, InstanceKey, Offer};
+use crate::model::publish::local::{self, DrainState, Facts, Local, Overlay, SessionState};
+use crate::model::publish::op::{Change, Op};
+use crate::model::publish::plan::{Assignment, Interest, Publisher, Wanted, assign, plan, wanted};
+use crate::model::publish::view::{Holder, Seen, View};
+use crate::model::words::record::Record;
 use crate::store::{Batch, Event, Item, Page, Reach};
 
 /// How long a change of ours may wait for the store's word before this host answers from its own knowledge.

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::tests::{desk_of, instance};
 use super::*;
-use crate::model::name::{Label, ServiceName};
-use crate::model::plan::{Change, Expect};
+use crate::model::publish::op::{Change, Expect};
+use crate::model::words::name::{Label, ServiceName};
 
 /// What happens next.
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 //! The desk's row of commits, its echoes, and what others do meanwhile.
 
 use super::*;
-use crate::model::instance::{Check, DockerStanding, Source};
-use crate::model::key::Prefix;
-use crate::model::name::{Label, ServiceName};
-use crate::model::plan::Change;
-use crate::model::record::Proto;
-use crate::model::standing::{Standing, State};
+use crate::model::health::standing::{Standing, State};
+use crate::model::offer::instance::{Check, DockerStanding, Source};
+use crate::model::publish::op::Change;
+use crate::model::words::key::Prefix;
+use crate::model::words::name::{Label, ServiceName};
+use crate::model::words::record::Proto;
 
 /// A desk with `count` serving instances and lease 1, whose plan is whole.
 fn desk(count: u16) -> Desk {

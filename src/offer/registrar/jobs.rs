@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::model::key::Prefix;
-use crate::model::plan::{Change, Expect, Op};
+use crate::model::publish::op::{Change, Expect, Op};
+use crate::model::words::key::Prefix;
 use crate::state::StateDir;
 use crate::store::{
     Commit, Condition, LeaseId, Page, Revision, Session, Store, StoreError, Watch, Write, lease_as_told, watch_since,

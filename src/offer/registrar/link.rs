@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::desk::Heard;
 use super::jobs::{self, Job, Opening, Outcome};
 use super::{JITTER, Registrar};
-use crate::model::local::DrainState;
-use crate::model::memory::Resumed;
-use crate::model::plan::Op;
+use crate::model::publish::local::DrainState;
+use crate::model::publish::memory::Resumed;
+use crate::model::publish::op::Op;
 use crate::store::{Batch, LeaseId, MAX_WRITES, Reach, Revision, Session, StoreError, Watch};
 
 /// How the registrar is connected.

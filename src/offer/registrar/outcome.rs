@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::jobs::{Opened, Outcome, Synced};
 use super::{FIRST_RETRY, LAST_RETRY, RECONCILE, Registrar};
-use crate::model::adopted::Adopted;
-use crate::model::plan::Op;
+use crate::model::health::adopted::Adopted;
+use crate::model::publish::op::Op;
 use crate::store::{Commit, LeaseId, MAX_WRITES, Page, StoreError};
 
 impl Registrar {

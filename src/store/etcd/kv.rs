@@ -6,7 +6,7 @@ use etcd_client::{
 use futures_util::FutureExt;
 
 use super::{Client, Commit, Condition, Core, MAX_WRITES, Page, Revision, StoreError, Write};
-use crate::model::key;
+use crate::model::words::key;
 use crate::store::Item;
 
 /// Items of one page: with every record at its largest, 4 MiB.

@@ -25,7 +25,7 @@ use super::{
     Commit, Condition, History, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session, Store, StoreError,
     Watch, Write,
 };
-use crate::model::key;
+use crate::model::words::key;
 use chronicle::Chronicle;
 use connect::{Link, Pool};
 use error::Verdict;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::Link;
 use super::{Core, History, Revision, StoreError, Watch, error, kv};
-use crate::model::key;
+use crate::model::words::key;
 use crate::store::{Batch, Event};
 
 /// How often etcd is asked for a word.

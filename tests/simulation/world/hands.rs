@@ -1,6 +1,6 @@
 //! What hands and other programs do to the store, and whether a history may go back so that every agent can tell.
 
-use wharf::model::record::Record;
+use wharf::model::words::record::Record;
 use wharf::store::{Commit, Condition, Item, Store, Write};
 
 use super::{LONG, WELL, World};

@@ -1,0 +1,151 @@
+//! HTTP: what programs and the status page are told, and the one thing they may ask to be done (drain).
+//!
+//! It reads snapshots that others keep and asks nobody: no request waits for the store or for Docker. Loopback by
+//! default. Every connection and every request is bounded; a panic costs its request only.
+
+mod connection;
+mod difference;
+mod discovery;
+mod drain;
+mod error;
+mod events;
+mod guard;
+mod health;
+mod hub;
+mod json;
+mod listing;
+mod local;
+mod metrics;
+mod page;
+mod pieces;
+mod query;
+mod router;
+mod services;
+mod shape;
+mod tickets;
+mod work;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+use crate::catalog::facade::api;
+use crate::host::clients::{Bounds, Clients, Door, Listener};
+use crate::model::publish::local::Local;
+use crate::model::words::zone::Zones;
+use crate::view::CatalogView;
+use hub::Hub;
+
+pub use crate::host::clients::BindError;
+pub use drain::DrainRequest;
+pub use guard::Token;
+pub use health::Readiness;
+pub use metrics::HttpMetrics;
+
+/// Clients at a time on one socket, shared by peer.
+const BOUNDS: Bounds = Bounds { clients: 256, drain: connection::FINISH };
+
+/// Where and to whom HTTP is served.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// TCP addresses.
+    pub listen: Vec<SocketAddr>,
+    /// A unix socket too.
+    pub socket: Option<PathBuf>,
+    /// What drain asks for over TCP; without one only loopback may drain.
+    pub token: Option<Token>,
+    /// Host names, besides addresses and localhost, that requests may name.
+    pub hosts: Vec<String>,
+    /// The agent's version.
+    pub version: String,
+}
+
+/// What answers are made from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// What the cluster has.
+    pub catalog: CatalogView,
+    /// Which names stand for which prefixes.
+    pub zones: Arc<Zones>,
+    /// What this host offers.
+    pub local: watch::Receiver<Arc<Local>>,
+    /// What every agent tells of its host.
+    pub nodes: watch::Receiver<Arc<api::Nodes>>,
+    /// Whether DNS and its source of answers are there.
+    pub ready: watch::Receiver<Readiness>,
+    /// Where drain is asked for.
+    pub drain: mpsc::Sender<DrainRequest>,
+    /// Every metric of the process.
+    pub registry: Arc<Registry>,
+    /// HTTP's own metrics, registered in it.
+    pub metrics: HttpMetrics,
+}
+
+/// HTTP on its sockets, bound and not yet serving.
+#[derive(Debug)]
+pub struct HttpServer {
+    sockets: Vec<(Clients, Door)>,
+    settings: Settings,
+    sources: Sources,
+}
+
+/// Why HTTP is served no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// A socket's loop ended.
+    #[error("the loop that accepts HTTP clients ended")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+impl HttpServer {
+    /// Binds every socket.
+    pub async fn bind(settings: Settings, sources: Sources) -> Result<Self, BindError> {
+        let mut sockets = Vec::new();
+        for address in &settings.listen {
+            sockets.push(Listener::tcp(*address).await?);
+        }
+        if let Some(path) = &settings.socket {
+            sockets.push(Listener::unix(path)?);
+        }
+        let counts = &sources.metrics.clients;
+        let sockets = sockets.into_iter().map(|socket| Clients::new(socket, BOUNDS, counts.clone())).collect();
+        Ok(Self { sockets, settings, sources })
+    }
+
+    /// The TCP addresses bound, with the ports that were chosen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|(clients, _)| clients.listener().address()).collect()
+    }
+
+    /// A way in for this process itself, past every crowd: through the loop that serves the first socket.
+    pub fn door(&self) -> Option<Door> {
+        self.sockets.first().map(|(_, door)| door.clone())
+    }
+
+    /// Serves until `stop`; answers under way are finished, within bounds.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), HttpError> {
+        let (hub, followed) = Hub::new(self.sources.catalog.clone(), Arc::clone(&self.sources.zones));
+        let router = router::router(self.settings, self.sources, followed, stop.clone());
+        let mut loops = JoinSet::new();
+        loops.spawn(
+            stop.clone().run_until_cancelled_owned(hub.run()).map(|_| ()).instrument(info_span!("http-changes")),
+        );
+        for (clients, _door) in self.sockets {
+            let span = info_span!("http", socket = %clients.listener());
+            let (router, stopping) = (router.clone(), stop.clone());
+            let converse = move |link, guest| connection::serve(link, guest, router.clone(), stopping.clone());
+            loops.spawn(clients.serve(stop.clone(), converse).instrument(span));
+        }
+        while let Some(ended) = loops.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! What answers: sockets on one side, the latest snapshot on the other.
+
+pub mod dns;
+pub mod http;

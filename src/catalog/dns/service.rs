@@ -1,0 +1,298 @@
+//! SRV, MX, NS and TXT: what a name's records say of ports, mail and text, with the addresses of their targets beside.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use hickory_server::proto::rr::rdata::{MX, SRV, TXT};
+
+use super::address::{Wanted, rotate};
+use super::glue::{Glue, key_of, key_of_data};
+use super::work::{Work, wire_length};
+use super::{Name, Outcome, RData, Rr};
+use crate::catalog::index::Entry;
+use crate::catalog::select::{Hit, Selection};
+use crate::catalog::steps::{self, MOST};
+
+/// SkyDNS's priority and weight where a record has none.
+const PRIORITY: u16 = 10;
+const WEIGHT: u64 = 100;
+/// Named targets whose addresses are looked up for one answer.
+const MAX_TARGETS: usize = 32;
+/// Owner (compressed), type, class, TTL and length of a record, and the fixed part of an SRV's data.
+const SRV_SIZE: usize = 12 + 6;
+const MX_SIZE: usize = 12 + 2;
+const HEADER: usize = 12;
+/// The longest string within a TXT record.
+const TXT_STRING: usize = 255;
+/// Steps that adding what a target leads to takes, each record.
+const TOLD_GLUE: usize = 16;
+/// The least that telling a text takes.
+const TOLD_TEXT: usize = 6;
+/// Bytes of a text that are compared with others in one step.
+const TEXT_BYTES: usize = 16;
+
+/// A record of an answer that leads to a target, with what it was found by.
+type Leading<'c> = (usize, Hit<'c>);
+
+impl<'c> Work<'c> {
+    /// The answer for SRV.
+    pub(super) fn service(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
+        let Some(mut selection) = self.find(place, own) else {
+            return Outcome::Answer(self.finish(place, None, Vec::new()));
+        };
+        selection.hits.retain(|hit| hit.entry.has_host());
+        self.steps.take(drop_equal(&mut selection.hits));
+        let data = |entry: &Entry, weight, target| RData::SRV(SRV::new(priority(entry), weight, entry.port, target));
+        self.leading(place, owner, selection, SRV_SIZE, data)
+    }
+
+    /// The answer for MX.
+    pub(super) fn mail(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
+        let Some(selection) = self.find(place, own) else {
+            return Outcome::Answer(self.finish(place, None, Vec::new()));
+        };
+        let mut mails = Selection { hits: selection.hits.clone(), ..selection };
+        mails.hits.retain(|hit| takes_mail(hit.entry));
+        if mails.hits.is_empty() {
+            return self.led_on(place, own, owner, &selection.hits);
+        }
+        let data = |entry: &Entry, _: u16, target| RData::MX(MX::new(priority(entry), target));
+        self.leading(place, owner, mails, MX_SIZE, data)
+    }
+
+    /// The answer for TXT.
+    pub(super) fn text(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
+        let Some(selection) = self.find(place, own) else {
+            return Outcome::Answer(self.finish(place, None, Vec::new()));
+        };
+        if selection.cut {
+            self.mark_cut();
+        }
+        let answers = self.texts(&selection.hits, owner);
+        if answers.is_empty() {
+            return self.led_on(place, own, owner, &selection.hits);
+        }
+        Outcome::Answer(self.finish(place, Some(answers), Vec::new()))
+    }
+
+    /// The texts of a set, each once.
+    pub(super) fn texts(&mut self, hits: &[Hit<'c>], owner: &Name) -> Vec<Rr> {
+        let has_text = |hit: &&Hit<'c>| hit.entry.text.as_deref().is_some_and(|text| !text.is_empty());
+        let mut hits: Vec<Hit<'c>> = hits.iter().filter(has_text).copied().collect();
+        rotate(&mut hits, self.context.seed);
+        self.cut_to_steps(&mut hits);
+        let ttl = self.ttl_of(&hits);
+        let mut room = self.context.room;
+        let (mut answers, mut shared, mut seen) = (Vec::new(), HashSet::new(), HashSet::new());
+        // Equal texts are nearly always one.
+        let texts = hits.iter().filter_map(|hit| hit.entry.text.as_ref());
+        for text in texts.filter(|text| shared.insert(Arc::as_ptr(text))) {
+            if room == 0 || !self.steps.may(TOLD_TEXT + text.len() / TEXT_BYTES) {
+                self.mark_cut();
+                break;
+            }
+            if seen.insert(&**text) {
+                room = room.saturating_sub(12 + text.len());
+                answers.push(Rr::from_rdata(owner.clone(), ttl, RData::TXT(TXT::from_bytes(strings(text)))));
+            }
+        }
+        answers
+    }
+
+    /// The mail servers of a set, without what leads on from there.
+    pub(super) fn mails(&mut self, place: usize, hits: &[Hit<'c>], owner: &Name) -> Vec<Rr> {
+        let hits = hits.iter().filter(|hit| takes_mail(hit.entry)).copied().collect();
+        let data = |entry: &Entry, _: u16, target| RData::MX(MX::new(priority(entry), target));
+        self.records_leading(place, owner, hits, MX_SIZE, data).0
+    }
+
+    /// The answer whose records each have a target, made by `data` of the record, its weight and its target.
+    pub(super) fn leading(
+        mut self,
+        place: usize,
+        owner: &Name,
+        selection: Selection<'c>,
+        size: usize,
+        data: impl Fn(&Entry, u16, Name) -> RData,
+    ) -> Outcome {
+        if selection.cut {
+            self.mark_cut();
+        }
+        let (answers, found, room) = self.records_leading(place, owner, selection.hits, size, data);
+        self.steps.until(MOST);
+        let additional = self.glue(place, &found, &answers, room);
+        Outcome::Answer(self.finish(place, Some(answers), additional))
+    }
+
+    /// Such records, what each was found by, and the room that is left.
+    fn records_leading(
+        &mut self,
+        place: usize,
+        owner: &Name,
+        mut hits: Vec<Hit<'c>>,
+        size: usize,
+        data: impl Fn(&Entry, u16, Name) -> RData,
+    ) -> (Vec<Rr>, Vec<Leading<'c>>, usize) {
+        rotate(&mut hits, self.context.seed);
+        self.cut_to_steps(&mut hits);
+        let ttl = self.ttl_of(&hits);
+        let weights = weights(&hits);
+        let mixed = hits.iter().any(|hit| hit.entry.is_renamed() || hit.prefix != hits[0].prefix);
+        let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
+        let (mut answers, mut found, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
+        for hit in hits {
+            let shared = mixed || is_shared(hit);
+            if room == 0 || !self.may_name(hit, shared) {
+                self.mark_cut();
+                break;
+            }
+            let Some(target) = self.target(place, hit) else { continue };
+            let length = wire_length(&target);
+            let data = data(hit.entry, weight_of(hit.entry, &weights), target);
+            let known = shared.then(|| seen.entry(key_of_data(&data)));
+            let told = known.map_or(answers.len(), |known| *known.or_insert(answers.len()));
+            found.push((told, hit));
+            if told == answers.len() {
+                room = room.saturating_sub(size + length);
+                answers.push(Rr::from_rdata(owner.clone(), ttl, data));
+            }
+        }
+        (answers, found, room)
+    }
+
+    /// Takes the steps for the name that a record leads to, more where it has to be compared with others; whether there
+    /// are enough.
+    fn may_name(&self, hit: Hit<'c>, shared: bool) -> bool {
+        let cost = self.cost_of_name(hit);
+        self.steps.may(if shared { cost + compared(hit.entry) } else { cost })
+    }
+
+    /// The name that a client is sent to.
+    fn target(&mut self, place: usize, hit: Hit<'c>) -> Option<Name> {
+        let strip = usize::from(hit.entry.targetstrip.unwrap_or(0));
+        if hit.entry.address.is_some() {
+            return self.record_name(place, hit, strip);
+        }
+        let host = Self::host_name(hit.entry)?;
+        let labels = usize::from(host.num_labels());
+        Some(if strip > 0 && strip < labels { host.trim_to(labels - strip) } else { host })
+    }
+
+    /// The addresses of targets, as far as they are ours to tell and there is room.
+    fn glue(&mut self, place: usize, found: &[Leading<'c>], answers: &[Rr], room: usize) -> Vec<Rr> {
+        let mut glue = Glue::new(room);
+        let mut looked_up = HashSet::new();
+        for (told, hit) in found {
+            let Some(target) = answers.get(*told).and_then(target_of) else { continue };
+            if !glue.has_room() {
+                break;
+            }
+            if hit.entry.address.is_some() {
+                self.own_glue(place, target, *hit, &mut glue);
+            } else if looked_up.len() < MAX_TARGETS && looked_up.insert(key_of(target)) {
+                self.steps.take(2);
+                let yet_to_come = (found.len() + 1 - looked_up.len()).min(MAX_TARGETS + 1 - looked_up.len());
+                self.look_up(target, yet_to_come.max(1), &mut glue);
+            }
+        }
+        glue.records()
+    }
+
+    /// The addresses of a record that is its own target. One that is stripped to a name above the zone has none: what
+    /// stands there is not ours to tell.
+    fn own_glue(&mut self, place: usize, target: &Name, hit: Hit<'c>, glue: &mut Glue) {
+        let within = self.zones.get(place).is_some_and(|zone| zone.labels().len() <= target.iter().len());
+        if !within {
+            return;
+        }
+        let ttl = self.ttl(hit.entry);
+        for address in hit.entry.addresses() {
+            if self.steps.may(if is_shared(hit) { 3 * compared(hit.entry) } else { 4 }) {
+                glue.add_address(target, ttl, address, is_shared(hit) || hit.entry.is_renamed());
+            }
+        }
+    }
+
+    /// The addresses that a name leads to, at the cost of one of so many.
+    fn look_up(&mut self, target: &Name, of: usize, glue: &mut Glue) {
+        let way = self.share(of, |work| work.way_on(target, Wanted::ADDRESSES, &mut Vec::new()));
+        let records = way.records.into_iter().filter(|_| way.arrived);
+        for record in records {
+            if !self.steps.may(TOLD_GLUE) {
+                self.left_out += 1;
+                return;
+            }
+            glue.add(record);
+        }
+    }
+}
+
+/// The name that a record leads to.
+fn target_of(record: &Rr) -> Option<&Name> {
+    match &record.data {
+        RData::SRV(srv) => Some(&srv.target),
+        RData::MX(mx) => Some(&mx.exchange),
+        RData::NS(ns) => Some(&ns.0),
+        _ => None,
+    }
+}
+
+fn takes_mail(entry: &Entry) -> bool {
+    entry.mail && entry.has_host()
+}
+
+/// Whether other records may have the same target.
+fn is_shared(hit: Hit<'_>) -> bool {
+    hit.entry.address.is_none() || hit.entry.targetstrip.is_some_and(|strip| strip > 0)
+}
+
+/// What one prefix holds twice is answered once. Equal texts are nearly always one: where they are not, the records
+/// are told twice. Says how many were compared.
+fn drop_equal(hits: &mut Vec<Hit<'_>>) -> usize {
+    let named = hits.iter().filter(|hit| hit.entry.host_name().is_some()).count();
+    let mut seen = HashSet::with_capacity(named);
+    hits.retain(|hit| {
+        let entry = &**hit.entry;
+        let text = entry.text.as_ref().map(Arc::as_ptr);
+        let own = |name| (Arc::as_ptr(name), entry.port, entry.priority, entry.weight, text, entry.proto());
+        entry.host_name().is_none_or(|name| seen.insert(own(name)))
+    });
+    named
+}
+
+fn priority(entry: &Entry) -> u16 {
+    entry.priority.filter(|priority| *priority > 0).unwrap_or(PRIORITY)
+}
+
+fn weight(entry: &Entry) -> u64 {
+    entry.weight.filter(|weight| *weight > 0).map_or(WEIGHT, u64::from)
+}
+
+/// The sum of weights by priority, in order of that.
+fn weights(hits: &[Hit<'_>]) -> Vec<(u16, u64)> {
+    let mut sums: Vec<_> = hits.iter().map(|hit| (priority(hit.entry), weight(hit.entry))).collect();
+    sums.sort_unstable();
+    sums.dedup_by(|next, sum| {
+        let same = next.0 == sum.0;
+        sum.1 += if same { next.1 } else { 0 };
+        same
+    });
+    sums
+}
+
+/// SkyDNS's weight: the record's share of its priority in hundredths, never 0.
+fn weight_of(entry: &Entry, sums: &[(u16, u64)]) -> u16 {
+    let found = sums.binary_search_by_key(&priority(entry), |(priority, _)| *priority);
+    let sum = found.map_or(1, |place| sums[place].1).max(1);
+    u16::try_from(100 * weight(entry) / sum).unwrap_or(u16::MAX).max(1)
+}
+
+/// The strings that a text is cut into.
+fn strings(text: &str) -> Vec<&[u8]> {
+    text.as_bytes().chunks(TXT_STRING).collect()
+}
+
+/// What it takes to look for a record's name among others.
+fn compared(entry: &Entry) -> usize {
+    steps::compared(entry.host_name().map_or(entry.path(), |host| &**host))
+}

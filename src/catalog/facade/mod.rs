@@ -1,0 +1,3 @@
+//! Snapshot to a protocol's reply, as values.
+
+pub mod api;

@@ -1,0 +1,496 @@
+//! Keeps the catalog in step with the store, and hands out a snapshot after every change.
+//!
+//! Three things are laid over what the store says: staleness while it cannot be read, records held when it returns
+//! with less than it had, and this host's own records while they are not confirmed. The store's word always comes
+//! last: nothing here is written back.
+
+mod chores;
+mod fold;
+mod lately;
+mod leases;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, OptionFuture};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::chores::Chores;
+use self::fold::Fold;
+use self::leases::Desk;
+use self::source::{Feed, Source};
+use super::gauges::Gauges;
+use super::keep::{self, Keep};
+use crate::catalog::fold::hold;
+use crate::catalog::index::{Catalog, Endpoint, LeaseId, MAX_RECORDS};
+use crate::model::publish::local::Overlay;
+use crate::model::publish::plan;
+use crate::model::words::key::Prefix;
+use crate::model::words::record::{Record, Text};
+use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
+use crate::view::{CatalogView, Outlet, Progress};
+
+/// Feeds taken in before a snapshot is handed out, when many wait.
+const TOGETHER: usize = 64;
+
+/// How long the store is given to speak first. The kept catalog lacks what was published in the last seconds before the
+/// agent ended, and to answer from it what the store would have told a moment later is to deny what serves.
+const FIRST_WORD: Duration = Duration::from_millis(300);
+
+/// What the mirror is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The trees to keep, none below another (see [`crate::model::words::zone::Zones::prefixes`]).
+    pub prefixes: Vec<Prefix>,
+    /// This host's name.
+    pub node: Text,
+    /// This agent's owner, whose records are held only while it offers them.
+    pub owner: Text,
+    /// How long a held record stays when nobody publishes it, where its own lease's time is not known.
+    pub lease_ttl: Duration,
+}
+
+/// Why the mirror ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The task that reads the store is gone.
+    #[error("reading the store ended")]
+    Source,
+}
+
+/// The worker that keeps the catalog.
+#[derive(Debug)]
+pub struct Mirror {
+    settings: Settings,
+    max_records: usize,
+    store: Arc<dyn Store>,
+    overlay: watch::Receiver<Arc<Overlay>>,
+    outlet: Outlet,
+    served: mpsc::Receiver<LeaseId>,
+    gauges: Gauges,
+    keep: Option<Keep>,
+    fold: Fold,
+    desk: Desk,
+    /// When to make a little order in what deleted records left behind, and when to list for those left out.
+    chores: Chores,
+    progress: Progress,
+    /// Until when the kept catalog is not shown yet.
+    holding: Option<Duration>,
+    in_step: bool,
+    reach: Reach,
+    stale_since: Option<Duration>,
+    /// When the store came back from being away.
+    returned: Option<Duration>,
+    was_away: bool,
+    contested: BTreeSet<Text>,
+    /// What the registrar said last.
+    said: Arc<Overlay>,
+    /// What is laid over the catalog, while something is.
+    laid: Option<Arc<Overlay>>,
+}
+
+/// A lease, what the store said of it, and whether that is with its keys.
+type Asked = (LeaseId, Result<(LeaseInfo, bool), StoreError>);
+
+impl Mirror {
+    /// A mirror of the store's records with a reader of what it keeps. `keep` is the file that the catalog is kept in.
+    pub fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        overlay: watch::Receiver<Arc<Overlay>>,
+        keep: Option<PathBuf>,
+        registry: &mut Registry,
+    ) -> (Self, CatalogView) {
+        let (outlet, view, served) = CatalogView::open();
+        let mirror = Self {
+            fold: Fold::new(settings.prefixes.clone(), settings.owner.clone(), settings.lease_ttl),
+            settings,
+            max_records: MAX_RECORDS,
+            store,
+            overlay,
+            outlet,
+            served,
+            gauges: Gauges::register(registry),
+            keep: keep.map(Keep::new),
+            desk: Desk::default(),
+            chores: Chores::default(),
+            progress: Progress::Nothing,
+            holding: None,
+            in_step: false,
+            reach: Reach::Unknown,
+            stale_since: Some(Duration::ZERO),
+            returned: None,
+            was_away: false,
+            contested: BTreeSet::new(),
+            said: Arc::default(),
+            laid: None,
+        };
+        (mirror, view)
+    }
+
+    /// The same with another bound than [`MAX_RECORDS`] of the records kept.
+    pub fn at_most(mut self, records: usize) -> Self {
+        self.max_records = records;
+        self.fold.start_from(self.empty());
+        self
+    }
+
+    fn empty(&self) -> Catalog {
+        Catalog::bounded(&self.settings.prefixes, self.max_records)
+    }
+
+    /// Keeps the catalog until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), MirrorError> {
+        self.warm_up().await;
+        let (source, mut fed) =
+            Source::new(self.store.clone(), self.settings.prefixes.clone(), self.chores.list_again());
+        let mut reading = JoinSet::new();
+        reading.spawn(source.run());
+        let mut reach = self.store.reach();
+        self.reach = *reach.borrow_and_update();
+        self.was_away = self.reach == Reach::Away;
+        let mut asking: OptionFuture<BoxFuture<'static, Asked>> = None.into();
+        let mut history = self.store.history();
+        loop {
+            let now = self.outlet.clock().now();
+            let wake = self.wake(now);
+            let may_ask = self.next_lease(now);
+            if let Some(lease) = may_ask {
+                let doubtful = self.fold.holds().doubtful().contains(&lease);
+                asking = Some(ask(self.store.clone(), lease, doubtful)).into();
+            }
+            tokio::select! {
+                // In a fixed order, what is rare and what has waited first: no stream of changes can starve the rest.
+                biased;
+                () = stop.cancelled() => break,
+                Ok(()) = self.overlay.changed() => {
+                    if self.listen() && (self.holding.is_none() || self.said.active) {
+                        self.publish();
+                    }
+                }
+                Ok(()) = reach.changed() => {
+                    let reach = *reach.borrow_and_update();
+                    self.reached(reach);
+                }
+                Ok(()) = history.changed() => {
+                    let cluster = history.borrow_and_update().cluster;
+                    self.fold.other_history();
+                    self.seen_cluster(cluster);
+                }
+                Some(answer) = &mut asking => {
+                    asking = None.into();
+                    self.lease_answered(answer);
+                }
+                () = tokio::time::sleep(wake) => self.tick(),
+                feed = fed.recv() => {
+                    let feed = feed.ok_or(MirrorError::Source)?;
+                    self.take_all(feed, &mut fed);
+                }
+                Some(lease) = self.served.recv() => {
+                    let now = self.outlet.clock().now();
+                    self.desk.served(lease, now);
+                }
+            }
+        }
+        self.put_away().await;
+        Ok(())
+    }
+
+    /// Answers from the kept file until the store has been read, unless that is done in a moment.
+    async fn warm_up(&mut self) {
+        self.listen();
+        let cluster = self.store.history().borrow().cluster;
+        let empty = self.empty();
+        if let Some(keep) = &mut self.keep
+            && let Some(kept) = keep.load(empty, self.settings.prefixes.clone(), cluster).await
+        {
+            tracing::info!(records = kept.counts().records, "answering from the kept catalog until the store is read");
+            self.fold.start_from(kept);
+            self.progress = Progress::Kept;
+            self.holding = Some(self.outlet.clock().now() + FIRST_WORD);
+        }
+        if self.said.active {
+            self.publish();
+        }
+    }
+
+    /// Takes in what the registrar says; whether readers should see what has become of it.
+    fn listen(&mut self) -> bool {
+        let said = self.overlay.borrow_and_update().clone();
+        let mut changed = said.active || self.laid.is_some();
+        changed |= self.fold.offers(&said);
+        if said.lost > self.said.lost {
+            let now = self.outlet.clock().now();
+            changed |= self.fold.lease_was_lost(now, &mut self.desk);
+        }
+        self.said = said;
+        changed
+    }
+
+    /// Takes in a feed, and what waits behind it.
+    fn take_all(&mut self, first: Feed, fed: &mut mpsc::Receiver<Feed>) {
+        let mut changed = self.take(first);
+        for _ in 1..TOGETHER {
+            match fed.try_recv() {
+                Ok(feed) => changed |= self.take(feed),
+                Err(_) => break,
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    /// Takes in one feed; whether readers should see what has become of it.
+    fn take(&mut self, feed: Feed) -> bool {
+        let now = self.outlet.clock().now();
+        match feed {
+            Feed::Begin { rewound } => {
+                self.fold.begin(rewound);
+                false
+            }
+            Feed::Page(page) => {
+                let cluster = self.store.history().borrow().cluster;
+                self.seen_cluster(cluster);
+                self.fold.page(&page, &mut self.desk);
+                false
+            }
+            Feed::Listed(revision) => {
+                self.back(now);
+                self.fold.listed(revision, self.returned_for(now), now, &mut self.desk);
+                self.progress = Progress::Read;
+                self.step_in(now);
+                true
+            }
+            Feed::Batch(batch) => {
+                self.back(now);
+                let caught_up = self.step_in(now);
+                self.fold.batch(&batch, self.returned_for(now), now, &mut self.desk) | caught_up
+            }
+            Feed::Away => {
+                self.was_away = true;
+                std::mem::replace(&mut self.in_step, false) | self.mark(now) | self.holding.is_some()
+            }
+        }
+    }
+
+    /// The store can be read: when it could not before, this is its return.
+    fn back(&mut self, now: Duration) {
+        if std::mem::take(&mut self.was_away) {
+            self.returned = Some(now);
+        }
+    }
+
+    fn returned_for(&self, now: Duration) -> Option<Duration> {
+        self.returned.map(|at| now.saturating_sub(at)).filter(|since| *since <= hold::RETURN)
+    }
+
+    fn step_in(&mut self, now: Duration) -> bool {
+        self.in_step = true;
+        self.mark(now)
+    }
+
+    /// Marks the catalog stale or not; whether that changed.
+    fn mark(&mut self, now: Duration) -> bool {
+        let stale = !self.in_step || self.reach == Reach::Away;
+        let since = stale.then(|| self.stale_since.unwrap_or(now));
+        let changed = since.is_some() != self.stale_since.is_some();
+        self.stale_since = since;
+        if changed && stale {
+            tracing::warn!("store away: answering from the last catalog");
+        } else if changed {
+            tracing::info!(revision = self.fold.catalog().revision(), "in step with the store");
+        }
+        changed
+    }
+
+    fn reached(&mut self, reach: Reach) {
+        let now = self.outlet.clock().now();
+        match reach {
+            Reach::Away => self.was_away = true,
+            Reach::There => self.back(now),
+            Reach::Unknown => {}
+        }
+        self.reach = reach;
+        let changed = self.mark(now);
+        let waiting = self.progress == Progress::Nothing || self.holding.is_some();
+        if changed || (waiting && reach == Reach::Away) {
+            self.publish();
+        }
+    }
+
+    /// A kept catalog of another cluster is none.
+    fn seen_cluster(&mut self, cluster: Option<u64>) {
+        let other = self.keep.as_ref().is_some_and(|keep| keep.is_of_another(cluster));
+        if other && self.progress == Progress::Kept {
+            tracing::warn!("kept catalog is of another cluster: dropped");
+            self.fold.start_from(self.empty());
+            self.progress = Progress::Nothing;
+            self.publish();
+        }
+    }
+
+    fn next_lease(&mut self, now: Duration) -> Option<LeaseId> {
+        if self.reach == Reach::Away { None } else { self.desk.next(now) }
+    }
+
+    fn lease_answered(&mut self, (lease, answer): Asked) {
+        let now = self.outlet.clock().now();
+        match answer {
+            Ok((info, with_keys)) => {
+                self.desk.answered(lease, Some(info.left), now);
+                let keys = with_keys.then_some(&*info.keys);
+                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), keys);
+            }
+            Err(StoreError::NoLease(_)) => {
+                self.desk.answered(lease, None, now);
+                self.fold.lease_is_dead(lease);
+            }
+            Err(error) => {
+                tracing::debug!(%error, lease, "lease not told");
+                let doubtful = self.fold.holds().doubtful().contains(&lease);
+                self.desk.unanswered(lease, doubtful, now);
+                return;
+            }
+        }
+        self.publish();
+    }
+
+    /// What is due.
+    fn tick(&mut self) {
+        let now = self.outlet.clock().now();
+        self.chores.turn(self.fold.catalog(), now);
+        if self.fold.expire(now) || self.holding.is_some_and(|until| until <= now) {
+            self.publish();
+        }
+        if self.progress == Progress::Read
+            && let Some(keep) = &mut self.keep
+        {
+            let cluster = self.store.history().borrow().cluster;
+            let behind = self.stale_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            keep.write_if_due(self.fold.catalog(), cluster, behind, now);
+        }
+    }
+
+    fn wake(&self, now: Duration) -> Duration {
+        let away = self.reach == Reach::Away;
+        let lease = if away { None } else { self.desk.wake() };
+        let due = [self.fold.next(), lease, self.keep_due(), self.holding, self.chores.due()];
+        due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
+    }
+
+    fn keep_due(&self) -> Option<Duration> {
+        self.keep.as_ref().filter(|_| self.progress == Progress::Read).map(Keep::due)
+    }
+
+    /// Hands out what the store says, with what is laid over it.
+    fn publish(&mut self) {
+        self.holding = None;
+        self.listen();
+        let overlay = self.overlay();
+        self.fold.set_stale(self.stale_since);
+        let base = self.fold.catalog();
+        let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
+        if overlay.active {
+            self.progress = self.progress.max(Progress::Own);
+        }
+        if let Some(keep) = &mut self.keep {
+            keep.changed(base.generation());
+        }
+        self.gauges.set(&shown, overlay.active);
+        self.chores.changed(base, self.outlet.clock().now());
+        self.tell_contested(&shown);
+        self.outlet.publish(shown, self.progress);
+    }
+
+    /// What is to be laid over: what the registrar says, and after that what it offers until the catalog has its write.
+    fn overlay(&mut self) -> Arc<Overlay> {
+        let said = &self.said;
+        let behind = self.fold.catalog().revision() < said.written;
+        self.laid = match self.laid.take() {
+            _ if said.active => Some(said.clone()),
+            Some(laid) if behind => {
+                let out = laid.out.clone();
+                Some(Arc::new(Overlay { active: true, out, ..Overlay::clone(said) }))
+            }
+            _ => None,
+        };
+        self.laid.clone().unwrap_or_else(|| said.clone())
+    }
+
+    /// Logs which services have come to have several primaries, and which no longer do.
+    fn tell_contested(&mut self, shown: &Catalog) {
+        if self.contested.is_empty() && shown.counts().contested == 0 {
+            return;
+        }
+        let now: BTreeSet<Text> = shown.contested().cloned().collect();
+        for service in now.difference(&self.contested) {
+            tracing::warn!(?service, "contested: several claim to be primary, so none is named");
+        }
+        for service in self.contested.difference(&now) {
+            tracing::info!(?service, "no longer contested");
+        }
+        self.contested = now;
+    }
+
+    fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
+        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
+        let own = base.owned_by(&self.settings.node, &overlay.owner);
+        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
+        let out = overlay.out.iter().map(String::as_str).filter(|key| !is_anothers(base, overlay, key));
+        let records = overlay.records.iter().map(|(key, record)| (place(base, overlay, key, record), &**record));
+        let records: Vec<_> = records.collect();
+        base.overlay(own.chain(out), records.iter().map(|(key, record)| (&**key, *record)))
+    }
+
+    /// Keeps the catalog for the next run.
+    async fn put_away(&mut self) {
+        if self.progress != Progress::Read {
+            return;
+        }
+        let cluster = self.store.history().borrow().cluster;
+        if let Some(keep) = &mut self.keep {
+            let now = self.outlet.clock().now();
+            let behind = self.stale_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+            keep.write_now(self.fold.catalog(), cluster, behind).await;
+        }
+    }
+}
+
+/// Where to show a record of this host: beside what another owner has under its key, never in its place.
+fn place<'k>(base: &Catalog, overlay: &Overlay, key: &'k str, record: &Record) -> Cow<'k, str> {
+    if !is_anothers(base, overlay, key) {
+        return Cow::Borrowed(key);
+    }
+    let free = |key: &String| !is_anothers(base, overlay, key) && !overlay.records.contains_key(key);
+    plan::asides(key, record).find(free).map_or(Cow::Borrowed(key), Cow::Owned)
+}
+
+/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for ours.
+fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
+    base.get(key).is_some_and(|endpoint| match endpoint.owner() {
+        Some(owner) => *owner != overlay.owner,
+        None => !overlay.out.contains(key),
+    })
+}
+
+/// Asks about a lease: for its keys too if records held depend on them.
+fn ask(store: Arc<dyn Store>, lease: LeaseId, doubtful: bool) -> BoxFuture<'static, Asked> {
+    Box::pin(async move {
+        let told = if doubtful {
+            lease_as_told(&*store, lease).await
+        } else {
+            store.lease_times(lease).await.map(|info| (info, false))
+        };
+        (lease, told)
+    })
+}

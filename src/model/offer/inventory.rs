@@ -1,0 +1,285 @@
+//! The inventory: sightings of containers go in, what this host means to offer comes out.
+//!
+//! Pure and incremental: a sighting costs its own container and those that share its network, never the others. An
+//! instance that did not change keeps its `Arc`. A panic while one container is mapped costs that container and is shown
+//! as its reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::container::{Container, Sighting};
+use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped};
+use super::naming::{self, Offered, Settings, StaticService, kind};
+use crate::model::words::record::Text;
+
+/// Everything known of this host's containers and tables.
+#[derive(Debug)]
+pub struct Inventory {
+    settings: Settings,
+    services: Vec<StaticService>,
+    containers: BTreeMap<Text, Entry>,
+    /// Containers that use another one's network: of thousands a few, looked through for each that changes.
+    sharers: BTreeSet<Text>,
+    offer: Offer,
+    keys: BTreeMap<Text, Vec<InstanceKey>>,
+    by_kind: BTreeMap<&'static str, usize>,
+    /// What of a container is skipped beyond what is shown.
+    further: BTreeMap<Text, Further>,
+}
+
+/// How many there are of each kind.
+type Further = BTreeMap<&'static str, usize>;
+
+#[derive(Debug)]
+struct Entry {
+    facts: Arc<Container>,
+    stopping: bool,
+}
+
+impl Inventory {
+    /// An empty inventory that offers the tables of the config file.
+    pub fn new(settings: Settings, services: Vec<StaticService>) -> Self {
+        let mut inventory = Self {
+            settings,
+            services: Vec::new(),
+            containers: BTreeMap::new(),
+            sharers: BTreeSet::new(),
+            offer: Offer::default(),
+            keys: BTreeMap::new(),
+            by_kind: BTreeMap::new(),
+            further: BTreeMap::new(),
+        };
+        inventory.set_services(services);
+        inventory
+    }
+
+    /// What is offered now; cheap to clone.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// How many ports are skipped for a reason of this kind.
+    pub fn skipped(&self, kind: &str) -> usize {
+        self.by_kind.get(kind).copied().unwrap_or(0)
+    }
+
+    /// How many attributes are withheld because their keys speak of secrets.
+    pub fn withheld(&self) -> usize {
+        self.offer.withheld.values().map(|withheld| withheld.len()).sum()
+    }
+
+    /// The facts of a container.
+    pub fn container(&self, id: &str) -> Option<&Arc<Container>> {
+        self.containers.get(id).map(|entry| &entry.facts)
+    }
+
+    /// Whether a container has a port that no probe looks at.
+    pub fn has_unprobed(&self, id: &str) -> bool {
+        let keys = self.keys.get(id).into_iter().flatten();
+        keys.filter_map(|key| self.offer.instances.get(key))
+            .any(|instance| instance.check.kind == super::instance::CheckKind::None)
+    }
+
+    /// How containers are read from now on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        if self.settings == settings {
+            return;
+        }
+        self.settings = settings;
+        let ids: Vec<Text> = self.containers.keys().cloned().collect();
+        ids.iter().for_each(|id| self.map(id));
+        self.map_services();
+    }
+
+    /// The tables of the config file from now on.
+    pub fn set_services(&mut self, services: Vec<StaticService>) {
+        let old = std::mem::replace(&mut self.services, services);
+        for (number, service) in old.iter().enumerate() {
+            self.put(&static_id(service, number), Offered::default());
+        }
+        self.map_services();
+    }
+
+    /// Takes one sighting in.
+    pub fn apply(&mut self, sighting: Sighting) {
+        match sighting {
+            Sighting::Seen(facts) => self.see(facts),
+            Sighting::Gone(id) => self.forget(&id),
+            Sighting::Stopping(id) => self.set_stopping(&id, true),
+            Sighting::Survived(id) => self.set_stopping(&id, false),
+            Sighting::Unseen(id, why) => self.unseen(&id, why),
+            Sighting::Listed(ids) => {
+                let known = self.containers.keys().chain(self.offer.skipped.keys());
+                let gone: Vec<Text> = known.filter(|id| !ids.contains(*id) && !is_static(id)).cloned().collect();
+                gone.iter().for_each(|id| self.forget(id));
+            }
+            Sighting::InStep => self.offer.listed = true,
+            Sighting::Engine(answers) => self.offer.engine = answers,
+        }
+    }
+
+    fn see(&mut self, facts: Arc<Container>) {
+        if !facts.runs() {
+            return self.forget(&facts.id.clone());
+        }
+        // Some engines tell of every health check; what says nothing new costs nothing.
+        if self.containers.get(&facts.id).is_some_and(|entry| entry.facts == facts) {
+            return;
+        }
+        let id = facts.id.clone();
+        let same_life = |entry: &Entry| entry.facts.started_at == facts.started_at;
+        let stopping = self.containers.get(&id).is_some_and(|entry| entry.stopping && same_life(entry));
+        match shared_with(&facts) {
+            Some(_) => self.sharers.insert(id.clone()),
+            None => self.sharers.remove(&id),
+        };
+        self.containers.insert(id.clone(), Entry { facts, stopping });
+        self.map_with_sharers(&id);
+    }
+
+    fn forget(&mut self, id: &Text) {
+        self.containers.remove(id);
+        self.sharers.remove(id);
+        self.map_with_sharers(id);
+    }
+
+    fn set_stopping(&mut self, id: &Text, stopping: bool) {
+        if let Some(entry) = self.containers.get_mut(id).filter(|entry| entry.stopping != stopping) {
+            entry.stopping = stopping;
+            self.map(id);
+        }
+    }
+
+    /// A container that was read before stands by that; a new one is shown with the reason.
+    fn unseen(&mut self, id: &Text, why: String) {
+        if self.containers.contains_key(id) {
+            return;
+        }
+        let container = id.get(..12).unwrap_or(id).into();
+        let skipped = vec![Skipped { container, port: String::new(), kind: kind::INSPECT, reason: why }];
+        self.put(id, Offered { skipped, ..Offered::default() });
+    }
+
+    fn map_with_sharers(&mut self, id: &Text) {
+        self.map(id);
+        let with = |sharer: &Text| shared_with(&self.containers.get(sharer)?.facts);
+        let shares = |sharer: &&Text| with(sharer).is_some_and(|other| id.starts_with(other));
+        let sharers: Vec<Text> = self.sharers.iter().filter(shares).cloned().collect();
+        sharers.iter().for_each(|sharer| self.map(sharer));
+    }
+
+    fn map(&mut self, id: &Text) {
+        let offered = match self.containers.get(id) {
+            None => Offered::default(),
+            Some(entry) => self.mapped(entry),
+        };
+        self.put(id, offered);
+    }
+
+    fn mapped(&self, entry: &Entry) -> Offered {
+        let others = |id: &str| {
+            let mut found = self
+                .containers
+                .range::<str, _>((Bound::Included(id), Bound::Unbounded))
+                .take_while(|(full, _)| full.starts_with(id));
+            found.next().map(|(_, entry)| entry.facts.clone())
+        };
+        let mapped = catch_unwind(AssertUnwindSafe(|| naming::instances(&entry.facts, &others, &self.settings)));
+        let Ok(mut offered) = mapped else { return panicked(entry.facts.shown()) };
+        if entry.stopping {
+            offered.instances.iter_mut().for_each(|instance| instance.docker = DockerStanding::Stopping);
+        }
+        offered
+    }
+
+    fn map_services(&mut self) {
+        for number in 0..self.services.len() {
+            let service = &self.services[number];
+            let id = static_id(service, number);
+            let mapped = catch_unwind(AssertUnwindSafe(|| naming::static_instances(service, number, &self.settings)));
+            let offered = mapped.unwrap_or_else(|_| panicked(service.name.clone()));
+            self.put(&id, offered);
+        }
+    }
+
+    /// Replaces what one container or table offers.
+    fn put(&mut self, id: &Text, offered: Offered) {
+        let Offered { instances, skipped, further, withheld } = offered;
+        let keys: Vec<InstanceKey> = instances.iter().map(|instance| instance.key.clone()).collect();
+        for key in self.keys.remove(id).into_iter().flatten().filter(|key| !keys.contains(key)) {
+            self.offer.instances.remove(&key);
+        }
+        for instance in instances {
+            self.put_instance(instance);
+        }
+        if !keys.is_empty() {
+            self.keys.insert(id.clone(), keys);
+        }
+        self.put_skipped(id, skipped, further);
+        if self.offer.withheld.get(id).map_or(&[][..], |old| old) != withheld {
+            if withheld.is_empty() {
+                self.offer.withheld.remove(id);
+            } else {
+                self.offer.withheld.insert(id.clone(), withheld.into());
+            }
+        }
+    }
+
+    fn put_instance(&mut self, instance: Instance) {
+        let same = self.offer.instances.get(&instance.key).is_some_and(|old| **old == instance);
+        if !same {
+            self.offer.instances.insert(instance.key.clone(), Arc::new(instance));
+        }
+    }
+
+    fn put_skipped(&mut self, id: &Text, skipped: Vec<Skipped>, further: Further) {
+        let old = self.offer.skipped.get(id).map_or(&[][..], |old| old);
+        if old == skipped && self.further.get(id).map_or(further.is_empty(), |old| *old == further) {
+            return;
+        }
+        count(&mut self.by_kind, old, self.further.get(id), -1);
+        count(&mut self.by_kind, &skipped, Some(&further), 1);
+        self.further.remove(id);
+        if !further.is_empty() {
+            self.further.insert(id.clone(), further);
+        }
+        if skipped.is_empty() {
+            self.offer.skipped.remove(id);
+        } else {
+            self.offer.skipped.insert(id.clone(), skipped.into());
+        }
+    }
+}
+
+/// The container whose network this one uses, by its id or what that begins with.
+fn shared_with(facts: &Container) -> Option<&str> {
+    facts.network_mode.strip_prefix("container:").filter(|other| !other.is_empty())
+}
+
+/// Counts what one container has skipped, in or out.
+fn count(by_kind: &mut BTreeMap<&'static str, usize>, skipped: &[Skipped], further: Option<&Further>, sign: isize) {
+    let shown = skipped.iter().map(|one| (one.kind, 1));
+    let further = further.into_iter().flatten().map(|(kind, count)| (*kind, *count));
+    for (kind, number) in shown.chain(further) {
+        let count = by_kind.entry(kind).or_default();
+        *count = count.saturating_add_signed(sign * number.cast_signed());
+    }
+}
+
+fn panicked(container: Text) -> Offered {
+    let reason = "naming failed on it; this is a fault of wharf".to_owned();
+    let skipped = vec![Skipped { container, port: String::new(), kind: kind::PANIC, reason }];
+    Offered { skipped, ..Offered::default() }
+}
+
+const STATIC: &str = "static:";
+
+fn static_id(service: &StaticService, number: usize) -> Text {
+    format!("{STATIC}{}#{number}", service.name).into()
+}
+
+fn is_static(id: &str) -> bool {
+    id.starts_with(STATIC)
+}

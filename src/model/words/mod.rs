@@ -1,0 +1,8 @@
+//! What is written, and as what: names, keys, zones, records, node records.
+
+pub mod key;
+pub mod name;
+pub mod node;
+pub mod plain;
+pub mod record;
+pub mod zone;
