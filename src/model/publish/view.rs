@@ -62,7 +62,8 @@ pub struct View {
     held: BTreeMap<String, Held>,
     /// Keys known to be gone at a revision that the watch has not reached yet.
     gone: BTreeMap<String, i64>,
-    /// Keys that the watch told to be gone, and by when: a read under way may still bring them.
+    /// Keys that the watch told to be gone, or to hold what does not concern this owner, and by when: a read under way may
+    /// still bring what was there before.
     deleted: BTreeMap<String, i64>,
     /// Everything up to this revision has been seen.
     seen: i64,
@@ -130,23 +131,35 @@ impl View {
             None => drop(self.deleted.remove(seen.key)),
         }
         let known = self.held.get(seen.key);
-        let own = || self.held.len() < MOST && names(seen.value, &self.owner);
-        let concerns = known.is_some() || interesting(seen.key) || own();
         // A read that was made later knows better, even if the store was replaced by one where all happened earlier.
         let outdated = |at: i64| at > seen.revision && seen.read_at.is_none_or(|read| read < at);
         let older = known.is_some_and(|held| outdated(held.revision))
             || self.gone.get(seen.key).is_some_and(|gone| outdated(*gone));
-        if !concerns || older {
+        if older {
+            return false;
+        }
+        let own = || self.held.len() < MOST && names(seen.value, &self.owner);
+        let concerns = known.is_some() || interesting(seen.key) || own();
+        if !concerns {
+            self.pass_over(seen);
             return false;
         }
         let was_ours = known.is_some_and(|held| held.holder != Holder::Other);
         let holder = self.holder(seen, was_ours);
         if !matches!(holder, Holder::Ours { .. }) && !interesting(seen.key) {
+            self.pass_over(seen);
             return self.held.remove(seen.key).is_some();
         }
         let value = if holder == Holder::Other { [].into() } else { seen.value.into() };
         let held = Held { revision: seen.revision, value, holder };
         self.held.insert(seen.key.to_owned(), held.clone()) != Some(held)
+    }
+
+    /// Keeps nothing of a put but that it was made.
+    fn pass_over(&mut self, seen: Seen<'_>) {
+        if seen.read_at.is_none() {
+            self.deleted.insert(seen.key.to_owned(), seen.revision);
+        }
     }
 
     fn holder(&self, seen: Seen<'_>, was_ours: bool) -> Holder {
@@ -299,6 +312,22 @@ mod tests {
         assert!(!put(&mut view, &ours("a"), 5, Some(7)));
         view.read_begins();
         assert!(put(&mut view, &ours("a"), 5, Some(9)));
+    }
+
+    #[test]
+    fn a_read_that_began_before_a_key_was_spoiled_does_not_bring_it_back() {
+        for known in [true, false] {
+            let mut view = View::new("owner-01".into());
+            if known {
+                put(&mut view, &ours("a"), 5, None);
+            }
+            let spoiled = Seen { key: "/s/a/b", value: b"garbage", lease: 0, revision: 9, read_at: None };
+            assert_eq!(view.put(spoiled, |_| false), known, "nothing wants the key before Docker is listed");
+            assert!(!put(&mut view, &ours("a"), 5, Some(7)));
+            assert!(view.held("/s/a/b").is_none());
+            view.read_begins();
+            assert!(put(&mut view, &ours("a"), 12, Some(12)), "put right since");
+        }
     }
 
     #[test]
