@@ -70,6 +70,10 @@ struct Agent {
     running: bool,
     started: Instant,
     out: Option<Out>,
+    /// Such times of before.
+    outs: Vec<Out>,
+    /// When the store last took records of its own.
+    published: Option<Instant>,
     /// When the store last took a keepalive of each lease of its own: that ends one TTL later.
     kept: BTreeMap<LeaseId, Instant>,
     slow: bool,
@@ -150,6 +154,8 @@ impl Witness {
             running: false,
             started: now,
             out: None,
+            outs: Vec::new(),
+            published: None,
             kept: BTreeMap::new(),
             slow: false,
             away: false,
@@ -237,7 +243,10 @@ impl Witness {
                 *until = None;
             }
             Some(Out { until: until @ None, .. }) => *until = Some(now),
-            _ if !touch => agent.out = Some(Out { since: now, until: None }),
+            _ if !touch => {
+                let before = agent.out.replace(Out { since: now, until: None });
+                agent.outs.extend(before);
+            }
             _ => {}
         }
         agent.told = now;
@@ -317,6 +326,9 @@ impl Witness {
         let result = store.commit(conditions, writes).await;
         self.note(&(host, "commit", &keys, result.is_ok()));
         if matches!(result, Ok(Commit::Done(_))) {
+            if writes.iter().any(|write| matches!(write, Write::Put { key, .. } if key.starts_with("/services/"))) {
+                self.ledger().agents[host].published = Some(Instant::now());
+            }
             for item in before.items.iter().filter(|item| item.key.starts_with("/services/")) {
                 self.written(host, store, item, writes, asked).await;
             }

@@ -89,6 +89,9 @@ pub enum How {
         /// Time since the store came back.
         returned: Option<Duration>,
     },
+    /// Another owner's record was put in its place. No agent does that in one history: the store went back, and that has not
+    /// been told yet, or it was done by hand.
+    Overwritten,
 }
 
 /// What to do about one of them.
@@ -123,7 +126,8 @@ fn judge_one(record: &Vanished, how: How, several: bool) -> Verdict {
         How::Deleted { .. } if several && record.claim.is_some() => Verdict::Held,
         How::Relist { returned, .. } if returned.is_some() && record.lease != 0 => Verdict::HeldUnlessLeaseLives,
         How::Deleted { returned } if recent(returned) && record.lease != 0 => Verdict::HeldUnlessLeaseLives,
-        How::Relist { .. } | How::Deleted { .. } => Verdict::Gone,
+        How::Overwritten if record.lease != 0 => Verdict::HeldUnlessLeaseLives,
+        How::Relist { .. } | How::Deleted { .. } | How::Overwritten => Verdict::Gone,
     }
 }
 
@@ -382,6 +386,7 @@ mod tests {
             ("another store", relist(true, None), &["a one 1", "b - 0"], &[Held, Held]),
             ("another store that lacks our own", relist(true, None), &["a me 1", "b was-me 1"], &[Held, Gone]),
             ("our own lease was ended", deleted(None), &["a me 1", "b me 1"], &[HeldUnlessLeaseLives; 2]),
+            ("another owner's put", How::Overwritten, &["a one 1", "b - 0"], &[HeldUnlessLeaseLives, Gone]),
             ("our own delete", deleted(Some(1)), &["a was-me 1"], &[Gone]),
         ];
         for (name, how, records, verdicts) in cases {

@@ -181,18 +181,30 @@ impl Fold {
         });
         let robbed = self.holds.any_of(&self.owner);
         let went = self.let_go(deleted.collect(), how, now);
+        let mut overwritten = Vec::new();
         for event in events {
             let Event::Put(item) = event else { continue };
-            let held = self.catalog.get(&item.key).filter(Endpoint::held);
+            let (held, stood) = match self.catalog.get(&item.key) {
+                Some(there) if there.held() => (Some(there), None),
+                there => (None, there),
+            };
             let known = self.catalog.bad_at(&item.key).is_some();
             take(&mut self.catalog, item, known);
             look_at_lease(&self.catalog, &item.key, desk);
             self.settle(Put { key: item.key.as_str().into(), revision: item.revision, held }, Some(now));
+            overwritten.extend(stood.filter(|stood| self.is_anothers(stood)).map(Gone::under));
         }
+        self.let_go(overwritten, How::Overwritten, now);
         if !robbed && self.holds.any_of(&self.owner) {
             self.robbed = Some(now);
         }
         self.remember(went, now);
+    }
+
+    /// Whether another owner's record stands now where this one stood.
+    fn is_anothers(&self, stood: &Endpoint) -> bool {
+        let now = self.catalog.get(stood.key());
+        stood.owner().zip(now.as_ref().and_then(Endpoint::owner)).is_some_and(|(was, is)| was != is)
     }
 
     /// Takes away what vanished, or holds it; what has gone for good, with what it claimed.
@@ -431,7 +443,7 @@ impl List {
             (was, Some(now)) => was != now.owner(),
         };
         if let Some(stood) = stood.filter(lost) {
-            self.gone.push(Gone { key: key.clone(), endpoint: Some(stood), replaced: true });
+            self.gone.push(Gone::under(stood));
         }
         self.put.push(Put { key, revision: item.revision, held });
     }
@@ -440,6 +452,11 @@ impl List {
 impl Gone {
     fn at(catalog: &Catalog, key: &str) -> Self {
         Self { key: key.into(), endpoint: catalog.get(key), replaced: false }
+    }
+
+    /// What stood under a key that another record has now.
+    fn under(endpoint: Endpoint) -> Self {
+        Self { key: endpoint.key().clone(), endpoint: Some(endpoint), replaced: true }
     }
 }
 

@@ -395,6 +395,17 @@ fn what_is_held_is_shown_elsewhere_when_another_takes_its_key() {
 }
 
 #[test]
+fn what_another_owner_is_put_over_is_shown_elsewhere_unless_its_lease_lives() {
+    let mut bench = Bench::of(&["a one 1 1", "b - 0 2"]);
+    bench.batch(vec![Event::Put(item("a two 9 21 7")), Event::Put(item("b two 9 21"))], 21, None);
+    let aside = format!("a-{}", crate::model::words::name::short_hash("one/a"));
+    assert_eq!(bench.shown(), ["a".to_owned(), format!("{aside}*"), "b".to_owned()]);
+    assert_eq!(bench.desk.next(bench.now), Some(1), "whether it lives is asked at once");
+    bench.fold.lease_lives(1, times(TTL, TTL, bench.now), Some(&[]));
+    assert_eq!(bench.shown(), ["a", "b"], "done by hand");
+}
+
+#[test]
 fn what_is_held_elsewhere_ends_with_its_owners_put_under_any_key_and_with_its_time() {
     let mut bench = Bench::of(&["a one 1 1"]);
     bench.list(&[], 20, true, BACK);

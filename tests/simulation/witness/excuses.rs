@@ -23,12 +23,16 @@ impl Ledger {
         // ≤ lease TTL". The last keepalive may be a third of the TTL old, or more where the store hung meanwhile; then the
         // record is held by whom has seen it away, which none has that began since. Over a slow link an agent is not back
         // before the store has heard of it.
-        let lost = agent.out.is_some_and(|out| {
+        let dead = kept + TTL <= now;
+        let lost = agent.outs.iter().chain(&agent.out).any(|out| {
             let back = out.until.filter(|until| !agent.slow || kept >= *until);
             let end = back.unwrap_or(now);
             let long = end - out.since >= TTL * 2 / 3 - Duration::from_secs(2);
-            (long || view.started > kept) && kept + TTL <= now && soon(end)
+            (long || view.started > kept) && dead && soon(end)
         });
+        // The same where the store hung, or over a slow link, for who has begun since and knows of neither.
+        let hung = self.hangs.iter().any(|hang| hang.until.is_none_or(|until| until >= kept));
+        let unseen = view.started > kept && dead && (hung || agent.slow || soon(agent.told));
         // Section 3: "A key of ours that someone deletes or spoils comes back within a second", section 8: "A delete
         // under a living lease counts at once".
         let fact = &self.facts[&place];
@@ -45,11 +49,14 @@ impl Ledger {
         let over = held(TTL) || host != place.0 && together && held(PUBLISHED);
         // A lease that is ended under its owner looks to others like the end of a lost node. Its own host goes on answering,
         // and so does one whose lease was ended with it, as soon as it knows, or who sees several end.
-        let robbed = agent.revoked.last().filter(|(at, _)| host != place.0 && soon(*at));
+        // Over a slow link its owner may take longer to publish again, and until then nobody owes it an answer.
+        let slow_and_not_yet = |at: Instant| agent.slow && agent.published.is_none_or(|published| published < at);
+        let not_again = |at: Instant| soon(at) || slow_and_not_yet(at);
+        let robbed = agent.revoked.last().filter(|(at, _)| host != place.0 && not_again(*at));
         let ended = |agent: &&Agent| agent.revoked.last().is_some_and(|(at, all)| *all && soon(*at));
         let known = ended(&view) || self.agents.iter().filter(ended).count() > 1;
         let alike = known && !view.slow && view.out.is_none();
-        if lost || tampered || purged || again || over {
+        if lost || unseen || tampered || purged || again || over {
             return Grant::Yes;
         }
         match robbed {
