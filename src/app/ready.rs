@@ -39,6 +39,7 @@ impl Herald {
         tokio::pin!(patience);
         let (mut patient, mut told) = (true, false);
         let mut status = String::new();
+        let mut published = self.count_published();
         loop {
             let progress = self.view.progress();
             self.ready.send_replace(Readiness { dns: true, catalog: progress == Progress::Read });
@@ -46,13 +47,14 @@ impl Herald {
                 Notify.ready();
                 told = true;
             }
-            self.tell(&mut status, !patient);
+            self.tell(published, &mut status);
+            self.welcome(!patient);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = &mut patience, if patient => patient = false,
                 Ok(()) = changed.changed() => {}
                 Ok(()) = self.offer.changed() => {}
-                Ok(()) = self.local.changed() => {}
+                Ok(()) = self.local.changed() => published = self.count_published(),
                 else => {
                     stop.cancelled().await;
                     return Ok(());
@@ -61,30 +63,40 @@ impl Herald {
         }
     }
 
-    /// Tells systemd the state in a line when it differs from the last one, and whoever started us what was found.
-    fn tell(&mut self, last: &mut String, waited: bool) {
-        let (local, offer) = (self.local.borrow_and_update().clone(), self.offer.borrow_and_update().clone());
-        let skipped: usize = offer.skipped.values().map(|ports| ports.len()).sum();
-        let published = local.instances.iter().filter(|instance| instance.published).count();
+    /// Of all that is here this is looked at for news of it alone, not whenever anything in the cluster changes.
+    fn count_published(&mut self) -> usize {
+        let local = self.local.borrow_and_update();
+        local.instances.iter().filter(|instance| instance.published).count()
+    }
+
+    /// Tells systemd the state in a line when it differs from the last one.
+    fn tell(&mut self, published: usize, last: &mut String) {
+        let (local, offer) = (self.local.borrow(), self.offer.borrow_and_update());
         let engine = if offer.engine { "" } else { ", Docker away" };
         let store = if self.view.load().is_stale() { ", store away" } else { "" };
         let drained = if local.drained.is_some() { ", drained" } else { "" };
-        let found = offer.instances.len();
+        let (found, skipped) = (offer.instances.len(), local.skipped.len());
         let now =
             format!("{published} of {found} instances published, {skipped} ports skipped{engine}{store}{drained}");
         if *last != now {
             Notify.status(&now);
             *last = now;
         }
-        if (offer.listed || waited)
-            && let Some(dig) = self.welcome.take()
-        {
-            // What is published already can be asked for at once.
-            let (there, to_come): (Vec<_>, Vec<_>) = local.instances.iter().partition(|shown| shown.published);
-            let first = there.into_iter().chain(to_come).find_map(|shown| shown.instance.services.first());
-            let name = first.map_or_else(|| "memcached".to_owned(), ToString::to_string);
-            tracing::info!(instances = found, skipped, docker = offer.engine, "found on this host");
-            tracing::info!("try: {}", dig.replace("NAME", &name));
+    }
+
+    /// Tells whoever started us what was found, once.
+    fn welcome(&mut self, waited: bool) {
+        let (local, offer) = (self.local.borrow(), self.offer.borrow());
+        if !offer.listed && !waited {
+            return;
         }
+        let Some(dig) = self.welcome.take() else { return };
+        // What is published already can be asked for at once.
+        let (there, to_come): (Vec<_>, Vec<_>) = local.instances.iter().partition(|shown| shown.published);
+        let first = there.into_iter().chain(to_come).find_map(|shown| shown.instance.services.first());
+        let name = first.map_or_else(|| "memcached".to_owned(), ToString::to_string);
+        let skipped: usize = offer.skipped.values().map(|ports| ports.len()).sum();
+        tracing::info!(instances = offer.instances.len(), skipped, docker = offer.engine, "found on this host");
+        tracing::info!("try: {}", dig.replace("NAME", &name));
     }
 }

@@ -10,6 +10,7 @@ mod inspect;
 mod link;
 mod listing;
 mod networks;
+mod timers;
 mod tracker;
 mod watch;
 

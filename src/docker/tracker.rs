@@ -14,6 +14,7 @@ use crate::model::words::record::Text;
 
 use super::events::What;
 use super::listing::Entry;
+use super::timers::Timers;
 
 /// Looks under way at once.
 pub(super) const MAX_LOOKS: usize = 8;
@@ -70,7 +71,11 @@ impl Track {
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     tracks: BTreeMap<Text, Track>,
+    /// When each is due.
+    timers: Timers,
     queue: VecDeque<Text>,
+    /// Second tries.
+    retries: VecDeque<Text>,
     under_way: usize,
     retries_under_way: usize,
     /// Listed containers that have not been looked at yet; `None` when in step.
@@ -92,10 +97,12 @@ impl Tracker {
         self.listing = false;
         self.unseen = None;
         self.queue.clear();
+        self.retries.clear();
         for track in self.tracks.values_mut() {
             (track.looking, track.outdated, track.again, track.queued) = (false, false, false, false);
             (track.failures, track.retry_at) = (0, None);
         }
+        self.retime_all();
     }
 
     /// A list has been asked for.
@@ -133,6 +140,7 @@ impl Tracker {
         let known = |id: &Text| self.tracks.contains_key(id) && same(id);
         let new: Vec<Text> = listed.into_iter().filter(|id| look_at_all || !known(id)).collect();
         self.told.push_back(Sighting::Listed(running));
+        self.retime_all();
         if look_at_all {
             self.unseen = Some(new.iter().cloned().collect());
         }
@@ -164,19 +172,25 @@ impl Tracker {
         if self.under_way >= MAX_LOOKS {
             return None;
         }
-        for _ in 0..self.queue.len() {
-            let id = self.queue.pop_front()?;
-            let Some(track) = self.tracks.get_mut(&id).filter(|track| track.queued) else { continue };
-            if track.failures > 0 && self.retries_under_way >= MAX_RETRIES {
-                self.queue.push_back(id);
-                continue;
-            }
+        let id = self.next_queued()?;
+        if let Some(track) = self.tracks.get_mut(&id) {
             (track.queued, track.looking, track.again, track.outdated) = (false, true, false, false);
             self.under_way += 1;
             self.retries_under_way += usize::from(track.failures > 0);
+        }
+        self.retime(&id);
+        Some(id)
+    }
+
+    /// Second tries come first where there is room for them: it is they that have waited.
+    fn next_queued(&mut self) -> Option<Text> {
+        let queued = |id: &Text| self.tracks.get(id).is_some_and(|track| track.queued);
+        if self.retries_under_way < MAX_RETRIES
+            && let Some(id) = pop_until(&mut self.retries, queued)
+        {
             return Some(id);
         }
-        None
+        pop_until(&mut self.queue, queued)
     }
 
     /// A look has ended.
@@ -196,6 +210,7 @@ impl Tracker {
         } else {
             self.believe(id, look, again, now);
         }
+        self.retime(id);
         self.done(id);
     }
 
@@ -250,14 +265,12 @@ impl Tracker {
 
     /// When the next timer ends.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        self.tracks.values().filter_map(Track::due).min()
+        self.timers.next()
     }
 
     /// Looks again at what has been waited for.
     pub(super) fn tick(&mut self, now: Instant) {
-        let over = |track: &Track| track.due().is_some_and(|at| at <= now);
-        let due: Vec<Text> = self.tracks.iter().filter(|(_, track)| over(track)).map(|(id, _)| id.clone()).collect();
-        for id in due {
+        for id in self.timers.over(now) {
             self.want(&id);
         }
     }
@@ -269,7 +282,20 @@ impl Tracker {
             track.again = true;
         } else if !track.queued {
             track.queued = true;
-            self.queue.push_back(id.clone());
+            let queue = if track.failures > 0 { &mut self.retries } else { &mut self.queue };
+            queue.push_back(id.clone());
+        }
+        self.retime(id);
+    }
+
+    fn retime(&mut self, id: &Text) {
+        self.timers.set(id, self.tracks.get(id).and_then(Track::due));
+    }
+
+    fn retime_all(&mut self) {
+        self.timers = Timers::default();
+        for (id, track) in &self.tracks {
+            self.timers.set(id, track.due());
         }
     }
 
@@ -282,6 +308,7 @@ impl Tracker {
             Some(_) => _ = self.tracks.remove(id),
             None => {}
         }
+        self.retime(id);
         self.done(id);
     }
 
@@ -295,6 +322,7 @@ impl Tracker {
         let Some(left) = left.filter(|left| !left.is_zero()) else { return self.want(id) };
         track.stop_by = Some(now + left);
         self.told.push_back(Sighting::Stopping(id.clone()));
+        self.retime(id);
     }
 
     /// A listed container has been looked at, or has ended.
@@ -311,6 +339,11 @@ impl Tracker {
             self.told.push_back(Sighting::InStep);
         }
     }
+}
+
+/// The first that fits; those before it are dropped.
+fn pop_until(queue: &mut VecDeque<Text>, fits: impl Fn(&Text) -> bool) -> Option<Text> {
+    std::iter::from_fn(|| queue.pop_front()).find(fits)
 }
 
 fn is_id(text: &str) -> bool {

@@ -11,6 +11,8 @@ use crate::shape::Shape;
 /// The law holds at every number of records from one to the other: its structures grow in steps.
 pub const FEWEST: usize = 1_000;
 pub const MOST: usize = 20_000;
+/// What an empty catalog may go on to keep: the table of the pool of texts.
+const POOL: usize = 64 * 1024;
 
 /// What records of one shape cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +34,14 @@ pub struct Cost {
 impl Cost {
     pub fn ratio(&self) -> f64 {
         self.each / self.allowed
+    }
+
+    /// Takes what so many keys cost, when it is worse.
+    fn or(&mut self, bytes: usize, allowed: usize, count: usize) {
+        let now = Self { count, each: per(bytes, count), allowed: per(allowed, count), ..*self };
+        if self.count == 0 || now.ratio() > self.ratio() {
+            *self = now;
+        }
     }
 
     pub fn keeps_the_law(&self, shape: &Shape) {
@@ -66,31 +76,38 @@ fn allowed(key: &str, value: &str) -> usize {
     1_024 + 256 * (labels + parts("tags") + parts("attrs")) + 4 * (key.len() + value.len())
 }
 
-/// What records of a shape cost at the worst number of them within `counts`, and what is left when all are deleted.
+/// What records of a shape cost at the worst number of them within `counts`, or when most are deleted and the others stay;
+/// and what is left when all are.
 pub fn cost(shape: &Shape, counts: RangeInclusive<usize>) -> Cost {
     let before = heap::live();
     let order = shape.order(*counts.end());
+    let (stay, go): (Vec<usize>, Vec<usize>) = order.iter().partition(|number| shape.stays(**number));
     let own = heap::live();
-    let (mut catalog, mut cost, mut sum) = (Catalog::default(), Cost::default(), 0);
+    let (mut catalog, mut worst) = (Catalog::default(), Cost::default());
+    let (mut sum, mut staying) = (0, 0);
     for (count, number) in (1..).zip(&order) {
         let (key, value) = (shape.key(*number), shape.value(*number));
-        sum += allowed(&key, &value);
+        let may = allowed(&key, &value);
+        (sum, staying) = (sum + may, staying + if shape.stays(*number) { may } else { 0 });
         let _bad_ones_too = catalog.put(&key, value.as_bytes(), shape.lease(*number), count as i64);
         drop((key, value));
-        let now = Cost { count, each: per(heap::live() - own, count), allowed: per(sum, count), ..cost };
-        if counts.contains(&count) && (cost.count == 0 || now.ratio() > cost.ratio()) {
-            cost = now;
+        if counts.contains(&count) {
+            worst.or(heap::live() - own, sum, count);
         }
     }
-    cost.records = catalog.counts().records;
-    for number in &order {
-        catalog.delete(&shape.key(*number));
-    }
-    while catalog.tidy() {}
-    drop(order);
+    worst.records = catalog.counts().records;
+    delete(&mut catalog, shape, &go);
     // The pool's own table is there for any number of records.
-    cost.left = per((heap::live() - before).saturating_sub(64 * 1024), *counts.end());
-    cost
+    worst.or(heap::live().saturating_sub(own + POOL), staying, stay.len());
+    delete(&mut catalog, shape, &stay);
+    drop((order, stay, go));
+    worst.left = per(heap::live().saturating_sub(before + POOL), *counts.end());
+    worst
+}
+
+fn delete(catalog: &mut Catalog, shape: &Shape, numbers: &[usize]) {
+    numbers.iter().for_each(|number| catalog.delete(&shape.key(*number)));
+    while catalog.tidy() {}
 }
 
 fn per(bytes: usize, count: usize) -> f64 {

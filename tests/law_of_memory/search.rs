@@ -11,13 +11,13 @@ use crate::shape::{self, Shape};
 /// How many shapes go on.
 const KEPT: usize = 16;
 /// How much work a look is, counted in labels, tags and attrs: the fewer a record has, the more of them are put.
-const LOOK: usize = 6_000;
+const LOOK: usize = 4_000;
 /// Looks of a search that is told no time, so that it does as much on a slow machine as on a fast one.
-const SHORT: usize = 30;
+const SHORT: usize = 20;
 /// The worst are looked at with every number of records that the law speaks of, by a search of more than this time; by a
 /// short one with so many times the work of a look.
 const LONG: Duration = Duration::from_secs(300);
-const AGAIN: usize = 4;
+pub const AGAIN: usize = 4;
 /// How often a long search says how far it is.
 const SAY: Duration = Duration::from_secs(60);
 

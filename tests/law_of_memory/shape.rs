@@ -49,8 +49,10 @@ pub struct Shape {
     pub leases: Shared,
     /// 0: none; 1: primary; 2: replica; 3: no role at all, so that it is a bad record.
     pub role: u8,
-    /// 0: one after the other; 1: from both ends; 2: at random.
+    /// 0: one after the other; 1: from both ends; 2: backwards; 3: mixed.
     pub order: u8,
+    /// One of so many is not deleted with the others; 0 deletes none.
+    pub stays: usize,
 }
 
 const FIELDS: [&str; 11] =
@@ -124,19 +126,21 @@ impl Shape {
         match self.order {
             0 => (0..count).collect(),
             1 => (0..count).map(|at| if at % 2 == 0 { at / 2 } else { count - 1 - at / 2 }).collect(),
-            // Some number that has no factor in common with any count.
-            _ => (0..count)
-                .map(|at| (at * 7_919 + 13) % count)
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .rev()
-                .collect(),
+            2 => (0..count).rev().collect(),
+            // A prime, so that it has no factor in common with a count.
+            _ => (0..count).map(|at| (at * 7_919 + 13) % count).collect(),
         }
+    }
+
+    /// Whether a record stays when most are deleted.
+    pub fn stays(&self, number: usize) -> bool {
+        number.is_multiple_of(self.stays.max(1))
     }
 
     /// The same with one thing changed.
     pub fn mutate(&mut self, random: &mut StdRng) {
-        match random.random_range(0..13) {
+        match random.random_range(0..14) {
+            13 => self.stays = random.random_range(0..=24),
             12 => self.tail = if random.random_bool(0.5) { random.random_range(0..=126) } else { 0 },
             0 | 1 => self.labels.mutate(random, 127, 63),
             2 => self.trunk = random.random_range(0..=self.labels.count),
@@ -146,7 +150,7 @@ impl Shape {
             7 => self.attr_value = random.random_range(0..200),
             8 | 9 => self.fields[random.random_range(0..11_usize)].mutate(random, 1, 2_000),
             10 => (self.host, self.role) = (random.random_range(0..5), random.random_range(0..3)),
-            _ => (self.leases, self.order) = (Shared::random(random), random.random_range(0..3)),
+            _ => (self.leases, self.order) = (Shared::random(random), random.random_range(0..4)),
         }
     }
 
@@ -168,7 +172,10 @@ impl Shape {
             (child.fields, child.host) = (other.fields, other.host);
         }
         if coin() {
-            (child.leases, child.role, child.order) = (other.leases, other.role, other.order);
+            (child.leases, child.role) = (other.leases, other.role);
+        }
+        if coin() {
+            (child.order, child.stays) = (other.order, other.stays);
         }
         child
     }
@@ -291,6 +298,37 @@ pub fn known() -> Vec<(&'static str, Shape)> {
         ("64 tags", Shape { tags: Texts::of(64, 6), ..plain.clone() }),
         ("64 tags that are slugged", Shape { tags: Texts { letters: 4, ..Texts::of(64, 6) }, ..plain.clone() }),
         ("a key of 124 labels", Shape { labels: Texts::of(1, 6), tail: 123, ..Shape::default() }),
+        (
+            "a long key of 69 labels, of which most are deleted",
+            Shape {
+                labels: Texts::of(2, 60),
+                trunk: 1,
+                tail: 66,
+                host: 4,
+                role: 2,
+                order: 1,
+                stays: 5,
+                ..plain.clone()
+            },
+        ),
+        (
+            "40 tags, of which most records are deleted",
+            Shape {
+                labels: Texts::of(2, 10),
+                trunk: 1,
+                dotted: 1,
+                tags: Texts::of(40, 0),
+                attrs: Texts::of(1, 8),
+                host: 1,
+                role: 1,
+                stays: 11,
+                ..plain.clone()
+            },
+        ),
+        (
+            "a key of 124 labels, of which most are deleted",
+            Shape { labels: Texts::of(1, 6), tail: 123, stays: 5, ..Shape::default() },
+        ),
         ("nine labels of its own", Shape { labels: Texts::of(9, 8), ..Shape::default() }),
         ("64 attrs", Shape { attrs: Texts::of(64, 6), ..plain.clone() }),
         (

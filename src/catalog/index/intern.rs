@@ -95,9 +95,11 @@ impl Interner {
     }
 
     fn sweep_next(&mut self) {
-        if let Some(shard) = self.shards.get_mut(self.hand) {
-            shard.sweep();
-            self.hand = (self.hand + 1) % SHARDS;
+        let Some(shard) = self.shards.get_mut(self.hand) else { return };
+        self.hand = (self.hand + 1) % SHARDS;
+        if shard.sweep() {
+            // The texts of its lists may be in shards that were swept before.
+            self.unswept = self.shards.len();
         }
     }
 
@@ -111,16 +113,21 @@ impl Interner {
 }
 
 impl Shard {
-    fn sweep(&mut self) {
+    /// Lets go of what nobody else holds; whether there was a list among it.
+    fn sweep(&mut self) -> bool {
+        let lists = self.lists.len();
         self.lists.retain(|list| Arc::strong_count(list) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
-        // With room for as many again: what has grown once may do so again.
-        if self.lists.capacity() > 4 * self.lists.len() {
-            self.lists.shrink_to(2 * self.lists.len());
-        }
-        if self.texts.capacity() > 4 * self.texts.len() {
-            self.texts.shrink_to(2 * self.texts.len());
-        }
+        shrink(&mut self.lists);
+        shrink(&mut self.texts);
+        self.lists.len() < lists
+    }
+}
+
+/// Leaves room for half as many again: what has grown once may do so again.
+fn shrink<T: Eq + Hash>(set: &mut HashSet<T>) {
+    if set.capacity() > 3 * set.len() {
+        set.shrink_to(set.len() + set.len() / 2);
     }
 }
 

@@ -8,6 +8,7 @@ mod bad;
 mod entry;
 mod hashed;
 mod intern;
+mod ordered;
 mod path;
 mod read;
 mod selectors;
@@ -52,12 +53,16 @@ const CUT: usize = 1_024;
 struct Dir {
     /// Records below it, at any depth.
     below: u32,
-    /// Records directly below it.
-    direct: u32,
-    /// Those of them that claim to be the primary.
-    primaries: u32,
     /// The last change at or below it.
     generation: u64,
+}
+
+/// What is known of one path that has records directly below it: it is a service.
+#[derive(Clone, Copy, Debug, Default)]
+struct Members {
+    records: u32,
+    /// Those of them that claim to be the primary.
+    primaries: u32,
 }
 
 /// Numbers of a catalog, for metrics and for people.
@@ -88,7 +93,7 @@ pub struct Catalog {
     dirs: Hashed<Dir>,
     selectors: Selectors,
     addresses: Addresses,
-    services: usize,
+    services: OrdMap<Text, Members>,
     contested: OrdSet<Text>,
     shares: Shares,
     bad: BadValues,
@@ -213,8 +218,9 @@ impl Catalog {
     }
 
     /// Gives a little of what deleted records leave behind back; whether there may be more.
-    pub fn tidy(&self) -> bool {
-        self.pool().tidy()
+    pub fn tidy(&mut self) -> bool {
+        let more = [self.selectors.tidy(), self.addresses.tidy(), self.pool().tidy()];
+        more.contains(&true)
     }
 
     fn pool(&self) -> MutexGuard<'_, Interner> {
@@ -355,27 +361,30 @@ impl Catalog {
         if let Some(dir) = self.dirs.get_mut(entry.path()) {
             dir.generation = generation;
         }
-        let claims = entry.role == Some(Role::Primary) && !entry.held;
-        for (distance, above) in path::above(entry.path()).enumerate() {
-            let mut dir = self.dirs.get(above).copied().unwrap_or_default();
-            dir.generation = generation;
-            dir.below = dir.below.saturating_add_signed(change);
-            if distance == 0 {
-                self.services -= usize::from(dir.direct > 0);
-                dir.direct = dir.direct.saturating_add_signed(change);
-                self.services += usize::from(dir.direct > 0);
-                dir.primaries = dir.primaries.saturating_add_signed(if claims { change } else { 0 });
-                if dir.primaries > 1 {
-                    self.contested.insert(above.into());
-                } else {
-                    self.contested.remove(above);
-                }
-            }
-            match (dir.below, self.dirs.get_mut(above)) {
-                (0, _) => drop(self.dirs.remove(above)),
-                (_, Some(known)) => *known = dir,
-                (_, None) => self.dirs.insert(above, dir),
-            }
+        for above in path::above(entry.path()) {
+            self.dirs.change(above, |dir| {
+                let below = dir.map_or(0, |dir| dir.below).saturating_add_signed(change);
+                (below > 0).then_some(Dir { below, generation })
+            });
+        }
+        if let Some(service) = path::parent(entry.path()) {
+            self.count_member(service, entry.role == Some(Role::Primary) && !entry.held, change);
+        }
+    }
+
+    fn count_member(&mut self, service: &str, is_primary: bool, change: i32) {
+        let mut members = self.services.get(service).copied().unwrap_or_default();
+        members.records = members.records.saturating_add_signed(change);
+        members.primaries = members.primaries.saturating_add_signed(if is_primary { change } else { 0 });
+        if members.primaries > 1 {
+            self.contested.insert(service.into());
+        } else {
+            self.contested.remove(service);
+        }
+        match (members.records, self.services.get_mut(service)) {
+            (0, _) => drop(self.services.remove(service)),
+            (_, Some(known)) => *known = members,
+            (_, None) => drop(self.services.insert(service.into(), members)),
         }
     }
 

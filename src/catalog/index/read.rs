@@ -63,7 +63,7 @@ impl Catalog {
     pub fn counts(&self) -> Counts {
         Counts {
             records: self.tree.len(),
-            services: self.services,
+            services: self.services.len(),
             bad: self.bad.len(),
             left_out: self.left_out.len(),
             held: self.held.len(),

@@ -13,6 +13,7 @@ use imbl::OrdSet;
 
 use super::entry::Entry;
 use super::hashed::Hashed;
+use super::ordered::Ordered;
 use super::path;
 use crate::model::words::name::Label;
 use crate::model::words::record::{Proto, Role, Text};
@@ -37,7 +38,7 @@ impl Terms {
             return *number;
         }
         self.next += 1;
-        self.known.insert(term, (self.next, 1));
+        self.known.change(term, |_| Some((self.next, 1)));
         self.next
     }
 
@@ -47,7 +48,7 @@ impl Terms {
         let number = *number;
         *count -= 1;
         if *count == 0 {
-            self.known.remove(term);
+            self.known.change(term, |_| None);
         }
         Some(number)
     }
@@ -57,7 +58,7 @@ impl Terms {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
     terms: Terms,
-    set: OrdSet<Under<u64>>,
+    set: Ordered<Under<u64>>,
 }
 
 impl Selectors {
@@ -74,6 +75,11 @@ impl Selectors {
                 self.set.remove::<dyn Pair<u64>>(&(number, entry.path(), &*entry.key));
             }
         }
+    }
+
+    /// Does a little of what was left to do; whether there is more.
+    pub(super) fn tidy(&mut self) -> bool {
+        self.set.tidy()
     }
 
     /// Whether any record has `term`.
@@ -106,7 +112,7 @@ impl Selectors {
 /// Records by address.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Addresses {
-    set: OrdSet<Under<Second>>,
+    set: Ordered<Under<Second>>,
 }
 
 /// Which of a record's two addresses.
@@ -126,6 +132,11 @@ impl Addresses {
         for address in entry.addresses() {
             self.set.remove::<dyn Pair<Ipv6Addr>>(&(bits(address), entry.path(), &*entry.key));
         }
+    }
+
+    /// Does a little of what was left to do; whether there is more.
+    pub(super) fn tidy(&mut self) -> bool {
+        self.set.tidy()
     }
 
     /// Everything under one address.

@@ -39,11 +39,10 @@ impl Catalog {
         services.into_values().collect()
     }
 
-    /// The name of every service, in no order, without looking at its records. One that stands in several zones may come
+    /// The name of every service, without looking at its records. One that stands in several zones may come
     /// more than once.
     pub fn service_names(&self, zones: &Zones) -> impl Iterator<Item = String> {
-        let named = self.dirs.iter().filter(|(_, dir)| dir.direct > 0);
-        named.filter_map(|(path, _)| zones.service_name(path))
+        self.services.keys().filter_map(|path| zones.service_name(path))
     }
 
     /// Every service for one who takes them slowly: what is not taken yet costs a pointer for each endpoint, and no text.

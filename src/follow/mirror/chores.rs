@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::fold::Fold;
 use crate::catalog::index::Catalog;
 
 /// From one bit of tidying to the next.
@@ -44,9 +45,9 @@ impl Chores {
     }
 
     /// Does what is due.
-    pub(super) fn turn(&mut self, catalog: &Catalog, now: Duration) {
+    pub(super) fn turn(&mut self, fold: &mut Fold, now: Duration) {
         if self.tidy.is_some_and(|due| due <= now) {
-            self.tidy = catalog.tidy().then_some(now + TIDY);
+            self.tidy = fold.tidy().then_some(now + TIDY);
         }
         if self.list.is_some_and(|due| due <= now) {
             self.not_before = now + SELDOM;

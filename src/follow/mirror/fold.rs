@@ -83,6 +83,11 @@ impl Fold {
         &self.catalog
     }
 
+    /// Gives a little of what deleted records left behind back; whether there may be more.
+    pub(super) fn tidy(&mut self) -> bool {
+        self.catalog.tidy()
+    }
+
     pub(super) fn holds(&self) -> &Holds {
         &self.holds
     }

@@ -368,7 +368,7 @@ impl Mirror {
     /// What is due.
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
-        self.chores.turn(self.fold.catalog(), now);
+        self.chores.turn(&mut self.fold, now);
         if self.fold.expire(now) || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::container::{Container, Sighting};
-use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped};
+use super::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped, Withheld};
 use super::naming::{self, Offered, Settings, StaticService, kind};
 use crate::model::words::record::Text;
 
@@ -20,13 +20,15 @@ pub struct Inventory {
     settings: Settings,
     services: Vec<StaticService>,
     containers: BTreeMap<Text, Entry>,
-    /// Containers that use another one's network: of thousands a few, looked through for each that changes.
-    sharers: BTreeSet<Text>,
+    /// Containers that use another one's network, by what they call that one: its id, or what this begins with.
+    sharers: BTreeMap<Text, BTreeSet<Text>>,
     offer: Offer,
     keys: BTreeMap<Text, Vec<InstanceKey>>,
     by_kind: BTreeMap<&'static str, usize>,
     /// What of a container is skipped beyond what is shown.
     further: BTreeMap<Text, Further>,
+    /// How many attributes are withheld.
+    withheld: usize,
 }
 
 /// How many there are of each kind.
@@ -45,11 +47,12 @@ impl Inventory {
             settings,
             services: Vec::new(),
             containers: BTreeMap::new(),
-            sharers: BTreeSet::new(),
+            sharers: BTreeMap::new(),
             offer: Offer::default(),
             keys: BTreeMap::new(),
             by_kind: BTreeMap::new(),
             further: BTreeMap::new(),
+            withheld: 0,
         };
         inventory.set_services(services);
         inventory
@@ -67,7 +70,7 @@ impl Inventory {
 
     /// How many attributes are withheld because their keys speak of secrets.
     pub fn withheld(&self) -> usize {
-        self.offer.withheld.values().map(|withheld| withheld.len()).sum()
+        self.withheld
     }
 
     /// The facts of a container.
@@ -131,18 +134,28 @@ impl Inventory {
         let id = facts.id.clone();
         let same_life = |entry: &Entry| entry.facts.started_at == facts.started_at;
         let stopping = self.containers.get(&id).is_some_and(|entry| entry.stopping && same_life(entry));
-        match shared_with(&facts) {
-            Some(_) => self.sharers.insert(id.clone()),
-            None => self.sharers.remove(&id),
-        };
+        self.share_no_more(&id);
+        if let Some(other) = shared_with(&facts) {
+            self.sharers.entry(other.into()).or_default().insert(id.clone());
+        }
         self.containers.insert(id.clone(), Entry { facts, stopping });
         self.map_with_sharers(&id);
     }
 
     fn forget(&mut self, id: &Text) {
+        self.share_no_more(id);
         self.containers.remove(id);
-        self.sharers.remove(id);
         self.map_with_sharers(id);
+    }
+
+    fn share_no_more(&mut self, id: &Text) {
+        let Some(other) = self.containers.get(id).and_then(|entry| shared_with(&entry.facts)) else { return };
+        if let Some(sharers) = self.sharers.get_mut(other) {
+            sharers.remove(id);
+            if sharers.is_empty() {
+                self.sharers.remove(other);
+            }
+        }
     }
 
     fn set_stopping(&mut self, id: &Text, stopping: bool) {
@@ -164,9 +177,11 @@ impl Inventory {
 
     fn map_with_sharers(&mut self, id: &Text) {
         self.map(id);
-        let with = |sharer: &Text| shared_with(&self.containers.get(sharer)?.facts);
-        let shares = |sharer: &&Text| with(sharer).is_some_and(|other| id.starts_with(other));
-        let sharers: Vec<Text> = self.sharers.iter().filter(shares).cloned().collect();
+        if self.sharers.is_empty() {
+            return;
+        }
+        let beginnings = (1..=id.len()).filter_map(|end| id.get(..end));
+        let sharers: Vec<Text> = beginnings.filter_map(|other| self.sharers.get(other)).flatten().cloned().collect();
         sharers.iter().for_each(|sharer| self.map(sharer));
     }
 
@@ -218,12 +233,19 @@ impl Inventory {
             self.keys.insert(id.clone(), keys);
         }
         self.put_skipped(id, skipped, further);
-        if self.offer.withheld.get(id).map_or(&[][..], |old| old) != withheld {
-            if withheld.is_empty() {
-                self.offer.withheld.remove(id);
-            } else {
-                self.offer.withheld.insert(id.clone(), withheld.into());
-            }
+        self.put_withheld(id, withheld);
+    }
+
+    fn put_withheld(&mut self, id: &Text, withheld: Vec<Withheld>) {
+        let old = self.offer.withheld.get(id).map_or(&[][..], |old| old);
+        if old == withheld {
+            return;
+        }
+        self.withheld = self.withheld - old.len() + withheld.len();
+        if withheld.is_empty() {
+            self.offer.withheld.remove(id);
+        } else {
+            self.offer.withheld.insert(id.clone(), withheld.into());
         }
     }
 
