@@ -1,5 +1,7 @@
 //! What the tracker looks at and believes, told as courses of events.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::offer::container::RunState;
 
@@ -157,4 +159,40 @@ fn the_container_whose_network_is_shared_is_looked_at_too() {
     tracker.list_asked();
     tracker.listed(ids(&["a"]), false);
     assert_eq!(told(&mut tracker), [format!("listed {pod} a")], "it stays though it is not listed");
+}
+
+proptest! {
+    /// The next timer is kept, not looked for: it is the earliest of all that are due.
+    #[test]
+    fn the_next_timer_is_the_earliest(steps in prop::collection::vec((0..8_usize, 0..4_usize), 1..120)) {
+        let (mut tracker, mut now) = (in_step(&["a", "b"]), Instant::now());
+        let mut under_way = Vec::new();
+        for (step, which) in steps {
+            let id = Text::from(["a", "b", "c", "d"][which]);
+            match step {
+                0 => tracker.event(&id, What::Changed, Duration::ZERO, now),
+                1 => tracker.event(&id, What::Ended, Duration::ZERO, now),
+                2 => tracker.event(&id, What::Signalled(15), Duration::ZERO, now),
+                3 => under_way.extend(tracker.next_look()),
+                4 if !under_way.is_empty() => {
+                    let id: Text = under_way.remove(which % under_way.len());
+                    let look = if which == 0 { Look::Failed("hung".into()) } else { facts(&id, "1") };
+                    tracker.looked(&id, look, now);
+                }
+                5 => {
+                    tracker.list_asked();
+                    tracker.listed(ids(&["a", "b", "c", "d"][which..]), which == 1);
+                }
+                6 if which == 0 => {
+                    tracker.disconnected();
+                    under_way.clear();
+                }
+                _ => {
+                    now += Duration::from_secs(which as u64);
+                    tracker.tick(now);
+                }
+            }
+            prop_assert_eq!(tracker.next_timer(), tracker.tracks.values().filter_map(Track::due).min());
+        }
+    }
 }

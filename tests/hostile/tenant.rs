@@ -130,6 +130,7 @@ fn a_burst_of_starts_costs_as_much_as_there_are_starts() {
         town.cpu() - before
     };
     let (half, whole) = (cost(2_000), cost(4_000));
+    println!("  {half:?} of CPU for 2,000, {whole:?} for 4,000");
     assert!(whole <= half * 3, "{whole:?} for twice what took {half:?}");
 }
 

@@ -8,11 +8,11 @@ mod chores;
 mod fold;
 mod lately;
 mod leases;
+mod overlay;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ use tokio_util::sync::CancellationToken;
 use self::chores::Chores;
 use self::fold::Fold;
 use self::leases::Desk;
+use self::overlay::overlaid;
 use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use crate::catalog::fold::hold;
-use crate::catalog::index::{Catalog, Endpoint, LeaseId, MAX_RECORDS};
+use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
 use crate::model::publish::local::Overlay;
-use crate::model::publish::plan;
 use crate::model::words::key::Prefix;
-use crate::model::words::record::{Record, Text};
+use crate::model::words::record::Text;
 use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
 use crate::view::{CatalogView, Outlet, Progress};
 
@@ -399,7 +399,7 @@ impl Mirror {
         let overlay = self.overlay();
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
-        let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
+        let shown = if overlay.active { overlaid(base, &overlay, &self.settings.node) } else { base.clone() };
         if overlay.active {
             self.progress = self.progress.max(Progress::Own);
         }
@@ -442,16 +442,6 @@ impl Mirror {
         self.contested = now;
     }
 
-    fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
-        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
-        let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
-        let out = overlay.out.iter().map(String::as_str).filter(|key| !is_anothers(base, overlay, key));
-        let records = overlay.records.iter().map(|(key, record)| (place(base, overlay, key, record), &**record));
-        let records: Vec<_> = records.collect();
-        base.overlay(own.chain(out), records.iter().map(|(key, record)| (&**key, *record)))
-    }
-
     /// Keeps the catalog for the next run.
     async fn put_away(&mut self) {
         if self.progress != Progress::Read {
@@ -464,23 +454,6 @@ impl Mirror {
             keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
-}
-
-/// Where to show a record of this host: beside what another owner has under its key, never in its place.
-fn place<'k>(base: &Catalog, overlay: &Overlay, key: &'k str, record: &Record) -> Cow<'k, str> {
-    if !is_anothers(base, overlay, key) {
-        return Cow::Borrowed(key);
-    }
-    let free = |key: &String| !is_anothers(base, overlay, key) && !overlay.records.contains_key(key);
-    plan::asides(key, record).find(free).map_or(Cow::Borrowed(key), Cow::Owned)
-}
-
-/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for ours.
-fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
-    base.get(key).is_some_and(|endpoint| match endpoint.owner() {
-        Some(owner) => *owner != overlay.owner,
-        None => !overlay.out.contains(key),
-    })
 }
 
 /// Asks about a lease: for its keys too if records held depend on them.

@@ -305,3 +305,65 @@ fn static_id(service: &StaticService, number: usize) -> Text {
 fn is_static(id: &str) -> bool {
     id.starts_with(STATIC)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::offer::advertise::{HostAddresses, choose};
+    use crate::model::offer::container::{Network, RunState};
+
+    const IDS: [&str; 5] = ["a0", "a0b1", "b0", "b1", "c0"];
+
+    fn settings() -> Settings {
+        let host = HostAddresses { source_v4: "192.0.2.10".parse().ok(), ..HostAddresses::default() };
+        Settings { place: choose(&[], &host), internal: true, ..Settings::new("node1") }
+    }
+
+    fn container(id: usize, mode: usize, ports: usize) -> Container {
+        let bridge = Network { addresses: vec!["172.17.0.2".parse().expect("an address")], ..Network::default() };
+        Container {
+            id: IDS[id].into(),
+            name: IDS[id].into(),
+            image: "redis".into(),
+            state: if ports == 0 { RunState::Stopped } else { RunState::Running },
+            exposed: (0..ports).map(|port| format!("{}/tcp", 6_379 + port).into()).collect(),
+            env: ["SERVICE_PASSWORD=hunter2".into()][..usize::from(ports == 2)].to_vec(),
+            // The beginning of an id is enough to name it.
+            network_mode: ["default", "container:a", "container:a0", "container:b1", "container:c0"][mode].into(),
+            networks: [("bridge".into(), bridge)].into(),
+            ..Container::default()
+        }
+    }
+
+    /// What is offered, and the numbers of what is not.
+    fn shown(inventory: &Inventory) -> impl PartialEq + std::fmt::Debug {
+        let instances: Vec<Arc<Instance>> = inventory.offer.instances.values().cloned().collect();
+        let skipped: Vec<_> = kind::ALL.iter().map(|kind| inventory.skipped(kind)).collect();
+        (instances, skipped, inventory.withheld())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_offered_follows_from_what_runs_now(all in prop::collection::vec((0..5_usize, 0..5_usize, 0..4_usize), 1..40)) {
+            let mut inventory = Inventory::new(settings(), Vec::new());
+            let mut last = BTreeMap::new();
+            for (id, mode, ports) in all {
+                let facts = Arc::new(container(id, mode, ports));
+                last.insert(id, facts.clone());
+                inventory.apply(Sighting::Seen(facts));
+            }
+            for turned in [false, true] {
+                let mut fresh = Inventory::new(settings(), Vec::new());
+                let mut order: Vec<&Arc<Container>> = last.values().collect();
+                if turned {
+                    order.reverse();
+                }
+                order.into_iter().for_each(|facts| fresh.apply(Sighting::Seen(facts.clone())));
+                prop_assert_eq!(shown(&inventory), shown(&fresh));
+            }
+            prop_assert_eq!(inventory.withheld(), inventory.offer.withheld.values().map(|one| one.len()).sum::<usize>());
+        }
+    }
+}
