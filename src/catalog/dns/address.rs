@@ -271,7 +271,7 @@ impl<'c> Work<'c> {
 
     /// Whether there are steps to look for a target. Looking takes them.
     fn may_look_for(&self, place: usize, own: &[&str]) -> bool {
-        let prefixes = self.zones.get(place).map_or(0, |zone| zone.prefixes().len());
+        let prefixes = self.zones.get(place).map_or(0, |zone| zone.roots().len());
         self.steps.left() > prefixes * (16 + own.iter().map(|label| label.len() + 1).sum::<usize>() / 4)
     }
 

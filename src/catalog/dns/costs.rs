@@ -234,6 +234,40 @@ fn a_prefix_may_have_dots_and_capitals() {
 }
 
 #[test]
+fn a_zone_below_another_ones_prefix_is_found_whatever_its_letters() {
+    let prefix = |path: &str| Prefix::parse(path).unwrap();
+    let others = [("web.local", "/services/Web"), ("app.local", "/services/my.App"), ("low.local", "/services/low")];
+    let others = others.map(|(zone, path)| (zone.to_owned(), prefix(path)));
+    let zones = Zones::new("services.internal", prefix("/services"), others).unwrap();
+    let prefixes: Vec<Prefix> = zones.prefixes().into_iter().cloned().collect();
+    let mut catalog = Catalog::bounded(&prefixes, 100);
+    for (number, key) in ["Web/shop/x", "my.App/shop/y", "Low/shop/z"].into_iter().enumerate() {
+        catalog.put(&format!("/services/{key}"), format!("10.0.0.{number}:80").as_bytes(), 0, 1).unwrap();
+    }
+    for (name, target) in [
+        ("shop.web.local", "x.shop.web.local."),
+        ("X.shop.WEB.local", "x.shop.web.local."),
+        ("shop.web.services.internal", "x.shop.web.services.internal."),
+        ("shop.app.local", "y.shop.app.local."),
+        ("shop.my.app.services.internal", "y.shop.my.app.services.internal."),
+        ("*.low.local", "z.shop.low.local."),
+        ("shop.low.services.internal", "z.shop.low.services.internal."),
+    ] {
+        let answer = ask_of(&catalog, &zones, &format!("{name} SRV"), 1);
+        let shown = format!("{:?}", answer.answers);
+        assert_eq!((answer.answers.len(), answer.additional.len()), (1, 1), "{name}: {shown}");
+        let said = answer.answers[0].data.to_string().to_lowercase();
+        assert!(said.ends_with(target), "{name}: {said}");
+    }
+    for (name, key) in
+        [("shop.web.local", "Web/shop/x"), ("shop.app.local", "my.App/shop/y"), ("shop.my.app", "my.App/shop/y")]
+    {
+        let found = catalog.service(&zones, name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(&**found.endpoints[0].key(), format!("/services/{key}"), "{name}");
+    }
+}
+
+#[test]
 fn thousands_of_held_records_are_told_as_far_as_there_is_room() {
     let mut catalog = many(4_000, "/services/web/i{n}", r#"{"host":"10.0.0.1","port":{n}}"#);
     for number in 0..4_000 {

@@ -41,7 +41,7 @@ impl<'c> Work<'c> {
         self.rest_on_all();
         let mut named = Vec::new();
         for entry in self.catalog.published(address, MAX_RECORDS) {
-            self.steps.take(1 + self.zones.iter().map(|zone| zone.prefixes().len()).sum::<usize>());
+            self.steps.take(1 + self.zones.iter().map(|zone| zone.roots().len()).sum::<usize>());
             let Some((place, hit)) = self.place_of(entry) else { continue };
             if !self.steps.may(self.cost_of_name(hit)) {
                 break;
@@ -54,7 +54,7 @@ impl<'c> Work<'c> {
     /// The first zone that a record has a name in.
     fn place_of<'e>(&self, entry: &'e std::sync::Arc<crate::catalog::index::Entry>) -> Option<(usize, Hit<'e>)> {
         self.zones.iter().enumerate().find_map(|(place, zone)| {
-            let prefix = zone.prefixes().iter().position(|prefix| prefix.parts(entry.path()).is_some())?;
+            let prefix = zone.roots().iter().position(|root| root.parts(entry.path()).is_some())?;
             Some((place, Hit { entry, prefix }))
         })
     }

@@ -176,7 +176,7 @@ impl<'c> Work<'c> {
     fn with_finder<T>(&mut self, place: usize, limit: usize, find: impl FnOnce(&mut Finder<'c>) -> T) -> Option<T> {
         let mut finder = Finder {
             catalog: self.catalog,
-            prefixes: self.zones.get(place)?.prefixes(),
+            prefixes: self.zones.get(place)?.roots(),
             seed: self.context.seed,
             limit,
             steps: self.steps.clone(),
@@ -313,7 +313,7 @@ impl<'c> Work<'c> {
     /// The name that a path below a prefix reads as, without its first `strip` labels unless it has no more.
     fn path_name(&self, place: usize, prefix: usize, path: &str, strip: usize) -> Option<Name> {
         let zone = self.zones.get(place)?;
-        let own = zone.prefixes().get(prefix)?.parts(path);
+        let own = zone.roots().get(prefix)?.parts(path);
         let labels = own.into_iter().flatten().rev().chain(zone.labels().iter().map(String::as_str));
         let most = if strip > 0 { labels.clone().count() } else { 0 };
         join(labels.skip(if strip < most { strip } else { 0 }).map(str::as_bytes))

@@ -4,24 +4,7 @@
 //! found under the path of the name that the key reads as, and that path is its alias. A prefix is no name: it stays as
 //! it is.
 
-/// The path of the name that `key` reads as behind `prefix`, when it is not the key itself.
-pub(super) fn alias(prefix: &str, key: &str) -> Option<String> {
-    let own = key.strip_prefix(prefix)?;
-    let plain = !own.bytes().any(|byte| byte == b'.' || byte.is_ascii_uppercase());
-    if plain {
-        return None;
-    }
-    let mut path = String::with_capacity(key.len());
-    for segment in own.split('/').skip(1) {
-        for label in segment.rsplit('.') {
-            path.push('/');
-            path.push_str(label);
-        }
-    }
-    path.make_ascii_lowercase();
-    path.insert_str(0, prefix);
-    Some(path)
-}
+pub(super) use crate::model::words::key::alias;
 
 /// Every path above `path`, nearest first, without the root.
 pub(super) fn above(path: &str) -> impl Iterator<Item = &str> {

@@ -64,9 +64,7 @@ impl Catalog {
     pub fn service(&self, zones: &Zones, name: &str) -> Option<Service> {
         let mut service = Service { name: String::new(), endpoints: Vec::new(), contested: false };
         for path in zones.service_paths(name) {
-            let own = self
-                .below(&path, None)
-                .filter(|entry| path::parent(&entry.key).is_some_and(|parent| parent.eq_ignore_ascii_case(&path)));
+            let own = self.below(&path, None).filter(|entry| self.is_directly_below(&entry.key, &path));
             service.endpoints.extend(own.cloned().map(Endpoint));
             service.contested |= self.contested.contains(path.as_str());
             if service.name.is_empty() {
@@ -74,5 +72,11 @@ impl Catalog {
             }
         }
         (!service.endpoints.is_empty()).then_some(service)
+    }
+
+    /// Whether what a key has in front of its last segment reads as `path`.
+    fn is_directly_below(&self, key: &str, path: &str) -> bool {
+        let Some(parent) = path::parent(key) else { return false };
+        path::alias(self.bounds.prefix_of(key), parent).map_or(parent == path, |read| read == path)
     }
 }

@@ -68,6 +68,25 @@ pub fn bytes(text: &str) -> Cow<'_, [u8]> {
     bytes.map_or(Cow::Borrowed(text.as_bytes()), Cow::Owned)
 }
 
+/// The path of the name that `key` reads as behind `prefix`, when it is not the key itself.
+pub(crate) fn alias(prefix: &str, key: &str) -> Option<String> {
+    let own = key.strip_prefix(prefix)?;
+    let plain = !own.bytes().any(|byte| byte == b'.' || byte.is_ascii_uppercase());
+    if plain {
+        return None;
+    }
+    let mut path = String::with_capacity(key.len());
+    for segment in own.split('/').skip(1) {
+        for label in segment.rsplit('.') {
+            path.push('/');
+            path.push_str(label);
+        }
+    }
+    path.make_ascii_lowercase();
+    path.insert_str(0, prefix);
+    Some(path)
+}
+
 /// The root of a tree of records, such as `/services`: begins with `/`, never ends with one, no empty part.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(String);

@@ -3,7 +3,7 @@
 //! `services.internal` is `/services`; a zone given several prefixes is their union. The longest zone that a name lies
 //! in is its zone. Reverse trees (`10.in-addr.arpa`) are zones like any other.
 
-use super::key::Prefix;
+use super::key::{self, Prefix};
 
 /// One zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Zone {
     labels: Vec<String>,
     /// Where its records stand, in the order given.
     prefixes: Vec<Prefix>,
+    /// Where they are looked for, in the same order.
+    roots: Vec<Prefix>,
 }
 
 impl Zone {
@@ -28,6 +30,12 @@ impl Zone {
     /// Where its records stand.
     pub fn prefixes(&self) -> &[Prefix] {
         &self.prefixes
+    }
+
+    /// Where they are looked for: a prefix below another one is part of names there, in which case makes no difference
+    /// and dots part labels.
+    pub fn roots(&self) -> &[Prefix] {
+        &self.roots
     }
 }
 
@@ -49,16 +57,21 @@ impl Zones {
         prefix: Prefix,
         others: impl IntoIterator<Item = (String, Prefix)>,
     ) -> Result<Self, BadZone> {
-        let mut zones = vec![Zone { labels: labels(domain)?, prefixes: vec![prefix] }];
+        let mut zones = vec![Zone { labels: labels(domain)?, prefixes: vec![prefix], roots: Vec::new() }];
         for (name, prefix) in others {
             let labels = labels(&name)?;
             match zones.iter_mut().find(|zone| zone.labels == labels) {
                 Some(zone) if zone.prefixes.contains(&prefix) => {}
                 Some(zone) => zone.prefixes.push(prefix),
-                None => zones.push(Zone { labels, prefixes: vec![prefix] }),
+                None => zones.push(Zone { labels, prefixes: vec![prefix], roots: Vec::new() }),
             }
         }
-        Ok(Self { zones })
+        let mut zones = Self { zones };
+        let outermost: Vec<Prefix> = zones.prefixes().into_iter().cloned().collect();
+        for zone in &mut zones.zones {
+            zone.roots = zone.prefixes.iter().map(|prefix| root_of(prefix, &outermost)).collect();
+        }
+        Ok(zones)
     }
 
     /// Every zone; the default domain is the first.
@@ -121,13 +134,20 @@ impl Zones {
         if !labels.iter().all(fits) {
             return Vec::new();
         }
-        let relative = self.default_zone().prefixes.iter().map(|prefix| path_of(prefix, &labels));
+        let relative = self.default_zone().roots.iter().map(|prefix| path_of(prefix, &labels));
         let in_full = self.find(&labels).and_then(|place| self.get(place)).into_iter().flat_map(|zone| {
             let own = &labels[..labels.len() - zone.labels.len()];
-            zone.prefixes.iter().map(|prefix| path_of(prefix, own)).collect::<Vec<_>>()
+            zone.roots.iter().map(|root| path_of(root, own)).collect::<Vec<_>>()
         });
         relative.chain(in_full).collect()
     }
+}
+
+/// The path that a prefix reads as below the outermost one that it lies in.
+fn root_of(prefix: &Prefix, outermost: &[Prefix]) -> Prefix {
+    let within = outermost.iter().find(|other| other.parts(prefix.as_str()).is_some());
+    let root = within.and_then(|other| Prefix::parse(&key::alias(other.as_str(), prefix.as_str())?));
+    root.unwrap_or_else(|| prefix.clone())
 }
 
 /// The path of a name's labels below a prefix.
