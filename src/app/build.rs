@@ -15,6 +15,7 @@ use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
+use super::topology;
 use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::cli::VERSION;
@@ -120,18 +121,18 @@ impl Agent {
 }
 
 /// What both halves stand on.
-struct Ground {
-    zones: Zones,
-    state: Arc<StateDir>,
-    resumed: Resumed,
-    store: Arc<dyn Store>,
+pub(super) struct Ground {
+    pub(super) zones: Zones,
+    pub(super) state: Arc<StateDir>,
+    pub(super) resumed: Resumed,
+    pub(super) store: Arc<dyn Store>,
 }
 
 impl Ground {
     fn open(config: &Config) -> Result<Self, BuildError> {
         let zones = translate::zones(config)?;
         let (state, resumed) = StateDir::open(&config.store.state_dir, &translate::here(config))?;
-        let store = translate::store(config, &resumed);
+        let store = translate::store(config, &resumed, state.writable());
         Ok(Self { zones, state: Arc::new(state), resumed, store })
     }
 }
@@ -221,6 +222,7 @@ impl Finding {
         let neighbours =
             Neighbours { nodes: node_list.clone(), place: offering.place.clone(), owner: ground.resumed.owner.clone() };
         supervisor.spawn("neighbours", Half::Find, neighbours.run(stop.clone()));
+        let topology = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
         let sources = http::Sources {
             catalog: view.clone(),
             zones: Arc::new(ground.zones.clone()),
@@ -228,6 +230,7 @@ impl Finding {
             nodes: node_list,
             ready: ready_seen,
             drain: drain_requests,
+            topology,
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
         };

@@ -57,6 +57,12 @@ pub struct Waiting {
     pub id: Text,
     /// The service it would be found under, the first when there are several.
     pub service: Text,
+    /// The address it is at: one who steers it has to reach it although it is not found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
+    /// Its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Its state.
     pub state: Text,
     /// RFC 3339 time since when.
@@ -164,6 +170,8 @@ fn waiting(instance: &LocalInstance) -> Waiting {
     Waiting {
         id: instance.instance.id.clone(),
         service: instance.instance.services.first().map(|service| service.to_string().into()).unwrap_or_default(),
+        host: Some(instance.instance.host),
+        port: Some(instance.instance.port),
         state: instance.state.as_str().into(),
         since: instance.since.map(time),
         reason: instance.error.as_deref().map(|error| error.chars().take(MAX_REASON).collect::<String>().into()),

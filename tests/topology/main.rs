@@ -1,6 +1,9 @@
 //! The switch of a real Redis master, over real connections, with the embedded store.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
+mod agent;
+#[path = "../program/mod.rs"]
+mod program;
 mod servers;
 mod writers;
 
@@ -16,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wharf::model::key::Prefix;
 use wharf::model::steer::journal::{Journal, Stage};
 use wharf::model::steer::topology::{Applied, Desired};
-use wharf::steer::{Desk, Handle, Inputs, Outcome, Request, Settings};
+use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Request, Settings};
 use wharf::store::Store;
 use wharf::store::embedded::Embedded;
 use writers::Writers;
@@ -45,6 +48,9 @@ fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Durati
         store: Arc::new(store.clone()),
         prefix: Prefix::parse("/services").unwrap(),
         owner: name.to_owned(),
+        node: "core-01".to_owned(),
+        kept: None,
+        metrics: None,
         registry: Arc::new(move |_| roster.clone()),
     };
     let (desk, handle) = Desk::new(settings, inputs);
@@ -64,7 +70,7 @@ fn desired(servers: &[&Server], master: usize) -> Desired {
 impl Operator {
     async fn put(&self, desired: Desired) -> Outcome {
         let (reply, outcome) = oneshot::channel();
-        let request = Request { desired, force: false, dry_run: false, reply };
+        let request = Request { ask: Ask::Apply { desired, force: false, dry_run: false }, reply };
         self.handle.requests.send(request).await.unwrap();
         timeout(Duration::from_secs(20), outcome).await.unwrap().unwrap()
     }
@@ -208,11 +214,13 @@ async fn a_death_at(stage: Stage) {
             if journal(&store).await.is_some_and(|journal| journal.number > before && journal.stage >= stage) {
                 return;
             }
+            tokio::task::yield_now().await;
         }
     };
     let handle = first.handle.clone();
     let (reply, _gone) = oneshot::channel();
-    handle.requests.send(Request { desired: desired(&refs, 1), force: false, dry_run: false, reply }).await.unwrap();
+    let ask = Ask::Apply { desired: desired(&refs, 1), force: false, dry_run: false };
+    handle.requests.send(Request { ask, reply }).await.unwrap();
     timeout(Duration::from_secs(10), death).await.unwrap();
     drop(first);
     let second = operator("op-2", &store, &refs, Duration::from_millis(500));

@@ -113,7 +113,7 @@ fn hold_writes(journal: &Journal, master: &ServerState, target: &ServerState, no
 fn prove(journal: &Journal, master: &ServerState, target: &ServerState, now: Duration) -> Step {
     let last = master.position.offset;
     if target.position.offset == last && target.position.id == master.position.id {
-        return write(Journal { last: Some(last), ..journal.at(Stage::Promote) });
+        return write(Journal { last: Some(last), ..journal.in_stage(Stage::Promote) });
     }
     if master.frozen.is_some_and(|since| now.saturating_sub(since) < PROVE) {
         let old = journal.old.as_ref().map(|old| old.name.clone());
@@ -193,7 +193,10 @@ fn name_it(journal: &Journal, seen: &Seen, target: &ServerState, now: Duration) 
         replicas: replicas.filter(|name| *name != journal.target.name).collect(),
         since: seen.wall.clone(),
     };
-    Step::Write { journal: Box::new(Journal { gap, ..journal.at(Stage::Publish) }), applied: Some(Box::new(applied)) }
+    Step::Write {
+        journal: Box::new(Journal { gap, ..journal.in_stage(Stage::Publish) }),
+        applied: Some(Box::new(applied)),
+    }
 }
 
 fn now_written(server: &Server, state: &ServerState) -> Server {
@@ -202,7 +205,7 @@ fn now_written(server: &Server, state: &ServerState) -> Server {
 
 /// Decided: the old master stays. It is told so only where this operation froze it, and nobody was promoted.
 fn abort(journal: &Journal, seen: &Seen) -> Step {
-    let Some(old) = &journal.old else { return write(journal.at(Stage::Done)) };
+    let Some(old) = &journal.old else { return write(journal.in_stage(Stage::Done)) };
     let Some(master) = seen.state(&old.name) else { return later(format!("{} does not answer", old.name)) };
     if master.run != old.run {
         return write(journal.closing(Stage::Stale, format!("{} was restarted", old.name)));
@@ -232,7 +235,7 @@ fn abort(journal: &Journal, seen: &Seen) -> Step {
     // The end of a freeze began a history of its own, which is what the replicas will be judged by.
     let applied = seen.applied.clone().filter(|applied| applied.master.name == old.name && !journal.doubtful);
     let applied = applied.map(|applied| Applied { master: now_written(&applied.master, master), ..applied });
-    Step::Write { journal: Box::new(journal.at(Stage::Done)), applied: applied.map(Box::new) }
+    Step::Write { journal: Box::new(journal.in_stage(Stage::Done)), applied: applied.map(Box::new) }
 }
 
 /// The target is master and named: the old one and the others are given to it, if they lose nothing.
@@ -264,7 +267,7 @@ fn publish(journal: &Journal, seen: &Seen) -> Step {
     }
     let applied = seen.applied.as_ref().filter(|applied| applied.master.name == *name);
     let applied = applied.map(|applied| counting(applied, &follow, &journal.target, target));
-    Step::Write { journal: Box::new(journal.at(Stage::Done)), applied: applied.map(Box::new) }
+    Step::Write { journal: Box::new(journal.in_stage(Stage::Done)), applied: applied.map(Box::new) }
 }
 
 /// How a server is given to the target: one that this operation froze has writers waiting, who are let go.

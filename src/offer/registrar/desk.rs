@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use crate::model::adopted::{Adopted, serving};
 use crate::model::instance::{Instance, InstanceKey, Offer};
 use crate::model::local::{self, DrainState, Facts, Local, Overlay, SessionState};
-use crate::model::plan::{Assignment, Change, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted};
+use crate::model::plan::{
+    Assignment, Change, Interest, Op, Publisher, Serving, ServingMap, Wanted, assign, plan, wanted,
+};
 use crate::model::record::Record;
 use crate::model::standing::Standings;
 use crate::model::view::{Holder, Seen, View};
