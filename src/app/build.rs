@@ -22,6 +22,7 @@ use crate::cli::VERSION;
 use crate::config::Config;
 use crate::docker;
 use crate::find::dns::{self, DnsServer};
+use crate::find::heads::HeadKeeper;
 use crate::find::http::{self, HttpMetrics, HttpServer, Readiness};
 use crate::find::mirror::Mirror;
 use crate::find::nodes::Nodes;
@@ -213,7 +214,9 @@ impl Finding {
         let keep = ground.state.writable().then(|| translate::kept_catalog(config));
         let overlay = offering.published.overlay.clone();
         let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
+        let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.at_most(config.store.max_records as usize);
+        let mirror = mirror.naming(config.store.prefix.clone(), heads_seen);
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
@@ -238,6 +241,7 @@ impl Finding {
         let found = Self { view, ready, dns: dns.addresses(), http: http.addresses(), door: http.door() };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
         supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
+        supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));
         supervisor.spawn("dns", Half::Find, dns.run(stop.clone()));
         supervisor.spawn("drain", Half::Find, desk.run(stop.clone()));
         supervisor.spawn("http", Half::Find, http.run(stop));

@@ -2,6 +2,7 @@
 
 pub mod dns;
 mod gauges;
+pub mod heads;
 pub mod http;
 pub mod keep;
 pub mod mirror;

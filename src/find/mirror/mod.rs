@@ -6,13 +6,14 @@
 
 mod chores;
 mod fold;
+mod heads;
+mod laid;
 mod lately;
 mod leases;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,17 +27,18 @@ use tokio_util::sync::CancellationToken;
 
 use self::chores::Chores;
 use self::fold::Fold;
+use self::heads::HeadsHere;
 use self::leases::Desk;
 use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use super::view::{CatalogView, Outlet, Progress};
-use crate::model::catalog::{Catalog, Endpoint, LeaseId, MAX_RECORDS};
+use crate::model::catalog::{Catalog, LeaseId, MAX_RECORDS};
 use crate::model::hold;
 use crate::model::key::Prefix;
 use crate::model::local::Overlay;
-use crate::model::plan;
-use crate::model::record::{Record, Text};
+use crate::model::record::Text;
+use crate::model::steer::names::Heads;
 use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
@@ -92,6 +94,7 @@ pub struct Mirror {
     returned: Option<Duration>,
     was_away: bool,
     contested: BTreeSet<Text>,
+    heads: HeadsHere,
     /// What the registrar said last.
     said: Arc<Overlay>,
     /// What is laid over the catalog, while something is.
@@ -131,6 +134,7 @@ impl Mirror {
             returned: None,
             was_away: false,
             contested: BTreeSet::new(),
+            heads: HeadsHere::default(),
             said: Arc::default(),
             laid: None,
         };
@@ -141,6 +145,12 @@ impl Mirror {
     pub fn at_most(mut self, records: usize) -> Self {
         self.max_records = records;
         self.fold.start_from(self.empty());
+        self
+    }
+
+    /// The same with role names that go by the topologies of the services below `prefix`.
+    pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>) -> Self {
+        self.heads = HeadsHere::new(prefix, heads);
         self
     }
 
@@ -174,6 +184,13 @@ impl Mirror {
                 () = stop.cancelled() => break,
                 Ok(()) = self.overlay.changed() => {
                     if self.listen() && (self.holding.is_none() || self.said.active) {
+                        self.publish();
+                    }
+                }
+                () = self.heads.changed() => {
+                    let now = self.outlet.clock().now();
+                    self.heads.take_in(&mut self.fold, now);
+                    if self.holding.is_none() && self.progress != Progress::Nothing {
                         self.publish();
                     }
                 }
@@ -399,7 +416,8 @@ impl Mirror {
         let overlay = self.overlay();
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
-        let shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
+        let mut shown = if overlay.active { self.overlaid(base, &overlay) } else { base.clone() };
+        self.heads.lay(&mut shown);
         if overlay.active {
             self.progress = self.progress.max(Progress::Own);
         }
@@ -443,13 +461,7 @@ impl Mirror {
     }
 
     fn overlaid(&self, base: &Catalog, overlay: &Overlay) -> Catalog {
-        let goes = |endpoint: &Endpoint| !overlay.partial || endpoint.record().container.is_none();
-        let own = base.owned_by(&self.settings.node, &overlay.owner);
-        let own = own.iter().filter(|endpoint| goes(endpoint)).map(|endpoint| &**endpoint.key());
-        let out = overlay.out.iter().map(String::as_str).filter(|key| !is_anothers(base, overlay, key));
-        let records = overlay.records.iter().map(|(key, record)| (place(base, overlay, key, record), &**record));
-        let records: Vec<_> = records.collect();
-        base.overlay(own.chain(out), records.iter().map(|(key, record)| (&**key, *record)))
+        laid::over(base, overlay, &self.settings.node)
     }
 
     /// Keeps the catalog for the next run.
@@ -464,23 +476,6 @@ impl Mirror {
             keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
-}
-
-/// Where to show a record of this host: beside what another owner has under its key, never in its place.
-fn place<'k>(base: &Catalog, overlay: &Overlay, key: &'k str, record: &Record) -> Cow<'k, str> {
-    if !is_anothers(base, overlay, key) {
-        return Cow::Borrowed(key);
-    }
-    let free = |key: &String| !is_anothers(base, overlay, key) && !overlay.records.contains_key(key);
-    plan::asides(key, record).find(free).map_or(Cow::Borrowed(key), Cow::Owned)
-}
-
-/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for ours.
-fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
-    base.get(key).is_some_and(|endpoint| match endpoint.owner() {
-        Some(owner) => *owner != overlay.owner,
-        None => !overlay.out.contains(key),
-    })
 }
 
 /// Asks about a lease: for its keys too if records held depend on them.

@@ -9,6 +9,7 @@ mod entry;
 mod hashed;
 mod index;
 mod intern;
+mod named;
 mod path;
 mod read;
 mod services;
@@ -17,6 +18,7 @@ mod short;
 mod wild;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub(crate) use self::wild::Pattern;
 use self::window::Marks;
 use super::key::{self, Prefix};
 use super::record::{BadRecord, Record, Role, Text};
+use super::steer::names::Steered;
 
 /// The most records of a catalog, unless it is told another number.
 pub const MAX_RECORDS: usize = 1_000_000;
@@ -103,6 +106,8 @@ pub struct Catalog {
     clock: Arc<AtomicU64>,
     pool: Arc<Mutex<Interner>>,
     bounds: Bounds,
+    /// The paths of services whose role names go by a topology.
+    steered: Arc<BTreeMap<String, Steered>>,
 }
 
 /// What may be in a catalog.

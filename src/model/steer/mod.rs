@@ -29,6 +29,7 @@
 //! | [`takeover`] | the first write of one who goes on |
 //! | [`step`] | what comes next |
 //! | [`roster`] | which server an address means |
+//! | [`names`] | who is named by a role |
 //! | [`told`] | what people and programs are told of it |
 
 pub mod begin;
@@ -36,6 +37,7 @@ pub mod command;
 pub mod heal;
 pub mod journal;
 pub mod late;
+pub mod names;
 pub mod refusal;
 pub mod roster;
 pub mod safe;
