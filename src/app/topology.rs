@@ -95,7 +95,7 @@ impl Front {
                 Some(_) = under_way.join_next() => {}
                 // What is asked for waits here while too much is under way, and is refused at HTTP then.
                 ask = self.asked.recv(), if under_way.len() < WAITING => match ask {
-                    Some(ask) => _ = self.take(ask, &mut under_way),
+                    Some(ask) => self.take(ask, &mut under_way),
                     None => stop.cancelled().await,
                 },
             }
@@ -187,7 +187,8 @@ fn told(outcome: Outcome, result: &str) -> (u16, Answer) {
         }
         Outcome::Unfound(_) => problem(400, words, "GET /v1/topology names its instances"),
         Outcome::Refused(why) => {
-            let (status, answer) = problem(409, words, "mend it, or overrule what a person may overrule by force=1");
+            let (status, answer) =
+                problem(409, words, "mend it; force=1 (--force) overrules what a person may overrule");
             (status, Answer { why, ..answer })
         }
         Outcome::Busy => problem(409, words, "ask again"),

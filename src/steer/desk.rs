@@ -28,8 +28,9 @@ use crate::store::Write;
 const WAITING: usize = 4;
 /// How often the registry is held against what was brought about.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the registry must differ before a hand is raised: an operation's own end takes the probes as long.
-const DIFFERS: Duration = Duration::from_millis(1_500);
+/// How long the registry must differ before a hand is raised: an operation's own end takes the probes as long, and what is
+/// left to do on the old master must not be cut short by anybody.
+const DIFFERS: Duration = Duration::from_millis(2_100);
 /// The first and the longest pause after an attempt that came to nothing.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Agents that see the same thing do not all begin at once.
@@ -112,7 +113,7 @@ impl Desk {
         let work = async {
             tokio::join!(follow.run(), show.run(), glance.run(), self.work());
         };
-        stop.run_until_cancelled(work).await;
+        stop.run_until_cancelled(Box::pin(work)).await;
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl Desk {
         }
         if trigger > seen {
             self.triggered(&found, trigger).await;
-        } else if !found.hold && (found.is_unfinished() || self.differs(&found)) {
+        } else if !found.hold && self.late.is_none() && (found.is_unfinished() || self.differs(&found)) {
             self.unasked(&Task::Heal).await;
         }
     }

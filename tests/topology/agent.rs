@@ -9,7 +9,7 @@ use crate::servers::Server;
 use crate::{REDIS, eventually};
 
 /// An agent that offers these servers as `redis-1` and may steer them.
-fn agent(servers: &[Server], more: &str) -> Agent {
+pub fn agent(servers: &[Server], more: &str) -> Agent {
     let tables = servers.iter().map(|server| {
         format!(
             "[[service]]\nname = \"redis-1\"\nport = {}\naddress = \"127.0.0.1\"\nid = \"{}\"\ncheck = \"redis\"\n",
@@ -22,7 +22,7 @@ fn agent(servers: &[Server], more: &str) -> Agent {
     Agent::start(&format!("probe-interval = \"200ms\"\n{tables}{topology}"))
 }
 
-fn started() -> [Server; 3] {
+pub fn started() -> [Server; 3] {
     ["a", "b", "c"].map(|name| Server::start(REDIS, name))
 }
 
@@ -32,7 +32,7 @@ fn asked(agent: &Agent, line: &str) -> (i32, String) {
     (code.unwrap_or(-1), format!("{out}{err}"))
 }
 
-fn switched(agent: &Agent, to: &str) {
+pub fn switched(agent: &Agent, to: &str) {
     agent.until(&format!("{to} is master"), |agent| {
         let (code, said) = asked(agent, &format!("topology switch redis-1 --to {to}"));
         if code != 0 {
@@ -42,7 +42,7 @@ fn switched(agent: &Agent, to: &str) {
     });
 }
 
-fn all_are_shown(agent: &Agent) {
+pub fn all_are_shown(agent: &Agent) {
     agent.prints("topology redis-1", "three instances", |text| {
         ["a", "b", "c"].iter().all(|name| text.lines().any(|line| line.starts_with(&format!("{name} "))))
     });

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
 mod agent;
+mod faults;
 #[path = "../program/mod.rs"]
 mod program;
 mod servers;
@@ -19,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use wharf::model::key::Prefix;
 use wharf::model::steer::journal::{Journal, Stage};
 use wharf::model::steer::topology::{Applied, Desired};
+use wharf::state::topology::KeptTopology;
 use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Request, Settings};
 use wharf::store::Store;
 use wharf::store::embedded::Embedded;
@@ -33,8 +35,8 @@ struct Operator {
     _running: AbortOnDropHandle<()>,
 }
 
-fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Duration) -> Operator {
-    let settings = Settings {
+fn settings(max_pause: Duration) -> Settings {
+    Settings {
         service: SERVICE.to_owned(),
         servers: vec!["127.0.0.0/8".parse().unwrap()],
         user: None,
@@ -42,14 +44,27 @@ fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Durati
         secrets: None,
         max_pause,
         tls: false,
-    };
+    }
+}
+
+fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Duration) -> Operator {
+    operator_with(name, store, servers, settings(max_pause), None)
+}
+
+fn operator_with(
+    name: &str,
+    store: &Embedded,
+    servers: &[&Server],
+    settings: Settings,
+    kept: Option<KeptTopology>,
+) -> Operator {
     let roster = roster(servers);
     let inputs = Inputs {
         store: Arc::new(store.clone()),
         prefix: Prefix::parse("/services").unwrap(),
         owner: name.to_owned(),
         node: "core-01".to_owned(),
-        kept: None,
+        kept,
         metrics: None,
         registry: Arc::new(move |_| roster.clone()),
     };
@@ -140,14 +155,16 @@ async fn three(program: &str, store: &Embedded) -> ([Server; 3], Operator) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_under_writers_loses_nothing() {
-    switches(REDIS, 6).await;
+    let count = std::env::var("WHARF_SWITCHES").ok().and_then(|count| count.parse().ok());
+    let program = std::env::var("WHARF_REDIS").unwrap_or_else(|_| REDIS.to_owned());
+    switches(&program, count.unwrap_or(6)).await;
 }
 
 async fn switches(program: &str, count: usize) {
     let store = Embedded::new();
     let (servers, operator) = three(program, &store).await;
     let refs: Vec<&Server> = servers.iter().collect();
-    let writers = Writers::start(&store, 4);
+    let writers = Writers::start(&store, 4, Duration::from_millis(1));
     let mut gaps = vec![];
     for turn in 0..count {
         writers.progress().await;
@@ -160,7 +177,14 @@ async fn switches(program: &str, count: usize) {
     let list = servers[count % 3].ask(&["LRANGE", "log", "0", "-1"]).await;
     let tally = told.against(&list);
     let syncs: Vec<String> = full_syncs(&refs).await;
-    eprintln!("{program}: {tally:?}; gaps {gaps:?} ms; full resyncs {syncs:?}");
+    gaps.sort_unstable();
+    let at = |part: usize| gaps[(gaps.len() - 1) * part / 100];
+    eprintln!(
+        "{program}: {count} switches, {tally:?}; gap p50 {} p99 {} most {} ms; full resyncs {syncs:?}",
+        at(50),
+        at(99),
+        at(100)
+    );
     assert_eq!((tally.missing, tally.phantom), (0, 0), "{tally:?}");
     assert!(tally.acked > 100, "{tally:?}");
 }
@@ -208,6 +232,7 @@ async fn a_death_at(stage: Stage) {
     for number in 0..50 {
         servers[0].ask(&["RPUSH", "log", &number.to_string()]).await;
     }
+    eventually("it is replicated", async || servers[1].ask(&["LLEN", "log"]).await == ":50").await;
     let before = journal(&store).await.unwrap().number;
     let death = async {
         loop {

@@ -32,7 +32,7 @@ impl HeadsHere {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Takes a change in: what was answered about those services is to be answered anew.

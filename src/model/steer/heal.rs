@@ -51,9 +51,11 @@ fn attach(seen: &Seen, head: &Server, master: &ServerState, operator: Operator<'
 /// How long a freeze without its journal is left alone: its operator may be about to write it again.
 const ORPHAN: Duration = Duration::from_secs(10);
 
-/// A server that an operation froze of which no journal tells.
+/// A server that an operation froze which no journal tells of: none does, or only that of one before it.
 fn orphan<'s>(seen: &'s Seen, last: Option<&Journal>) -> Option<&'s str> {
-    let is_told = |mark: Mark| mark == Mark::START || last.is_some_and(|last| Mark::of(last.number) == mark);
+    // Marks go round: half of them count as those before.
+    let is_before = |mark: Mark, last: &Journal| Mark::of(last.number).0.wrapping_sub(mark.0) < 0x8000;
+    let is_told = |mark: Mark| mark == Mark::START || last.is_some_and(|last| is_before(mark, last));
     let frozen = |state: &ServerState| matches!(&state.follows, Follows::Frozen(mark) if !is_told(*mark));
     seen.answering().find(|(_, state)| frozen(state)).map(|(name, _)| name)
 }

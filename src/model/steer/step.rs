@@ -8,13 +8,16 @@ use super::command::{Command, Mark};
 use super::journal::{Journal, Kind, Stage};
 use super::safe::Judge;
 use super::seen::Seen;
-use super::server::ServerState;
+use super::server::{Follows, ServerState};
 use super::topology::{Applied, Server};
 
 /// An operation's time in all.
 pub const OPERATION: Duration = Duration::from_secs(10);
 /// How long a frozen master's last bytes may take to its replica: they are on their way already.
 const PROVE: Duration = Duration::from_secs(1);
+/// How long replicas are waited for: with its first one a master that has no backlog begins another history, which is
+/// what it is known by later.
+const SETTLED: Duration = Duration::from_secs(3);
 /// What must be left of the hold to end what was begun, when the store cannot be asked.
 const UNDO_BY: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ pub fn step(journal: &Journal, seen: &Seen, now: Duration) -> Step {
         _ if seen.store_lost => later("the store is away"),
         Stage::Promote => promote(journal, seen, now),
         Stage::Abort => abort(journal, seen),
-        Stage::Publish => publish(journal, seen),
+        Stage::Publish => publish(journal, seen, now),
     }
 }
 
@@ -239,7 +242,7 @@ fn abort(journal: &Journal, seen: &Seen) -> Step {
 }
 
 /// The target is master and named: the old one and the others are given to it, if they lose nothing.
-fn publish(journal: &Journal, seen: &Seen) -> Step {
+fn publish(journal: &Journal, seen: &Seen, now: Duration) -> Step {
     let name = &journal.target.name;
     let Some(target) = seen.state(name) else { return later(format!("{name} does not answer")) };
     if !target.is_master() {
@@ -264,6 +267,11 @@ fn publish(journal: &Journal, seen: &Seen) -> Step {
     }
     if !commands.is_empty() {
         return Step::Send(commands);
+    }
+    let comes =
+        |name: &String| matches!(seen.state(name).map(|state| &state.follows), Some(Follows::At { up: false, .. }));
+    if follow.iter().any(comes) && now < SETTLED && seen.hold_left > UNDO_BY {
+        return Step::Look(follow.into_iter().chain([name.clone()]).collect());
     }
     let applied = seen.applied.as_ref().filter(|applied| applied.master.name == *name);
     let applied = applied.map(|applied| counting(applied, &follow, &journal.target, target));

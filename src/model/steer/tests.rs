@@ -364,6 +364,11 @@ fn a_freeze_without_its_journal_is_left_alone_for_ten_seconds() {
     seen.differs_for = Duration::from_secs(9);
     let refusal = heal(&seen, None, ME).expect_err("its operator may go on");
     assert!(refusal.to_string().contains("left no journal"), "{refusal}");
+    let mut before = begin(&wish("b"), &three(), ME).expect("nothing is against it").in_stage(Stage::Done);
+    before.number = 8;
+    assert!(heal(&seen, Some(&before), ME).is_err(), "a journal of before says nothing of it");
+    before.number = 10;
+    assert!(heal(&seen, Some(&before), ME).is_ok(), "one that came after it has ended it");
     seen.differs_for = Duration::from_secs(10);
     let journal = heal(&seen, None, ME).expect("it is ended").expect("there is something to do");
     assert_eq!((journal.kind, journal.target.name.as_str()), (Kind::Restart, "a"));

@@ -264,9 +264,9 @@ pub fn astray(name: &str, sight: &Sight, applied: Option<&Applied>, sights: &Sig
     }
     let is = if state.is_master() { "takes writes itself and " } else { "" };
     let (keys, bytes) = (state.keys, state.bytes);
+    let name = &applied.master.name;
     Some(format!(
-        "it {is}has {keys} keys ({bytes} bytes) that {} may not have: it is attached by a topology with it among the slaves and --force, which loses them",
-        applied.master.name
+        "it {is}has {keys} keys ({bytes} bytes) that {name} may not have: only a person may give them up, by REPLICAOF"
     ))
 }
 

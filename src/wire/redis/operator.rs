@@ -193,8 +193,15 @@ impl OperatorConnection {
         match told {
             Command::Pause => self.sequence(&[&["CLIENT", "PAUSE", &pause, "WRITE"]]).await?,
             Command::Unpause => self.sequence(&[&["CLIENT", "UNPAUSE"]]).await?,
-            Command::Promote => self.sequence(&[&["REPLICAOF", "NO", "ONE"]]).await?,
-            Command::Undo => self.transaction(&[&["REPLICAOF", "NO", "ONE"], &["CLIENT", "UNPAUSE"]]).await?,
+            Command::Promote => {
+                // In one: with its first replica a master that has no backlog begins another history.
+                let promote: &[&str] = &["REPLICAOF", "NO", "ONE"];
+                let done = self.transaction(&[promote, &["INFO", "replication"]]).await?;
+                return Ok(Info::read(done.text().unwrap_or_default()));
+            }
+            Command::Undo => {
+                self.transaction(&[&["REPLICAOF", "NO", "ONE"], &["CLIENT", "UNPAUSE"]]).await?;
+            }
             Command::Freeze(mark) => {
                 let (host, port) = (mark.address().to_string(), FREEZE_PORT.to_string());
                 self.transaction(&[&["REPLICAOF", &host, &port], KILL]).await?;
@@ -222,7 +229,8 @@ impl OperatorConnection {
         Ok(())
     }
 
-    async fn transaction(&mut self, commands: &[&[&str]]) -> Result<(), OperatorError> {
+    /// What `EXEC` answers.
+    async fn transaction(&mut self, commands: &[&[&str]]) -> Result<Value, OperatorError> {
         let mut request = vec![];
         command(&mut request, &["MULTI"]);
         for words in commands {
@@ -239,7 +247,7 @@ impl OperatorConnection {
         }
         let reply = self.reply(deadline).await?;
         match reply {
-            Value::Array(_) => accepted("exec", &reply),
+            Value::Array(_) => accepted("exec", &reply).map(|()| reply),
             _ => Err(OperatorError::Refused { command: "exec".to_owned(), words: "no transaction".to_owned() }),
         }
     }
