@@ -46,6 +46,7 @@ fn fill(side: &mut Side) {
         state: "down".into(),
         since: None,
         reason: Some("connection refused".into()),
+        ..Waiting::default()
     };
     let node = |name: &str, waiting: Vec<Waiting>| NodeRecord {
         node: name.into(),

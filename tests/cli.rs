@@ -325,6 +325,7 @@ async fn nodes_show_what_is_down_where() {
         state: "down".into(),
         since: None,
         reason: Some("connection refused".into()),
+        ..Waiting::default()
     };
     let node = |name: &str, waiting: Vec<Waiting>, drained: Option<&str>| NodeRecord {
         node: name.into(),

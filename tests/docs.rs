@@ -24,10 +24,11 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The long flags of a command, but for those that every one has.
-fn flags(command: &Command) -> impl Iterator<Item = String> {
+/// The long flags of a command and of those below it, but for those that every one has.
+fn flags(command: &Command) -> Vec<String> {
     let longs = command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned));
-    longs.filter(|long| !["help", "version"].contains(&long.as_str()))
+    let own = longs.filter(|long| !["help", "version"].contains(&long.as_str()));
+    own.chain(command.get_subcommands().flat_map(flags)).collect()
 }
 
 /// Every `--flag` that a text speaks of.
@@ -53,7 +54,7 @@ fn every_flag_of_every_command_is_in_its_page() {
     let in_page = flags_in(&page("docs/cli.md"));
     for command in Cli::command().get_subcommands() {
         if !["agent", "check-config"].contains(&command.get_name()) {
-            let missing: Vec<String> = flags(command).filter(|flag| !in_page.contains(flag)).collect();
+            let missing: Vec<String> = flags(command).into_iter().filter(|flag| !in_page.contains(flag)).collect();
             assert!(missing.is_empty(), "docs/cli.md lacks --{} of {}", missing.join(", --"), command.get_name());
         }
     }

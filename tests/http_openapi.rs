@@ -157,6 +157,8 @@ async fn full_side() -> Side {
         state: "down".into(),
         since: Some("2026-03-04T05:06:07Z".into()),
         reason: Some("refused".into()),
+        host: Some("10.0.0.1".parse().unwrap()),
+        port: Some(6379),
     };
     let node = NodeRecord {
         node: "core-01".into(),
@@ -207,6 +209,9 @@ async fn every_answer_is_as_described() {
         ("/v1/local", "/v1/local", 200),
         ("/v1/nodes", "/v1/nodes", 200),
         ("/v1/watch", "/v1/watch?x=y", 400),
+        ("/v1/topology", "/v1/topology", 200),
+        ("/v1/topology/{name}", "/v1/topology/redis-1", 200),
+        ("/v1/topology/{name}", "/v1/topology/nobody", 404),
     ] {
         let reply = side.get(target).await;
         assert_eq!(reply.status, status, "{target}");
@@ -224,7 +229,9 @@ async fn every_answer_is_as_described() {
         let schema = described(&api, path, "get", 503, &reply.head);
         assert_eq!(differences(&api, schema, &reply.json(), path, &mut seen), Vec::<String>::new());
     }
-    asked.insert("/v1/drain".to_owned()); // asked in its own test
+    for elsewhere in ["/v1/drain", "/v1/topology/{name}/pause"] {
+        asked.insert(elsewhere.to_owned()); // asked in its own test
+    }
     let described: BTreeSet<String> = api["paths"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(asked, described, "every path that is described is asked, and the other way round");
     for (schema, place) in [
@@ -234,6 +241,11 @@ async fn every_answer_is_as_described() {
         ("Withheld", "/v1/local.withheld[]"),
         ("Node", "/v1/nodes.nodes[]"),
         ("Waiting", "/v1/nodes.nodes[].waiting[]"),
+        ("Topology", "/v1/topology.topologies[]"),
+        ("TopologyApplied", "/v1/topology.topologies[].applied"),
+        ("TopologyLast", "/v1/topology.topologies[].last"),
+        ("TopologyPaused", "/v1/topology.topologies[].paused"),
+        ("TopologyInstance", "/v1/topology.topologies[].instances[]"),
     ] {
         for field in api["components"]["schemas"][schema]["properties"].as_object().unwrap().keys() {
             assert!(seen.contains(&format!("{place}.{field}")), "{schema} has no {field}");

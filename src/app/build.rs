@@ -15,6 +15,7 @@ use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
+use super::topology;
 use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::answer::dns::{self, DnsServer};
@@ -22,6 +23,7 @@ use crate::answer::http::{self, HttpMetrics, HttpServer, Readiness};
 use crate::cli::VERSION;
 use crate::config::Config;
 use crate::docker;
+use crate::follow::heads::HeadKeeper;
 use crate::follow::mirror::Mirror;
 use crate::follow::nodes::Nodes;
 use crate::host::Addresses;
@@ -120,18 +122,18 @@ impl Agent {
 }
 
 /// What both halves stand on.
-struct Ground {
-    zones: Zones,
-    state: Arc<StateDir>,
-    resumed: Resumed,
-    store: Arc<dyn Store>,
+pub(super) struct Ground {
+    pub(super) zones: Zones,
+    pub(super) state: Arc<StateDir>,
+    pub(super) resumed: Resumed,
+    pub(super) store: Arc<dyn Store>,
 }
 
 impl Ground {
     fn open(config: &Config) -> Result<Self, BuildError> {
         let zones = translate::zones(config)?;
         let (state, resumed) = StateDir::open(&config.store.state_dir, &translate::here(config))?;
-        let store = translate::store(config, &resumed);
+        let store = translate::store(config, &resumed, state.writable());
         Ok(Self { zones, state: Arc::new(state), resumed, store })
     }
 }
@@ -212,7 +214,9 @@ impl Finding {
         let keep = ground.state.writable().then(|| translate::kept_catalog(config));
         let overlay = offering.published.overlay.clone();
         let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
+        let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.at_most(config.store.max_records as usize);
+        let mirror = mirror.naming(config.store.prefix.clone(), heads_seen);
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
@@ -221,6 +225,7 @@ impl Finding {
         let neighbours =
             Neighbours { nodes: node_list.clone(), place: offering.place.clone(), owner: ground.resumed.owner.clone() };
         supervisor.spawn("neighbours", Half::Find, neighbours.run(stop.clone()));
+        let topology = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
         let sources = http::Sources {
             catalog: view.clone(),
             zones: Arc::new(ground.zones.clone()),
@@ -228,6 +233,7 @@ impl Finding {
             nodes: node_list,
             ready: ready_seen,
             drain: drain_requests,
+            topology,
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
         };
@@ -235,6 +241,7 @@ impl Finding {
         let found = Self { view, ready, dns: dns.addresses(), http: http.addresses(), door: http.door() };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
         supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
+        supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));
         supervisor.spawn("dns", Half::Find, dns.run(stop.clone()));
         supervisor.spawn("drain", Half::Find, desk.run(stop.clone()));
         supervisor.spawn("http", Half::Find, http.run(stop));

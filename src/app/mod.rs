@@ -7,6 +7,7 @@ mod neighbours;
 mod ready;
 mod settings;
 mod shutdown;
+mod topology;
 mod translate;
 pub mod watchdog;
 
@@ -48,6 +49,7 @@ fn ask(command: Command) -> ExitCode {
             Command::Nodes(args) => cli::nodes::run(args, terminal).await,
             Command::Drain(args) => cli::drain::run(args, true, terminal).await,
             Command::Undrain(args) => cli::drain::run(args, false, terminal).await,
+            Command::Topology(args) => cli::topology::run(args, terminal).await,
             Command::Completions(args) => cli::completions::run(&args, Cli::command(), terminal),
             Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,
         }

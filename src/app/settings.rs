@@ -9,8 +9,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::AgentArgs;
-use crate::config::{Config, Forward, Problem, Problems, Surroundings};
+use crate::config::{Config, Forward, Problem, Problems, Surroundings, TopologyConfig};
 use crate::docker;
+use crate::host::Secrets;
 
 /// Reads everything anew and joins it; all problems at once.
 pub(super) fn read(args: &AgentArgs) -> Result<Config, Problems> {
@@ -51,7 +52,22 @@ fn on_this_host(config: &Config) -> Vec<Problem> {
     if !config.dns.forward.is_empty() && config.dns.forward.iter().all(|to| is_own(to, &config.dns.listen)) {
         found.push(("forward", "these are addresses of this host on which the agent itself answers".to_owned()));
     }
+    for (place, table) in config.topologies.iter().enumerate() {
+        found.extend(hindered(config, table).map(|what| ("topology", format!("table {}: {what}", place + 1))));
+    }
     found.into_iter().map(|(key, what)| config.problem(key, what)).collect()
+}
+
+/// What stands against a `[[topology]]` table here.
+fn hindered(config: &Config, table: &TopologyConfig) -> Option<String> {
+    if let Some(name) = &table.password_file
+        && let Err(error) = Secrets::new(config.probe.secrets.clone()).read_now(Path::new(name))
+    {
+        return Some(format!("password-file {name}: {error}"));
+    }
+    let seed = table.seed_http?;
+    let is_strange = |error: std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
+    UdpSocket::bind((seed.ip(), 0)).is_err_and(is_strange).then(|| format!("{} is no address of this host", seed.ip()))
 }
 
 /// Whether a question forwarded there comes back to the agent, which answers on every address of this host.

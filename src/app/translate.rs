@@ -21,9 +21,10 @@ use crate::model::publish::memory::{Here, Resumed};
 use crate::model::publish::node::AgentFacts;
 use crate::model::words::zone::{BadZone, Zones};
 use crate::offer::{inventory, probe, registrar};
-use crate::store::Store;
+use crate::state::items::{KeptItem, KeptItems, KeptStore};
 use crate::store::embedded::Embedded;
 use crate::store::etcd::{self, Etcd};
+use crate::store::{Item, Store};
 
 pub(super) fn zones(config: &Config) -> Result<Zones, BadZone> {
     Zones::new(&config.dns.domain, config.store.prefix.clone(), config.dns.zones.iter().cloned())
@@ -39,8 +40,8 @@ pub(super) fn here(config: &Config) -> Here {
     }
 }
 
-pub(super) fn store(config: &Config, resumed: &Resumed) -> Arc<dyn Store> {
-    let Some(etcd) = &config.store.etcd else { return Arc::new(embedded(config, resumed)) };
+pub(super) fn store(config: &Config, resumed: &Resumed, writable: bool) -> Arc<dyn Store> {
+    let Some(etcd) = &config.store.etcd else { return Arc::new(kept_embedded(config, resumed, writable)) };
     Arc::new(Etcd::new(etcd::Settings {
         endpoints: etcd.endpoints.clone(),
         ca: etcd.ca.clone(),
@@ -63,6 +64,26 @@ fn embedded(config: &Config, resumed: &Resumed) -> Embedded {
     }
     let items = own.items.into_iter().map(|(item, _)| item);
     Embedded::restored(own.revision, lease, config.store.lease_ttl, items)
+}
+
+/// The same, with what hangs on no lease kept in the state directory. What is there and cannot be read is left as it is.
+fn kept_embedded(config: &Config, resumed: &Resumed, writable: bool) -> Embedded {
+    let store = embedded(config, resumed);
+    let file = KeptItems::new(&config.store.state_dir);
+    let kept = match file.read() {
+        Ok(kept) if writable => kept,
+        Ok(_) => return store,
+        Err(error) => {
+            tracing::error!(%error, "what the store kept cannot be read, and nothing more is kept: see store.json in the state directory");
+            return store;
+        }
+    };
+    let item = |item: KeptItem| Item { key: item.key, value: item.value.into(), lease: 0, revision: item.revision };
+    let write = move |revision, items: Vec<Item>| {
+        let item = |item: Item| KeptItem { key: item.key, value: item.value.to_vec(), revision: item.revision };
+        file.write(KeptStore { revision, items: items.into_iter().map(item).collect() })
+    };
+    store.keeping(kept.revision, kept.items.into_iter().map(item), write)
 }
 
 pub(super) fn docker(config: &Config) -> Result<docker::Settings, BuildError> {
@@ -144,6 +165,7 @@ pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
         token,
         hosts: config.http.hosts.clone(),
         version: VERSION.to_owned(),
+        seeds: config.topologies.iter().filter_map(|table| Some((table.seed_http?, table.service.clone()))).collect(),
     })
 }
 

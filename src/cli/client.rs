@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -22,9 +22,12 @@ use super::exit::Exit;
 use super::place::Place;
 use super::terminal::Terminal;
 use crate::catalog::facade::api::Refusal;
+use crate::model::steer::told;
 
 const CONNECT: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(10);
+/// What an operation may take, as the agent has it, and a little more.
+const WORK: Duration = Duration::from_secs(35);
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
 /// Asks one agent.
@@ -123,42 +126,67 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| ClientError::Strange { place, why: error.to_string() })
     }
 
+    /// Asks for a topology to be changed; what the agent says against it is an answer, too.
+    pub async fn change(&self, method: Method, path: &str, body: Bytes) -> Result<told::Answer, ClientError> {
+        let answer = self.reach(method, path, body, WORK).await?;
+        let (place, status) = (answer.place.clone(), answer.response.status());
+        let body = answer.collect().await?;
+        let strange = |why| ClientError::Strange { place: place.clone(), why };
+        let told: told::Answer = serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
+        match &told.error {
+            None if !status.is_success() => Err(strange(format!("status {}", status.as_u16()))),
+            _ => Ok(told),
+        }
+    }
+
     /// Sends a request and waits for the head of its answer; a refusal is an error.
     pub async fn open(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+        self.reach(method, path, Bytes::new(), ANSWER).await?.accepted().await
+    }
+
+    /// The answer of the first place that gives one.
+    async fn reach(&self, method: Method, path: &str, body: Bytes, patience: Duration) -> Result<Answer, ClientError> {
         let mut failures = Vec::new();
         for place in &self.places {
-            match self.ask(place, method.clone(), path).await {
-                Ok(answer) => return answer.accepted().await,
+            match self.ask(place, method.clone(), path, body.clone(), patience).await {
+                Ok(answer) => return Ok(answer),
                 Err(why) => failures.push(why),
             }
         }
         Err(ClientError::Unreachable { tried: self.place(), why: failures.join("; ") })
     }
 
-    async fn ask(&self, place: &Place, method: Method, path: &str) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        place: &Place,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, place.host());
         request = request.header(ACCEPT, "application/json, text/event-stream");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let late = |what: &str, limit: Duration| format!("{what} within {}", humantime::format_duration(limit));
         match place {
             Place::Tcp(address) => {
                 let stream = timeout(CONNECT, TcpStream::connect(address)).await;
                 let stream = stream.map_err(|_| late("no connection", CONNECT))?.map_err(|error| error.to_string())?;
-                timeout(ANSWER, exchange(stream, request, place)).await.map_err(|_| late("no answer", ANSWER))?
+                timeout(patience, exchange(stream, request, place)).await.map_err(|_| late("no answer", patience))?
             }
             Place::Unix(path) => {
                 let stream = timeout(CONNECT, UnixStream::connect(path)).await;
                 let stream = stream.map_err(|_| late("no connection", CONNECT))?.map_err(|error| error.to_string())?;
-                timeout(ANSWER, exchange(stream, request, place)).await.map_err(|_| late("no answer", ANSWER))?
+                timeout(patience, exchange(stream, request, place)).await.map_err(|_| late("no answer", patience))?
             }
         }
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>, place: &Place) -> Result<Answer, String>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, place: &Place) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -8,6 +8,8 @@ use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
+use crate::model::steer::told::{Instance, Topologies, Topology};
+use crate::model::words::name::Label;
 use crate::model::words::plain::plain;
 
 /// Tell what became of each container port of this host, and why
@@ -50,7 +52,11 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
     }
     let text = match args.output {
         Some(JsonOutput::Json) => output::json(&local),
-        None => words(&local, terminal, SystemTime::now()),
+        None => {
+            // An agent that steers nothing, or an older one, has none to tell of.
+            let topologies = client.get::<Topologies>("/v1/topology").await.unwrap_or_default();
+            words(&local, &topologies, terminal, SystemTime::now())
+        }
     };
     terminal.print(&text);
     Exit::Done
@@ -70,7 +76,7 @@ fn is_named(container: &str, asked: &str) -> bool {
 }
 
 /// The whole story in words.
-pub fn words(local: &Local, terminal: &Terminal, now: SystemTime) -> String {
+pub fn words(local: &Local, topologies: &Topologies, terminal: &Terminal, now: SystemTime) -> String {
     let mut text = String::new();
     for warning in warnings(local, now) {
         text.push_str(&terminal.paint(&warning, Tone::Warning));
@@ -78,6 +84,9 @@ pub fn words(local: &Local, terminal: &Terminal, now: SystemTime) -> String {
     }
     for instance in &local.instances {
         text.push_str(&instance_words(local, instance, terminal, now));
+        for line in steered(instance, topologies) {
+            text.push_str(&format!("  topology  {}\n", plain(&line)));
+        }
     }
     for skipped in &local.skipped {
         text.push_str(&skipped_words(skipped, terminal));
@@ -146,6 +155,23 @@ fn instance_words(local: &Local, instance: &LocalInstance, terminal: &Terminal, 
         line("try", todo);
     }
     text
+}
+
+/// What the topologies of its services have it for, and why it is not so.
+fn steered(instance: &LocalInstance, topologies: &Topologies) -> Vec<String> {
+    let is_of = |topology: &&Topology| instance.services.iter().any(|service| **service == *topology.service);
+    let slug = Label::slug(&instance.id).map(|label| label.to_string());
+    let is_it = |told: &&Instance| {
+        let is_there = *told.host == *instance.host && told.port == instance.port;
+        Some(&told.key) == slug.as_ref() || is_there
+    };
+    let told = topologies.topologies.iter().filter(is_of).filter_map(|topology| {
+        let told = topology.instances.iter().find(is_it)?;
+        let role = told.role.as_deref().unwrap_or("not part of it");
+        let why = told.why.as_deref().map(|why| format!(", but {why}")).unwrap_or_default();
+        Some(format!("{role}{why}"))
+    });
+    told.collect()
 }
 
 /// What it is: a container with its id, or a table of the settings with its service, and the port.

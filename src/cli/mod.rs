@@ -18,6 +18,7 @@ pub mod services;
 pub mod source;
 pub mod table;
 pub mod terminal;
+pub mod topology;
 pub mod wait;
 
 use std::path::PathBuf;
@@ -71,6 +72,7 @@ pub enum Command {
     Drain(drain::DrainArgs),
     /// Offer again what a drain has withdrawn
     Undrain(drain::DrainArgs),
+    Topology(topology::TopologyArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Healthcheck(healthcheck::HealthcheckArgs),

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Config, DnsConfig, Forward, HttpConfig, OfferConfig};
+use super::{Config, DnsConfig, Forward, HttpConfig, OfferConfig, TopologyConfig};
 use crate::model::words::zone::Zones;
 
 /// Every conflict, by the setting that has to give way.
 pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     listening(&config.dns, &config.http, &mut found);
+    seeds(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -31,6 +32,19 @@ fn listening(dns: &DnsConfig, http: &HttpConfig, found: &mut Found) {
         }
         if overlap(*address, http.listen) {
             found.push(("http", format!("{} cannot be served on beside DNS on {address}", http.listen)));
+        }
+    }
+}
+
+/// Nor by the endpoints of a topology.
+fn seeds(config: &Config, found: &mut Found) {
+    let of = |table: &TopologyConfig| table.seed_http;
+    for (place, address) in config.topologies.iter().enumerate().filter_map(|(place, table)| Some((place, of(table)?)))
+    {
+        let others = config.topologies[..place].iter().filter_map(of);
+        let taken = config.dns.listen.iter().copied().chain([config.http.listen]).chain(others);
+        for other in taken.filter(|other| overlap(*other, address)) {
+            found.push(("topology", format!("seed-http {address} cannot be served on beside {other}")));
         }
     }
 }

@@ -8,6 +8,7 @@ mod file;
 pub(crate) mod parse;
 pub mod raw;
 mod service;
+mod topology;
 mod validate;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticServ
 use crate::model::words::key::Prefix;
 use file::Origins;
 pub use raw::Raw;
+pub use topology::TopologyConfig;
 
 /// The agent's settings, all of them valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged and how.
     pub log: LogConfig,
+    /// `[[topology]]` tables.
+    pub topologies: Vec<TopologyConfig>,
 }
 
 /// What this host offers.

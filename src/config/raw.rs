@@ -210,7 +210,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub http_socket: Option<String>,
 
-    /// File with the token that drain asks for over TCP
+    /// File with the token that drain and topologies ask for over TCP
     #[arg(long, env = "WHARF_HTTP_TOKEN_FILE", value_name = "FILE", help_heading = "HTTP")]
     #[serde(deserialize_with = "scalar")]
     pub http_token_file: Option<String>,
@@ -239,6 +239,38 @@ pub struct Raw {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub secret: Vec<RawSecret>,
+
+    /// `[[topology]]`: whose Redis servers this agent may give a master.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub topology: Vec<RawTopology>,
+}
+
+/// One `[[topology]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawTopology {
+    /// The service.
+    #[serde(deserialize_with = "scalar")]
+    pub service: Option<String>,
+    /// The networks that its servers may be in.
+    #[serde(deserialize_with = "list")]
+    pub servers: Option<Vec<String>>,
+    /// The ACL user to be.
+    #[serde(deserialize_with = "scalar")]
+    pub user: Option<String>,
+    /// The file with its password, within `--check-secrets`.
+    #[serde(deserialize_with = "scalar")]
+    pub password_file: Option<String>,
+    /// How long writes may be held.
+    #[serde(deserialize_with = "scalar")]
+    pub max_pause: Option<String>,
+    /// Whether the servers speak TLS.
+    #[serde(deserialize_with = "scalar")]
+    pub tls: Option<String>,
+    /// Where the two endpoints of the programs before are served, `PUT /master` and `PUT /dns`.
+    #[serde(deserialize_with = "scalar")]
+    pub seed_http: Option<String>,
 }
 
 /// One `[[secret]]` table of the file.

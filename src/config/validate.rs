@@ -7,6 +7,7 @@ use super::file::Origins;
 use super::parse::{self, Parsed};
 use super::raw::Raw;
 use super::service;
+use super::topology::{self, TopologyConfig};
 use super::{
     Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem, StoreConfig, Surroundings,
 };
@@ -42,6 +43,7 @@ pub(super) fn validate(
     let dns = reader.dns(raw);
     let http = reader.http(raw);
     let log = reader.log(raw);
+    let topologies = reader.topologies(raw);
     Some(Config {
         written: raw.clone(),
         origins: origins.clone(),
@@ -52,6 +54,7 @@ pub(super) fn validate(
         dns: dns?,
         http: http?,
         log: log?,
+        topologies,
     })
 }
 
@@ -158,6 +161,21 @@ impl Reader<'_> {
             services.extend(service);
         }
         services
+    }
+
+    fn topologies(&mut self, raw: &Raw) -> Vec<TopologyConfig> {
+        let mut topologies = Vec::new();
+        for (position, table) in raw.topology.iter().enumerate() {
+            let (topology, problems) = topology::read(table, raw.check_secrets.is_some());
+            for (key, what) in problems {
+                self.problem(&format!("topology[{}].{key}", position + 1), what);
+            }
+            topologies.extend(topology);
+        }
+        for twin in topology::twins(&topologies) {
+            self.problem("topology", format!("{twin} has more than one table"));
+        }
+        topologies
     }
 
     fn one_per_family(&mut self, advertise: &[Advertise]) {

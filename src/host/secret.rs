@@ -48,7 +48,8 @@ impl Secrets {
         read.unwrap_or(Err(SecretError::Unread))
     }
 
-    fn read_now(&self, name: &Path) -> Result<Arc<str>, SecretError> {
+    /// The same for one who may wait for a disk.
+    pub(crate) fn read_now(&self, name: &Path) -> Result<Arc<str>, SecretError> {
         let directory = self.directory.as_ref().ok_or(SecretError::NoDirectory)?;
         // Either the bare name or the directory with it.
         let name = name.strip_prefix(directory).unwrap_or(name);

@@ -5,14 +5,18 @@
 //! that cannot be written is no reason not to serve: then nothing is remembered until it can, which [`StateDir::writable`]
 //! tells. A file that is there and cannot be read is left as it is.
 
+mod file;
+pub mod items;
+pub mod topology;
+
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::RngExt;
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::model::publish::memory::{Here, Memory, Resumed};
@@ -134,17 +138,7 @@ impl StateDir {
             Place::Memory => return Ok(()),
             Place::Nowhere => return Err(io::Error::other("the state directory cannot be used")),
         };
-        let beside = path.join(format!("{FILE}.new"));
-        // What a crash left there may have other rights: begin with a file of our own making.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(&memory.encode())?;
-        file.sync_all()?;
-        fs::rename(&beside, path.join(FILE))?;
-        File::open(path)?.sync_all()
+        file::replace(&path.join(FILE), &memory.encode())
     }
 }
 
@@ -173,13 +167,7 @@ fn lock(path: &Path) -> io::Result<Option<Vec<File>>> {
 
 /// What the file says, nothing when there is none; an error when that cannot be told.
 fn read(path: &Path) -> io::Result<Memory> {
-    let mut text = Vec::new();
-    // Whatever lies there instead of a file is not waited for.
-    let opened = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
-    match opened.and_then(|file| file.take(MAX_FILE).read_to_end(&mut text)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
-        read => read?,
-    };
+    let Some(text) = file::read(path, MAX_FILE)? else { return Ok(Memory::default()) };
     let (memory, problems) = Memory::decode(&text);
     if !problems.is_empty() {
         tracing::warn!(file = ?path, ?problems, "state file is damaged, going on with what can be read");

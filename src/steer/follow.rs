@@ -1,4 +1,4 @@
-//! Keeps what the store has of one topology: five keys, read once and then watched.
+//! Keeps what the store has of one topology: six keys, read once and then watched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Follow {
         }
     }
 
-    /// Reads, and reads again at each change: the keys are five and seldom change.
+    /// Reads, and reads again at each change: the keys are six and seldom change.
     async fn once(&self) -> Result<(), StoreError> {
         let generation = self.store.history().borrow().generation;
         let revision = self.read().await?;

@@ -11,13 +11,17 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use crate::model::steer::journal::Journal;
+use crate::model::steer::told::Paused;
 use crate::model::steer::topology::Applied;
+use crate::state::topology::Kept;
 use crate::store::{Commit, Condition, Item, Revision, Session, Store, StoreError, Write};
 
 /// How long a hold lives without a word of its operator.
 const TTL: Duration = Duration::from_secs(5);
 /// What is kept back of it for clocks that differ and for seconds that the store does not tell the parts of.
 const MARGIN: Duration = Duration::from_millis(300);
+/// The revision of what the store does not have.
+const NOT_THERE: Revision = 0;
 /// Pause before a commit of unknown outcome is made again.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -29,6 +33,7 @@ pub(super) struct Keys {
     pub(super) applied: String,
     pub(super) desired: String,
     pub(super) trigger: String,
+    pub(super) paused: String,
 }
 
 impl Keys {
@@ -39,12 +44,13 @@ impl Keys {
             applied: format!("{below}applied"),
             desired: format!("/config/{service}/topology"),
             trigger: format!("/config/{service}/topology-trigger"),
+            paused: format!("{below}paused"),
         }
     }
 
     pub(super) fn all(&self) -> Vec<String> {
         let mut all = vec![self.hold.clone(), self.journal.clone(), self.applied.clone()];
-        all.extend([self.desired.clone(), self.trigger.clone()]);
+        all.extend([self.desired.clone(), self.trigger.clone(), self.paused.clone()]);
         all
     }
 }
@@ -177,6 +183,7 @@ pub(super) struct Found {
     pub(super) desired: Option<Item>,
     pub(super) trigger: Option<Item>,
     pub(super) hold: bool,
+    pub(super) paused: Option<Paused>,
     pub(super) trusted: bool,
     /// A journal that this build cannot read.
     pub(super) unreadable: Option<String>,
@@ -207,9 +214,28 @@ impl Found {
                 found.trigger = Some(item);
             } else if item.key == keys.hold {
                 found.hold = true;
+            } else if item.key == keys.paused {
+                // Whatever somebody wrote there, he meant it.
+                found.paused = Some(serde_json::from_slice(&item.value).unwrap_or_default());
             }
         }
         found
+    }
+
+    /// The same with what was kept beside the store, where the store has neither: it was emptied. Then nothing says that
+    /// no more was done since.
+    pub(super) fn or_kept(mut self, kept: &Kept) -> Self {
+        if self.applied.is_none() && self.journal.is_none() && *kept != Kept::default() {
+            self.applied.clone_from(&kept.applied);
+            self.journal = kept.journal.clone().map(|journal| (journal, NOT_THERE));
+            self.trusted = false;
+        }
+        self
+    }
+
+    /// The revision of the journal that the store has.
+    pub(super) fn journal_revision(&self) -> Option<Revision> {
+        self.journal.as_ref().map(|(_, revision)| *revision).filter(|revision| *revision != NOT_THERE)
     }
 
     /// Whether somebody's work was left to be ended.

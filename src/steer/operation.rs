@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::hold::{Found, Hold, HoldError, Keys};
+use super::late::Late;
 use super::servers::{Access, Connections, hear};
 use crate::model::steer::begin::{Operator, Wish, begin};
 use crate::model::steer::command::Command;
@@ -20,6 +21,7 @@ use crate::model::steer::server::Sight;
 use crate::model::steer::step::{End, Step, step};
 use crate::model::steer::takeover::take_over;
 use crate::model::steer::topology::{Applied, Desired, MAX_SERVERS};
+use crate::state::topology::Kept;
 use crate::store::{Revision, Store, Write};
 
 /// Pause between two looks: a replica's last bytes take less than this.
@@ -52,6 +54,8 @@ pub enum Outcome {
     Busy,
     /// It was given up, and nothing is changed.
     Unchanged(String),
+    /// Somebody has asked that nothing be done.
+    Paused(String),
     /// It failed on the way; whoever takes over ends it.
     Failed(String),
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Outcome {
             Self::Refused(why) => write!(f, "unsafe: {}", why.join("; ")),
             Self::Busy => f.write_str("another operation is at work"),
             Self::Unchanged(why) => write!(f, "given up, nothing is changed: {why}"),
+            Self::Paused(why) => f.write_str(why),
             Self::Failed(why) => write!(f, "failed: {why}"),
         }
     }
@@ -81,6 +86,18 @@ pub(super) struct Ground {
     pub(super) max_pause: Duration,
 }
 
+/// What one operation begins from.
+pub(super) struct Scene<'a> {
+    /// The servers as the registry has them.
+    pub(super) roster: Roster,
+    /// How to log in.
+    pub(super) access: &'a Access,
+    /// What was kept beside the store.
+    pub(super) kept: Kept,
+    /// For how long the registry has shown something else than what was brought about.
+    pub(super) differs_for: Duration,
+}
+
 struct Operation<'a> {
     ground: &'a Ground,
     hold: Hold,
@@ -89,15 +106,17 @@ struct Operation<'a> {
     began: Instant,
     /// What becomes the desired topology when the new one is published.
     desired: Option<Desired>,
+    /// The master that has given way.
+    released: Option<String>,
 }
 
 impl Ground {
-    /// Brings `task` about, as far as it can be.
-    pub(super) async fn operate(&self, task: &Task, roster: Roster, access: &Access) -> Outcome {
+    /// Brings `task` about, as far as it can be; and what is left to do on the old master then.
+    pub(super) async fn operate(&self, task: &Task, scene: Scene<'_>) -> (Outcome, Option<Late>) {
         let hold = match Hold::take(Arc::clone(&self.store), self.keys.clone(), &self.owner).await {
             Ok(hold) => hold,
-            Err(HoldError::Busy) => return Outcome::Busy,
-            Err(error) => return Outcome::Failed(error.to_string()),
+            Err(HoldError::Busy) => return (Outcome::Busy, None),
+            Err(error) => return (Outcome::Failed(error.to_string()), None),
         };
         let mut operation = Operation {
             ground: self,
@@ -106,21 +125,26 @@ impl Ground {
             seen: Seen::default(),
             began: Instant::now(),
             desired: None,
+            released: None,
         };
-        let outcome = operation.run(task, roster, access).await;
+        let outcome = operation.run(task, scene).await;
+        let (released, mut connections) = (operation.released.take(), std::mem::take(&mut operation.connections));
         operation.hold.let_go().await;
-        outcome
+        let late = released.and_then(|old| connections.take(&old).map(|connection| Late::new(old, connection)));
+        (outcome, late)
     }
 }
 
 impl Operation<'_> {
-    async fn run(&mut self, task: &Task, roster: Roster, access: &Access) -> Outcome {
+    async fn run(&mut self, task: &Task, scene: Scene<'_>) -> Outcome {
+        let Scene { roster, access, kept, differs_for } = scene;
+        self.seen.differs_for = differs_for;
         let found = match Found::read(&*self.ground.store, &self.ground.keys).await {
-            Ok(found) => found,
+            Ok(found) => found.or_kept(&kept),
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        if let Some(why) = found.unreadable {
-            return Outcome::Failed(why);
+        if let Some(why) = &found.unreadable {
+            return Outcome::Failed(why.clone());
         }
         let journal = found.journal.as_ref().map(|(journal, _)| journal);
         let applied = found.applied.iter().flat_map(|applied| [&applied.master]);
@@ -131,7 +155,7 @@ impl Operation<'_> {
         };
         let last = journal.map_or(0, |journal| journal.number);
         self.fence(roster, access, last + 1).await;
-        (self.seen.applied, self.seen.trusted) = (found.applied, found.trusted);
+        (self.seen.applied, self.seen.trusted) = (found.applied.clone(), found.trusted);
         let first = match self.first(journal, last, wish.as_ref()) {
             Ok(Some(first)) => first,
             Ok(None) => return Outcome::Done { gap: None },
@@ -147,7 +171,7 @@ impl Operation<'_> {
             self.breaks(&server);
         }
         info!(service = self.ground.service, number = first.number, kind = ?first.kind, "an operation begins");
-        self.drive(first, found.journal.map(|(_, revision)| revision)).await
+        self.drive(first, found.journal_revision()).await
     }
 
     /// The servers by name that a topology means.
@@ -201,7 +225,8 @@ impl Operation<'_> {
         let mut journal = first;
         loop {
             match next {
-                Step::Write { journal: written, applied } => {
+                Step::Write { journal: mut written, applied } => {
+                    written.at = now();
                     match self.write(&written, applied.map(|applied| *applied), revision).await {
                         Ok(at) => (journal, revision) = (*written, Some(at)),
                         Err(HoldError::Unknown) => return Outcome::Failed(HoldError::Unknown.to_string()),
@@ -224,7 +249,7 @@ impl Operation<'_> {
             }
             self.seen.store_lost |= self.hold.is_lost();
             self.seen.hold_left = self.hold.left();
-            self.seen.wall = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+            self.seen.wall = now();
             next = step(&journal, &self.seen, self.began.elapsed());
         }
     }
@@ -261,6 +286,9 @@ impl Operation<'_> {
             if let Err(error) = &said {
                 warn!(service = self.ground.service, server, ?command, error, "a server was told and did not do it");
             }
+            if said.is_ok() && matches!(command, Command::Release { .. }) {
+                self.released = Some(server.clone());
+            }
             let now = self.began.elapsed();
             if let Some((_, sight)) = self.seen.servers.get_mut(&server) {
                 hear(sight, said, Some(&command), now);
@@ -283,6 +311,10 @@ impl Operation<'_> {
             *sight = Sight::Broken;
         }
     }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
 fn outcome(journal: &Journal, began_at: Stage) -> Outcome {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::model::steer::command::{Command, Mark};
+use crate::model::steer::late::is_held;
 use crate::model::steer::roster::Listed;
-use crate::model::steer::server::{Follows, Hindrance, Position, ServerState, Sight};
+use crate::model::steer::server::{Follows, Hindrance, Position, ServerState, Sight, Upstream};
+use crate::model::steer::told::Sights;
 use crate::model::steer::topology::Server;
 use crate::wire::redis::Login;
 use crate::wire::redis::operator::{Info, NAME, OperatorConnection, OperatorError};
@@ -22,7 +24,11 @@ pub(super) struct Access {
     pub(super) tls: bool,
 }
 
+/// The name of a connection that only looks.
+const LOOKER: &str = "wharf-look";
+
 /// The connections that still are of use.
+
 #[derive(Debug, Default)]
 pub(super) struct Connections(BTreeMap<String, OperatorConnection>);
 
@@ -49,23 +55,65 @@ impl Access {
                     Some((service, _)) if service == self.service => own.kill(other.id).await?,
                     Some((service, _)) => hindrances.push(Hindrance::Operator(service.to_owned())),
                     None if other.name.starts_with("sentinel-") => hindrances.push(Hindrance::Sentinel),
+                    None if is_held(&other.flags, &other.command) => hindrances.push(Hindrance::Paused),
                     None => {}
                 }
             }
             if let Some(user) = &self.user {
                 hindrances.extend(own.lacks(user).await?.map(Hindrance::Login));
             }
+            let (upstream, untold) = self.upstream(&mut own).await?;
+            hindrances.extend(untold);
             let info = own.info().await?;
             hindrances.extend(hindrances_of(&info));
             hindrances.sort();
             hindrances.dedup();
             // The agent saw this process begin, so its host has not rebooted since. Nothing else proves it, or the contrary.
             let seen_to_begin = server.agent.zip(process_start(&info)).is_some_and(|(agent, began)| agent < began);
-            let state = ServerState { hindrances, rebooted: seen_to_begin.then_some(false), ..state(&info) };
+            let rebooted = seen_to_begin.then_some(false);
+            let state = ServerState { hindrances, rebooted, upstream, ..state(&info) };
             Ok((own, state))
         };
         let result = result.await;
         (server, result)
+    }
+
+    /// What it takes to follow this server, and what it has to follow another; or that this login may not ask it. Asked
+    /// only where a replica needs more than an address.
+    async fn upstream(&self, own: &mut OperatorConnection) -> Result<(Upstream, Option<Hindrance>), OperatorError> {
+        let asks_login = own.asks_login();
+        if !asks_login && !self.tls {
+            return Ok((Upstream::default(), None));
+        }
+        match own.replica_setup().await {
+            Ok(setup) => {
+                let lacks_tls = self.tls && !setup.speaks_tls;
+                Ok((Upstream { asks_login, has_login: setup.has_login, lacks_tls }, None))
+            }
+            Err(OperatorError::Refused { .. }) => {
+                let untold = Hindrance::Login("config|get".to_owned());
+                Ok((Upstream { asks_login, ..Upstream::default() }, Some(untold)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at the servers without fencing them, as one who is not going to tell them anything.
+    pub(super) async fn look(&self, servers: Vec<Listed>) -> Sights {
+        let looks = servers.into_iter().map(|server| async move {
+            let target = SocketAddr::new(server.host, server.port);
+            let looked = async {
+                let mut own = OperatorConnection::open(target, self.tls, self.login(), LOOKER).await?;
+                own.info().await
+            };
+            let sight = match looked.await {
+                Ok(info) => Sight::Answers(Box::new(ServerState { hindrances: hindrances_of(&info), ..state(&info) })),
+                Err(error) => Sight::Unreached(error.to_string()),
+            };
+            let host = server.host.to_string();
+            (server.name.clone(), (Server { name: server.name, host, port: server.port, ..Server::default() }, sight))
+        });
+        join_all(looks).await.into_iter().collect()
     }
 }
 
@@ -119,6 +167,11 @@ impl Connections {
         })
     }
 
+    /// Takes one out, for what is left to do there.
+    pub(super) fn take(&mut self, server: &str) -> Option<OperatorConnection> {
+        self.0.remove(server)
+    }
+
     /// Looks at several at once.
     pub(super) async fn look(&mut self, servers: &[String]) -> Vec<(String, Result<Info, String>)> {
         let wanted = self.0.iter_mut().filter(|(name, _)| servers.contains(name));
@@ -169,6 +222,7 @@ fn state(info: &Info) -> ServerState {
         bytes: info.number("used_memory_dataset").unwrap_or_default(),
         append_only: info.is_on("aof_enabled"),
         rebooted: None,
+        upstream: Upstream::default(),
         hindrances: vec![],
         paused: None,
         frozen: None,

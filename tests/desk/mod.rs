@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::answer::dns::{DnsServer, Settings, Upstream};
+use wharf::follow::heads::HeadKeeper;
 use wharf::follow::mirror::{self, Mirror};
 use wharf::model::publish::local::Overlay;
 use wharf::model::words::key::Prefix;
@@ -94,6 +95,9 @@ impl Desk {
             lease_ttl: setup.lease_ttl,
         };
         let (mirror, view) = Mirror::new(settings, store.clone(), overlaid, setup.keep, &mut registry);
+        let prefix = Prefix::parse("/services").unwrap();
+        let (heads, heads_seen) = HeadKeeper::new(store.clone(), &prefix);
+        let mirror = mirror.naming(prefix, heads_seen);
         let networks = |texts: Vec<&str>| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         let settings = Settings {
             listen: vec![setup.listen],
@@ -109,10 +113,11 @@ impl Desk {
         let server = DnsServer::bind(settings, view.clone(), &mut registry).unwrap();
         let address = server.addresses()[0];
         let stop = CancellationToken::new();
-        let (one, two) = (stop.clone(), stop.clone());
+        let (one, two, three) = (stop.clone(), stop.clone(), stop.clone());
         let workers = vec![
             tokio::spawn(async move { mirror.run(one).await.unwrap() }),
             tokio::spawn(async move { server.run(two).await.unwrap() }),
+            tokio::spawn(async move { heads.run(three).await.unwrap() }),
         ];
         Self { address, view, overlay, registry, store, stop, workers }
     }

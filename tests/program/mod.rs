@@ -11,6 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running agent.
 pub struct Agent {
+    command: Command,
     child: Child,
     dir: tempfile::TempDir,
 }
@@ -40,7 +41,8 @@ impl Agent {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("wharf.toml");
         std::fs::write(&file, options.settings).unwrap();
-        let child = wharf()
+        let mut command = wharf();
+        command
             .arg("agent")
             .args([
                 "--node",
@@ -62,15 +64,26 @@ impl Agent {
             .args(&options.flags)
             .envs(options.env.iter().map(|(name, value)| (name, value)))
             .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let agent = Self { child, dir };
-        agent.until("it is ready", |agent| {
+            .stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        let agent = Self { command, child, dir };
+        agent.until_ready();
+        agent
+    }
+
+    /// Kills it, and starts it again on the same state.
+    pub fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = self.command.spawn().unwrap();
+        self.until_ready();
+    }
+
+    fn until_ready(&self) {
+        self.until("it is ready", |agent| {
             let ready = agent.socket().exists() && agent.wharf("services").status.code() == Some(0);
             ready && agent.log().contains("serving")
         });
-        agent
     }
 
     pub fn pid(&self) -> u32 {

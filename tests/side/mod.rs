@@ -13,10 +13,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wharf::answer::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token};
+use wharf::answer::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token, TopologyAsk};
 use wharf::catalog::facade::api::Nodes;
 use wharf::catalog::index::Catalog;
 use wharf::model::publish::local::Local;
+use wharf::model::steer::told::{Answer, Instance, Last, Named, Paused, Topology};
 use wharf::model::words::key::Prefix;
 use wharf::model::words::zone::Zones;
 use wharf::view::{CatalogView, Outlet, Progress};
@@ -34,6 +35,7 @@ pub fn own_address() -> SocketAddr {
 /// A running HTTP side.
 pub struct Side {
     pub address: SocketAddr,
+    pub seed: Option<SocketAddr>,
     pub catalog: Catalog,
     slot: Outlet,
     pub local: watch::Sender<Arc<Local>>,
@@ -52,6 +54,7 @@ pub struct Options {
     pub hosts: Vec<String>,
     pub socket: Option<PathBuf>,
     pub listen: Option<SocketAddr>,
+    pub seeds: Vec<(SocketAddr, String)>,
 }
 
 impl Side {
@@ -78,6 +81,7 @@ impl Side {
             token: options.token.and_then(Token::new),
             hosts: options.hosts,
             version: "0.1.0".into(),
+            seeds: options.seeds,
         };
         let sources = Sources {
             catalog,
@@ -86,11 +90,13 @@ impl Side {
             nodes: nodes_seen,
             ready: ready_seen,
             drain,
+            topology: topologies(),
             registry: Arc::new(registry),
             metrics,
         };
         let server = HttpServer::bind(settings, sources).await.expect("a free port");
         let address = server.addresses()[0];
+        let seed = server.seed_addresses().first().copied();
         let door = server.door().expect("it has a socket");
         let stop = CancellationToken::new();
         let task = tokio::spawn({
@@ -98,7 +104,7 @@ impl Side {
             async move { server.run(stop).await.expect("no loop ends by itself") }
         });
         slot.publish(Catalog::default(), Progress::Read);
-        Self { address, catalog: Catalog::default(), slot, local, nodes, ready, drains, door, stop, task }
+        Self { address, seed, catalog: Catalog::default(), slot, local, nodes, ready, drains, door, stop, task }
     }
 
     /// Puts a record and shows it.
@@ -274,5 +280,42 @@ impl Events {
                 return Some(Event { id: field("id: "), kind, data });
             }
         }
+    }
+}
+
+/// One topology, as those who steer would tell of it, and a refusal of whatever is to be changed.
+fn topologies() -> mpsc::Sender<TopologyAsk> {
+    let (ask, mut asked) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Some(ask) = asked.recv().await {
+            match ask {
+                TopologyAsk::Tell(name, reply) => {
+                    let one = full_topology();
+                    let is_meant = name.is_none_or(|name| name == one.service);
+                    reply.send(if is_meant { vec![one] } else { vec![] }).ok();
+                }
+                TopologyAsk::Change { service, change, reply } => {
+                    let error = Some(format!("{service}: {change:?}"));
+                    reply.send((409, Answer { error, hint: Some("mend it".to_owned()), ..Answer::default() })).ok();
+                }
+            }
+        }
+    });
+    ask
+}
+
+fn full_topology() -> Topology {
+    let since = "2026-03-04T05:06:07Z".to_owned();
+    let told = || Some("told".to_owned());
+    Topology {
+        service: "redis-1".to_owned(),
+        desired: Some(serde_json::json!({ "master": { "address": "a" }, "slaves": [] })),
+        applied: Some(Named { master: "a".to_owned(), epoch: 1, since: since.clone() }),
+        phase: told(),
+        last: Some(Last { result: "done".to_owned(), gap_ms: Some(7), at: since.clone(), ..Last::default() }),
+        paused: Some(Paused { since, by: "core-01".to_owned() }),
+        told: told(),
+        instances: vec![Instance { role: told(), follows: told(), link: told(), why: told(), ..Instance::default() }],
+        ..Topology::default()
     }
 }

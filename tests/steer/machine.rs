@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use wharf::model::steer::command::{Command, Mark};
-use wharf::model::steer::server::{Follows as Seen, Position, ServerState};
+use wharf::model::steer::server::{Follows as Seen, Position, ServerState, Upstream};
 
 pub type Writes = u64;
 const PING: u8 = 255;
@@ -211,6 +211,7 @@ impl Machine {
             paused: None::<(Duration, u64)>,
             frozen: None,
             unpaused: false,
+            upstream: Upstream::default(),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The switch of a real Redis master, over real connections, with the embedded store.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
+mod agent;
+mod faults;
+#[path = "../program/mod.rs"]
+mod program;
 mod servers;
 mod writers;
 
@@ -16,7 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use wharf::model::steer::journal::{Journal, Stage};
 use wharf::model::steer::topology::{Applied, Desired};
 use wharf::model::words::key::Prefix;
-use wharf::steer::{Desk, Handle, Inputs, Outcome, Request, Settings};
+use wharf::state::topology::KeptTopology;
+use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Request, Settings};
 use wharf::store::Store;
 use wharf::store::embedded::Embedded;
 use writers::Writers;
@@ -30,8 +35,8 @@ struct Operator {
     _running: AbortOnDropHandle<()>,
 }
 
-fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Duration) -> Operator {
-    let settings = Settings {
+fn settings(max_pause: Duration) -> Settings {
+    Settings {
         service: SERVICE.to_owned(),
         servers: vec!["127.0.0.0/8".parse().unwrap()],
         user: None,
@@ -39,12 +44,28 @@ fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Durati
         secrets: None,
         max_pause,
         tls: false,
-    };
+    }
+}
+
+fn operator(name: &str, store: &Embedded, servers: &[&Server], max_pause: Duration) -> Operator {
+    operator_with(name, store, servers, settings(max_pause), None)
+}
+
+fn operator_with(
+    name: &str,
+    store: &Embedded,
+    servers: &[&Server],
+    settings: Settings,
+    kept: Option<KeptTopology>,
+) -> Operator {
     let roster = roster(servers);
     let inputs = Inputs {
         store: Arc::new(store.clone()),
         prefix: Prefix::parse("/services").unwrap(),
         owner: name.to_owned(),
+        node: "core-01".to_owned(),
+        kept,
+        metrics: None,
         registry: Arc::new(move |_| roster.clone()),
     };
     let (desk, handle) = Desk::new(settings, inputs);
@@ -64,7 +85,7 @@ fn desired(servers: &[&Server], master: usize) -> Desired {
 impl Operator {
     async fn put(&self, desired: Desired) -> Outcome {
         let (reply, outcome) = oneshot::channel();
-        let request = Request { desired, force: false, dry_run: false, reply };
+        let request = Request { ask: Ask::Apply { desired, force: false, dry_run: false }, reply };
         self.handle.requests.send(request).await.unwrap();
         timeout(Duration::from_secs(20), outcome).await.unwrap().unwrap()
     }
@@ -134,14 +155,16 @@ async fn three(program: &str, store: &Embedded) -> ([Server; 3], Operator) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_under_writers_loses_nothing() {
-    switches(REDIS, 6).await;
+    let count = std::env::var("WHARF_SWITCHES").ok().and_then(|count| count.parse().ok());
+    let program = std::env::var("WHARF_REDIS").unwrap_or_else(|_| REDIS.to_owned());
+    switches(&program, count.unwrap_or(6)).await;
 }
 
 async fn switches(program: &str, count: usize) {
     let store = Embedded::new();
     let (servers, operator) = three(program, &store).await;
     let refs: Vec<&Server> = servers.iter().collect();
-    let writers = Writers::start(&store, 4);
+    let writers = Writers::start(&store, 4, Duration::from_millis(1));
     let mut gaps = vec![];
     for turn in 0..count {
         writers.progress().await;
@@ -154,7 +177,14 @@ async fn switches(program: &str, count: usize) {
     let list = servers[count % 3].ask(&["LRANGE", "log", "0", "-1"]).await;
     let tally = told.against(&list);
     let syncs: Vec<String> = full_syncs(&refs).await;
-    eprintln!("{program}: {tally:?}; gaps {gaps:?} ms; full resyncs {syncs:?}");
+    gaps.sort_unstable();
+    let at = |part: usize| gaps[(gaps.len() - 1) * part / 100];
+    eprintln!(
+        "{program}: {count} switches, {tally:?}; gap p50 {} p99 {} most {} ms; full resyncs {syncs:?}",
+        at(50),
+        at(99),
+        at(100)
+    );
     assert_eq!((tally.missing, tally.phantom), (0, 0), "{tally:?}");
     assert!(tally.acked > 100, "{tally:?}");
 }
@@ -202,17 +232,20 @@ async fn a_death_at(stage: Stage) {
     for number in 0..50 {
         servers[0].ask(&["RPUSH", "log", &number.to_string()]).await;
     }
+    eventually("it is replicated", async || servers[1].ask(&["LLEN", "log"]).await == ":50").await;
     let before = journal(&store).await.unwrap().number;
     let death = async {
         loop {
             if journal(&store).await.is_some_and(|journal| journal.number > before && journal.stage >= stage) {
                 return;
             }
+            tokio::task::yield_now().await;
         }
     };
     let handle = first.handle.clone();
     let (reply, _gone) = oneshot::channel();
-    handle.requests.send(Request { desired: desired(&refs, 1), force: false, dry_run: false, reply }).await.unwrap();
+    let ask = Ask::Apply { desired: desired(&refs, 1), force: false, dry_run: false };
+    handle.requests.send(Request { ask, reply }).await.unwrap();
     timeout(Duration::from_secs(10), death).await.unwrap();
     drop(first);
     let second = operator("op-2", &store, &refs, Duration::from_millis(500));

@@ -18,14 +18,26 @@ pub struct Server {
     pub port: u16,
     program: PathBuf,
     directory: tempfile::TempDir,
+    more: Vec<String>,
+    /// What it asks of its clients.
+    password: Option<String>,
     child: Option<Child>,
 }
 
 impl Server {
     pub fn start(program: &str, name: &str) -> Self {
+        Self::start_with(program, name, &[])
+    }
+
+    /// One with further settings.
+    pub fn start_with(program: &str, name: &str, more: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
-        let mut server = Self { name: name.to_owned(), port, program: program.into(), directory, child: None };
+        let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
+        let asks = more.iter().position(|word| word == "--requirepass");
+        let password = asks.map(|at| more[at + 1].clone());
+        let (name, program) = (name.to_owned(), program.into());
+        let mut server = Self { name, port, program, directory, more, password, child: None };
         server.up();
         server
     }
@@ -35,7 +47,7 @@ impl Server {
         let mut command = Command::new(&self.program);
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
         command.args(["--dir", self.directory.path().to_str().unwrap(), "--repl-diskless-sync-delay", "0"]);
-        command.args(["--replicaof", "127.87.0.0", "1", "--daemonize", "no"]);
+        command.args(["--replicaof", "127.87.0.0", "1", "--daemonize", "no"]).args(&self.more);
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let until = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(self.address()).is_err() {
@@ -63,6 +75,9 @@ impl Server {
 
     pub async fn ask(&self, words: &[&str]) -> String {
         let mut client = Client::open(self.address()).await.unwrap();
+        if let Some(password) = &self.password {
+            assert_eq!(client.ask(&["AUTH", password]).await.unwrap(), "+OK");
+        }
         client.ask(words).await.unwrap()
     }
 }

@@ -33,18 +33,19 @@ pub struct Writers {
 }
 
 impl Writers {
-    pub fn start(store: &Embedded, count: usize) -> Self {
+    /// So many of them, each with so much time between two writes.
+    pub fn start(store: &Embedded, count: usize, pace: Duration) -> Self {
         let (stop, acked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut running = JoinSet::new();
         for writer in 0..count {
-            running.spawn(write(writer, store.clone(), Arc::clone(&stop), Arc::clone(&acked)));
+            running.spawn(write(writer, pace, store.clone(), Arc::clone(&stop), Arc::clone(&acked)));
         }
         Self { stop, acked, running }
     }
 
     /// Until every writer could have written some more.
     pub async fn progress(&self) {
-        let wanted = self.acked.load(Ordering::Relaxed) + 200;
+        let wanted = self.acked.load(Ordering::Relaxed) + 40;
         let written = async {
             while self.acked.load(Ordering::Relaxed) < wanted {
                 sleep(Duration::from_millis(2)).await;
@@ -65,7 +66,7 @@ impl Writers {
     }
 }
 
-async fn write(writer: usize, store: Embedded, stop: Arc<AtomicBool>, acked: Arc<AtomicU64>) -> Told {
+async fn write(writer: usize, pace: Duration, store: Embedded, stop: Arc<AtomicBool>, acked: Arc<AtomicU64>) -> Told {
     let mut told = Told::default();
     let mut client: Option<Client> = None;
     let mut number = 0;
@@ -78,6 +79,7 @@ async fn write(writer: usize, store: Embedded, stop: Arc<AtomicBool>, acked: Arc
             continue;
         };
         number += 1;
+        sleep(pace).await;
         let value = format!("{writer}-{number}");
         match open.ask(&["RPUSH", "log", &value]).await {
             Ok(reply) if reply.starts_with(':') => {

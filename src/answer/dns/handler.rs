@@ -1,7 +1,7 @@
 //! Hickory's handler of a request: everything between a question that has been read and the message that answers it.
 //!
 //! What the catalog knows is said at once. What another server must be asked for is awaited here, through the
-//! forwarder; nothing else waits. A [`Handler`] is made for each request, so that its loop can learn afterwards what the
+//! forwarder, and so is the master of a service that is being switched; nothing else waits. A [`Handler`] is made for each request, so that its loop can learn afterwards what the
 //! reply rests on.
 
 use std::sync::{Arc, OnceLock};
@@ -24,10 +24,14 @@ use super::metrics::{Dropped, ZoneIndex, outcome};
 use super::serving::Serving;
 use crate::catalog::dns::{self, Answer, Context, Outcome, Question};
 use crate::catalog::index::{Catalog, Dependency};
+use crate::model::steer::names::Steered;
 use crate::view::Progress;
 
 /// An answer from elsewhere takes no longer: a little more than the forwarder's own deadline.
 const ELSEWHERE: Duration = Duration::from_secs(5);
+
+/// How long the questions for a role are kept from the beginning of a switch, which is over sooner by far.
+const PARKED: Duration = Duration::from_millis(500);
 
 /// While the store is away, what does not exist may come to be unseen: a client keeps it for so many seconds at most.
 const STALE_TTL: u32 = 5;
@@ -101,6 +105,7 @@ impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, reply: R) -> ResponseInfo {
         let begun = Instant::now();
         let said = match self.decide(request) {
+            Decided::Said(said) if is_switching(&said.answer).is_some() => self.parked(request, said).await,
             Decided::Said(said) => said,
             Decided::Elsewhere(question, target, beginning) => {
                 self.elsewhere(request, question, target, beginning).await
@@ -196,8 +201,29 @@ impl Handler {
             _ => stale(catalog),
         };
         self.serving.metrics.left_out(answer.left_out);
-        let rests = rests(&answer, catalog);
+        let rests = rests(&answer, catalog).filter(|_| is_switching(&answer).is_none());
         Said { answer, extended, zone, rests }
+    }
+
+    /// Waits until a service that is being switched has its master, as long as a question may be kept from the beginning
+    /// of the switch; then says what there is, to be asked again. A client's questions that wait count as those for other
+    /// servers do.
+    async fn parked(&self, request: &Request, mut said: Said) -> Said {
+        let Serving { view, shares, .. } = &*self.serving;
+        let share = shares.take(request.src().ip().to_canonical());
+        let mut changed = view.changed();
+        while let (Some(since), true) = (is_switching(&said.answer), share.is_some()) {
+            let left = (since + PARKED).saturating_sub(view.now());
+            if left.is_zero() || !matches!(tokio::time::timeout(left, changed.changed()).await, Ok(Ok(()))) {
+                break;
+            }
+            let Decided::Said(now) = self.decide(request) else { break };
+            said = now;
+        }
+        if is_switching(&said.answer).is_some() {
+            said.answer = said.answer.kept_for(0);
+        }
+        said
     }
 
     /// Asks another server, by the forwarder; whatever becomes of it, there is something to say.
@@ -267,6 +293,14 @@ fn question(request: &Request) -> Option<Question> {
     let [query] = request.queries.queries() else { return None };
     let query = query.original();
     Some(Question { name: query.name().clone(), qtype: query.query_type(), qclass: query.query_class() })
+}
+
+/// Since when the service, a role of which is asked for, is being switched.
+fn is_switching(answer: &Answer) -> Option<Duration> {
+    match answer.steered? {
+        Steered::Switching(since) => Some(since),
+        Steered::Named => None,
+    }
 }
 
 fn stale(catalog: &Catalog) -> Option<Extended> {

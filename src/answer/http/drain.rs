@@ -40,7 +40,7 @@ pub(super) async fn drain(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    guard::check_drain(guest.peer, &headers, &uri, context.settings.token.as_ref())?;
+    guard::check_deed(guest.peer, &headers, &uri, context.settings.token.as_ref(), guard::DRAIN)?;
     let drain = method == Method::POST;
     info!(drain, peer = ?guest.peer, "drain was asked for");
     ask(&context.sources.drain, drain).await?;

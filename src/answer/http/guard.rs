@@ -1,4 +1,4 @@
-//! Who may ask what: the Host check against DNS rebinding, and who may drain.
+//! Who may ask what: the Host check against DNS rebinding, and who may drain or change a topology.
 //!
 //! A web page can make a browser send requests to this agent, but it cannot choose the Host of a rebound name, leave
 //! out the Origin of a POST, or reach a unix socket.
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::error::Problem;
 use crate::host::clients::Peer;
 
-/// The secret that drain asks for over TCP. It is in no log and no error.
+/// The secret that drain and topologies ask for over TCP. It is in no log and no error.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
@@ -99,8 +99,26 @@ pub(super) fn check_host(peer: Peer, headers: &HeaderMap, uri: &Uri, allowed: &[
     Ok(())
 }
 
-/// Whether this request may drain the node or end its drain.
-pub(super) fn check_drain(peer: Peer, headers: &HeaderMap, uri: &Uri, token: Option<&Token>) -> Result<(), Problem> {
+/// Something that HTTP may be asked to do, in words for those who may not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deed {
+    noun: &'static str,
+    command: &'static str,
+}
+
+/// Draining this host, and ending that.
+pub(super) const DRAIN: Deed = Deed { noun: "drain", command: "wharf drain" };
+/// Changing a topology.
+pub(super) const TOPOLOGY: Deed = Deed { noun: "a topology", command: "wharf topology" };
+
+/// Whether this request may do so.
+pub(super) fn check_deed(
+    peer: Peer,
+    headers: &HeaderMap,
+    uri: &Uri,
+    token: Option<&Token>,
+    deed: Deed,
+) -> Result<(), Problem> {
     let Peer::Tcp(address) = peer else { return Ok(()) };
     if let Some(token) = token {
         return match bearer(headers) {
@@ -111,15 +129,18 @@ pub(super) fn check_drain(peer: Peer, headers: &HeaderMap, uri: &Uri, token: Opt
             )),
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
-                "drain needs the token over TCP",
+                format!("{} needs the token over TCP", deed.noun),
                 "send Authorization: Bearer with the text of the agent's --http-token-file, or use the unix socket",
             )),
         };
     }
     let refuse = |why: &str| {
         Err(Problem::forbidden(
-            format!("drain is for this host alone: {why}"),
-            "run wharf drain on the host itself, use the unix socket, or start the agent with --http-token-file",
+            format!("{} is for this host alone: {why}", deed.noun),
+            format!(
+                "run {} on the host itself, use the unix socket, or start the agent with --http-token-file",
+                deed.command
+            ),
         ))
     };
     if !address.to_canonical().is_loopback() {
@@ -208,7 +229,7 @@ mod tests {
     fn may_drain(peer: &str, pairs: &[(header::HeaderName, &str)], token: Option<&str>) -> bool {
         let peer = if peer == "unix" { Peer::Unix(0) } else { Peer::Tcp(peer.parse().expect("an address")) };
         let token = token.and_then(Token::new);
-        check_drain(peer, &headers(pairs), &Uri::from_static("/v1/drain"), token.as_ref()).is_ok()
+        check_deed(peer, &headers(pairs), &Uri::from_static("/v1/drain"), token.as_ref(), DRAIN).is_ok()
     }
 
     #[test]

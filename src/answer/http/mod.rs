@@ -1,4 +1,4 @@
-//! HTTP: what programs and the status page are told, and the one thing they may ask to be done (drain).
+//! HTTP: what programs and the status page are told, and what they may ask to be done (drain, topologies).
 //!
 //! It reads snapshots that others keep and asks nobody: no request waits for the store or for Docker. Loopback by
 //! default. Every connection and every request is bounded; a panic costs its request only.
@@ -23,12 +23,14 @@ mod router;
 mod services;
 mod shape;
 mod tickets;
+mod topology;
 mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::Extension;
 use futures_util::FutureExt;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -42,12 +44,15 @@ use crate::model::publish::local::Local;
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
 use hub::Hub;
+use router::Routers;
+use topology::Seed;
 
 pub use crate::host::clients::BindError;
 pub use drain::DrainRequest;
 pub use guard::Token;
 pub use health::Readiness;
 pub use metrics::HttpMetrics;
+pub use topology::{TopologyAsk, TopologyChange};
 
 /// Clients at a time on one socket, shared by peer.
 const BOUNDS: Bounds = Bounds { clients: 256, drain: connection::FINISH };
@@ -59,12 +64,14 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// A unix socket too.
     pub socket: Option<PathBuf>,
-    /// What drain asks for over TCP; without one only loopback may drain.
+    /// What drain and topologies ask for over TCP; without one only loopback may.
     pub token: Option<Token>,
     /// Host names, besides addresses and localhost, that requests may name.
     pub hosts: Vec<String>,
     /// The agent's version.
     pub version: String,
+    /// Where the two endpoints of the programs before are served, and for which service.
+    pub seeds: Vec<(SocketAddr, String)>,
 }
 
 /// What answers are made from.
@@ -82,6 +89,8 @@ pub struct Sources {
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.
     pub drain: mpsc::Sender<DrainRequest>,
+    /// Where topologies are asked for.
+    pub topology: mpsc::Sender<TopologyAsk>,
     /// Every metric of the process.
     pub registry: Arc<Registry>,
     /// HTTP's own metrics, registered in it.
@@ -92,6 +101,7 @@ pub struct Sources {
 #[derive(Debug)]
 pub struct HttpServer {
     sockets: Vec<(Clients, Door)>,
+    seeds: Vec<(Clients, Seed)>,
     settings: Settings,
     sources: Sources,
 }
@@ -115,13 +125,23 @@ impl HttpServer {
             sockets.push(Listener::unix(path)?);
         }
         let counts = &sources.metrics.clients;
+        let mut seeds = Vec::new();
+        for (address, service) in &settings.seeds {
+            let (clients, _) = Clients::new(Listener::tcp(*address).await?, BOUNDS, counts.clone());
+            seeds.push((clients, Seed(service.as_str().into())));
+        }
         let sockets = sockets.into_iter().map(|socket| Clients::new(socket, BOUNDS, counts.clone())).collect();
-        Ok(Self { sockets, settings, sources })
+        Ok(Self { sockets, seeds, settings, sources })
     }
 
     /// The TCP addresses bound, with the ports that were chosen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().filter_map(|(clients, _)| clients.listener().address()).collect()
+    }
+
+    /// The addresses bound for `PUT /master` and `PUT /dns`.
+    pub fn seed_addresses(&self) -> Vec<SocketAddr> {
+        self.seeds.iter().filter_map(|(clients, _)| clients.listener().address()).collect()
     }
 
     /// A way in for this process itself, past every crowd: through the loop that serves the first socket.
@@ -132,7 +152,7 @@ impl HttpServer {
     /// Serves until `stop`; answers under way are finished, within bounds.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HttpError> {
         let (hub, followed) = Hub::new(self.sources.catalog.clone(), Arc::clone(&self.sources.zones));
-        let router = router::router(self.settings, self.sources, followed, stop.clone());
+        let Routers { main: router, seeds } = router::routers(self.settings, self.sources, followed, stop.clone());
         let mut loops = JoinSet::new();
         loops.spawn(
             stop.clone().run_until_cancelled_owned(hub.run()).map(|_| ()).instrument(info_span!("http-changes")),
@@ -140,6 +160,12 @@ impl HttpServer {
         for (clients, _door) in self.sockets {
             let span = info_span!("http", socket = %clients.listener());
             let (router, stopping) = (router.clone(), stop.clone());
+            let converse = move |link, guest| connection::serve(link, guest, router.clone(), stopping.clone());
+            loops.spawn(clients.serve(stop.clone(), converse).instrument(span));
+        }
+        for (clients, seed) in self.seeds {
+            let span = info_span!("seed-http", socket = %clients.listener());
+            let (router, stopping) = (seeds.clone().layer(Extension(seed)), stop.clone());
             let converse = move |link, guest| connection::serve(link, guest, router.clone(), stopping.clone());
             loops.spawn(clients.serve(stop.clone(), converse).instrument(span));
         }

@@ -8,7 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use tokio::task::yield_now;
@@ -21,12 +21,14 @@ use super::hub::Followed;
 use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
-use super::{Settings, Sources, discovery, drain, events, health, local, page, services};
+use super::{Settings, Sources, discovery, drain, events, health, local, page, services, topology};
 use crate::host::clients::Guest;
 
 /// Time that making an answer may take; following a watch is another matter.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The largest body of a request; none is needed.
+/// Time that something which is asked to be done may take: ending a dead operator's work, and an operation of its own.
+const WORK: Duration = Duration::from_secs(30);
+/// The largest body of a request; all but a topology need none.
 const MAX_BODY: usize = 16 * 1024;
 
 /// Clients that may follow /v1/watch at a time.
@@ -47,7 +49,14 @@ pub(super) struct Context {
     pub(super) stop: CancellationToken,
 }
 
-pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, stop: CancellationToken) -> Router {
+/// What is served on the sockets of the agent, and what on those of a topology's `seed-http`.
+#[derive(Clone)]
+pub(super) struct Routers {
+    pub(super) main: Router,
+    pub(super) seeds: Router,
+}
+
+pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, stop: CancellationToken) -> Routers {
     let context = Context {
         settings: Arc::new(settings),
         sources,
@@ -58,7 +67,15 @@ pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, s
         policy: page::policy_header(),
         stop,
     };
-    Router::new()
+    let seeds = Router::new()
+        .route("/master", put(topology::seed_master))
+        .route("/dns", put(topology::seed_dns))
+        .fallback(topology::seed_unknown)
+        .method_not_allowed_fallback(topology::seed_wrong_method)
+        .layer(DefaultBodyLimit::max(topology::MAX_BODY))
+        .layer(middleware::from_fn_with_state(context.clone(), around))
+        .with_state(context.clone());
+    let main = Router::new()
         .route("/", get(page::page))
         .route("/openapi.json", get(page::openapi))
         .route("/sd/prometheus", get(discovery::prometheus))
@@ -71,11 +88,18 @@ pub(super) fn router(settings: Settings, sources: Sources, followed: Followed, s
         .route("/v1/services/{name}", get(services::one))
         .route("/v1/local", get(local::local))
         .route("/v1/drain", post(drain::drain).delete(drain::drain))
+        .route("/v1/topology", get(topology::all))
+        .route(
+            "/v1/topology/{name}",
+            get(topology::one).put(topology::put).layer(DefaultBodyLimit::max(topology::MAX_BODY)),
+        )
+        .route("/v1/topology/{name}/pause", post(topology::pause).delete(topology::pause))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(context.clone(), around))
-        .with_state(context)
+        .with_state(context);
+    Routers { main, seeds }
 }
 
 /// Checks, bounds, counts and dresses one request.
@@ -100,9 +124,9 @@ async fn around(
 async fn answer(context: &Context, guest: &Guest, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let in_turn = async {
-        // What is drained is waited for; all else is answered at once, a few questions of one peer at a time: however
+        // What is drained or switched is waited for; all else is answered at once, a few questions of one peer at a time: however
         // many it has sent ahead over however many connections, no thread is kept from others for long.
-        let _turn = if uri.path() == "/v1/drain" { None } else { guest.turns.question.acquire().await.ok() };
+        let _turn = if is_work(uri.path()) { None } else { guest.turns.question.acquire().await.ok() };
         yield_now().await;
         match guard::check_host(guest.peer, request.headers(), request.uri(), &context.settings.hosts) {
             Ok(()) => next.run(request).await,
@@ -110,7 +134,8 @@ async fn answer(context: &Context, guest: &Guest, request: Request, next: Next) 
         }
     };
     let answered = AssertUnwindSafe(in_turn).catch_unwind();
-    match tokio::time::timeout(ANSWER, answered).await {
+    let patience = if is_work(uri.path()) { WORK } else { ANSWER };
+    match tokio::time::timeout(patience, answered).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
             context.sources.metrics.panics.inc();
@@ -118,13 +143,18 @@ async fn answer(context: &Context, guest: &Guest, request: Request, next: Next) 
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request could not be handled", "see the agent's log")
                 .into_response()
         }
-        Err(_) => Problem::not_yet("no answer within 10 s", "ask again").into_response(),
+        Err(_) => Problem::not_yet(format!("no answer within {patience:?}"), "ask again").into_response(),
     }
+}
+
+/// Whether something is done there, which takes its time.
+fn is_work(path: &str) -> bool {
+    path == "/v1/drain" || path.starts_with("/v1/topology/") || path == "/master" || path == "/dns"
 }
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 14] = [
         "/",
         "/healthz",
         "/readyz",
@@ -136,9 +166,15 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/nodes",
         "/v1/watch",
         "/v1/drain",
+        "/v1/topology",
+        "/master",
+        "/dns",
     ];
     if path.starts_with("/v1/services/") {
         return "/v1/services/{name}";
+    }
+    if path.starts_with("/v1/topology/") {
+        return if path.ends_with("/pause") { "/v1/topology/{name}/pause" } else { "/v1/topology/{name}" };
     }
     KNOWN.into_iter().find(|known| *known == path).unwrap_or("other")
 }
@@ -151,6 +187,6 @@ async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take this method", uri.path()),
-        "everything is read by GET; POST and DELETE are for /v1/drain",
+        "everything is read by GET; POST and DELETE are for /v1/drain, PUT is for /v1/topology/NAME",
     )
 }

@@ -20,6 +20,7 @@ pub use hickory_server::proto::rr::{DNSClass, Name, RData, Record as Rr, RecordT
 use self::work::Work;
 pub(crate) use self::work::wire_length;
 use crate::catalog::index::{Catalog, Dependency, LeaseId};
+use crate::model::steer::names::Steered;
 use crate::model::words::zone::Zones;
 
 /// What is asked.
@@ -84,6 +85,8 @@ pub struct Answer {
     pub zone: Option<usize>,
     /// Several endpoints claim the role asked for, so none is named.
     pub contested: bool,
+    /// A role is asked for that goes by a topology, and how that stands.
+    pub steered: Option<Steered>,
     /// What the answer rests on: see [`Catalog::holds_still`].
     pub dependencies: Vec<Dependency>,
     /// When its TTLs have to be told anew, on the clock of [`Context::now`]; `None` is never.
@@ -121,6 +124,15 @@ fn is_meta(qtype: RecordType) -> bool {
 }
 
 impl Answer {
+    /// The same, to be kept no longer than so many seconds.
+    #[must_use]
+    pub fn kept_for(mut self, most: u32) -> Self {
+        for record in self.answers.iter_mut().chain(&mut self.authority).chain(&mut self.additional) {
+            record.ttl = record.ttl.min(most);
+        }
+        self
+    }
+
     /// An answer without records.
     pub fn empty(rcode: ResponseCode) -> Self {
         Self {
@@ -132,6 +144,7 @@ impl Answer {
             cut: false,
             zone: None,
             contested: false,
+            steered: None,
             dependencies: Vec::new(),
             fresh_until: None,
             leases: Vec::new(),

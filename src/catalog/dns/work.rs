@@ -10,6 +10,7 @@ use super::{Answer, Context, Name, Outcome, Question, RData, RecordType, Respons
 use crate::catalog::index::{Catalog, Dependency, Entry, LeaseId, LeaseTimes, WINDOW};
 use crate::catalog::select::{Finder, Hit, Selection, grouped};
 use crate::catalog::steps::{self, ASKED, Steps, TOLD};
+use crate::model::steer::names::Steered;
 use crate::model::words::zone::Zones;
 
 /// What a wharf record may be kept for while its lease's time is not known, and what anything may be kept for that is
@@ -19,6 +20,9 @@ const SHORT_TTL: u32 = 5;
 const LONGEST_TTL: u32 = i32::MAX.unsigned_abs();
 /// Foreign leases whose remainder is asked for because of one answer.
 const MAX_LEASES: usize = 64;
+
+/// Seconds that a role's name may be kept where it goes by a topology: its next master is not waited for longer.
+const STEERED_TTL: u32 = 1;
 
 /// One question being answered.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ pub(super) struct Work<'c> {
     /// The path that the record named last stands right below, and its name: neighbours nearly always share it.
     last_parent: Option<Parent<'c>>,
     contested: bool,
+    steered: Option<Steered>,
     cut: bool,
     /// Nothing was found where the name's labels ask for more than could be looked at.
     unsure: bool,
@@ -65,6 +70,7 @@ impl<'c> Work<'c> {
             last_lease: None,
             last_parent: None,
             contested: false,
+            steered: None,
             cut: false,
             unsure: false,
             left_out: 0,
@@ -182,10 +188,12 @@ impl<'c> Work<'c> {
             steps: self.steps.clone(),
             dependencies: std::mem::take(&mut self.dependencies),
             unsure: Cell::new(false),
+            steered: Cell::new(self.steered),
         };
         let found = find(&mut finder);
         self.steps = finder.steps;
         self.dependencies = finder.dependencies;
+        self.steered = finder.steered.get();
         Some(found)
     }
 
@@ -342,20 +350,22 @@ impl<'c> Work<'c> {
 
     /// An answer with records.
     pub(super) fn positive(self, place: usize, answers: Vec<Rr>, additional: Vec<Rr>) -> Answer {
-        Answer {
+        let answer = Answer {
             authoritative: true,
             answers,
             additional,
             cut: self.cut,
             zone: Some(place),
             contested: self.contested,
+            steered: self.steered,
             dependencies: self.dependencies,
             fresh_until: self.fresh_until,
             leases: self.leases,
             steps: self.steps.taken(),
             left_out: self.left_out,
             ..Answer::empty(ResponseCode::NoError)
-        }
+        };
+        if answer.steered.is_some() { answer.kept_for(STEERED_TTL) } else { answer }
     }
 
     /// An answer that says no, with the SOA that says for how long; or that it could not be known.
@@ -368,7 +378,8 @@ impl<'c> Work<'c> {
             };
         }
         let soa = self.soa(place, self.zone_name(place));
-        Answer { rcode, authority: vec![soa], ..self.positive(place, Vec::new(), Vec::new()) }
+        let answer = Answer { rcode, authority: vec![soa], ..self.positive(place, Vec::new(), Vec::new()) };
+        if answer.steered.is_some() { answer.kept_for(STEERED_TTL) } else { answer }
     }
 
     /// The zone's SOA, under `owner`.

@@ -112,6 +112,14 @@ impl Entry {
     }
 
     pub(super) fn with_held(&self, held: bool) -> Self {
+        self.but(held, self.role)
+    }
+
+    pub(super) fn with_role(&self, role: Option<Role>) -> Self {
+        self.but(self.held, role)
+    }
+
+    fn but(&self, held: bool, role: Option<Role>) -> Self {
         Self {
             key: self.key.clone(),
             alias: self.alias.clone(),
@@ -129,6 +137,7 @@ impl Entry {
             since: self.since.clone(),
             attrs: self.attrs.clone(),
             held,
+            role,
             ..*self
         }
     }

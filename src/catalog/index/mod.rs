@@ -8,6 +8,7 @@ mod bad;
 mod entry;
 mod hashed;
 mod intern;
+mod named;
 mod ordered;
 mod path;
 mod read;
@@ -18,6 +19,7 @@ mod short;
 mod wild;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub use self::services::Service;
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;
 use self::window::Marks;
+use crate::model::steer::names::Steered;
 use crate::model::words::key::{self, Prefix};
 use crate::model::words::record::{BadRecord, Record, Role, Text};
 
@@ -108,6 +111,8 @@ pub struct Catalog {
     clock: Arc<AtomicU64>,
     pool: Arc<Mutex<Interner>>,
     bounds: Bounds,
+    /// The paths of services whose role names go by a topology.
+    steered: Arc<BTreeMap<String, Steered>>,
 }
 
 /// What may be in a catalog.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use self::query::{Base, Fitting, Query, Selector};
 use super::steps::{Steps, lookup};
 use crate::catalog::index::{Catalog, Dependency, Entry, Found, Pattern};
+use crate::model::steer::names::Steered;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::{Proto, Role, Text};
 
@@ -61,6 +62,8 @@ pub(crate) struct Finder<'c> {
     pub(crate) dependencies: Vec<Dependency>,
     /// Nothing was found where not everything could be looked at.
     pub(crate) unsure: Cell<bool>,
+    /// How the role asked for stands, where it goes by a topology.
+    pub(crate) steered: Cell<Option<Steered>>,
 }
 
 impl<'c> Finder<'c> {
@@ -68,8 +71,20 @@ impl<'c> Finder<'c> {
     /// name.
     pub(crate) fn find(&mut self, labels: &[&str]) -> Option<Selection<'c>> {
         let (query, selection) = self.resolve(labels, Allowed { selectors: MAX_SELECTORS, form: true }, true)?;
+        self.note_steering(&query);
         let selection = selection.unwrap_or_else(|| self.run(&query));
         Some(self.merged(selection))
+    }
+
+    /// Whether a role is asked for that goes by a topology.
+    fn note_steering(&self, query: &Query<'c>) {
+        let is_role = |selector: &Selector| matches!(selector, Selector::Role(_));
+        if let Base::Paths(paths) = &query.base
+            && query.selectors.iter().any(is_role)
+            && let Some(steered) = paths.iter().find_map(|(_, path)| self.catalog.steered(path))
+        {
+            self.steered.set(Some(steered));
+        }
     }
 
     /// What stands at or below the name as it is written, without selecting.
@@ -82,6 +97,7 @@ impl<'c> Finder<'c> {
     /// What the name takes of those with an address of a family.
     pub(crate) fn find_family(&mut self, labels: &[&str], is_v4: bool) -> Option<Selection<'c>> {
         let (mut query, _) = self.resolve(labels, Allowed { selectors: MAX_SELECTORS, form: true }, false)?;
+        self.note_steering(&query);
         query.selectors.push(Selector::Family(is_v4));
         let selection = self.run(&query);
         Some(self.merged(selection))

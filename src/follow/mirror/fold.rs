@@ -113,6 +113,11 @@ impl Fold {
         }
     }
 
+    /// Answers about a service are to be made anew.
+    pub(super) fn touch(&mut self, prefix: &Prefix, service: &str) {
+        self.both(|catalog| catalog.touch_service(prefix, service));
+    }
+
     /// A list begins.
     pub(super) fn begin(&mut self, rewound: Option<Revision>) {
         let rewound = rewound.or_else(|| self.list.take().and_then(|list| list.rewound));

@@ -6,6 +6,7 @@
 
 mod chores;
 mod fold;
+mod heads;
 mod lately;
 mod leases;
 mod overlay;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::chores::Chores;
 use self::fold::Fold;
+use self::heads::HeadsHere;
 use self::leases::Desk;
 use self::overlay::overlaid;
 use self::source::{Feed, Source};
@@ -34,6 +36,7 @@ use super::keep::{self, Keep};
 use crate::catalog::fold::hold;
 use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
 use crate::model::publish::local::Overlay;
+use crate::model::steer::names::Heads;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::Text;
 use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
@@ -92,6 +95,7 @@ pub struct Mirror {
     returned: Option<Duration>,
     was_away: bool,
     contested: BTreeSet<Text>,
+    heads: HeadsHere,
     /// What the registrar said last.
     said: Arc<Overlay>,
     /// What is laid over the catalog, while something is.
@@ -131,6 +135,7 @@ impl Mirror {
             returned: None,
             was_away: false,
             contested: BTreeSet::new(),
+            heads: HeadsHere::default(),
             said: Arc::default(),
             laid: None,
         };
@@ -141,6 +146,12 @@ impl Mirror {
     pub fn at_most(mut self, records: usize) -> Self {
         self.max_records = records;
         self.fold.start_from(self.empty());
+        self
+    }
+
+    /// The same with role names that go by the topologies of the services below `prefix`.
+    pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>) -> Self {
+        self.heads = HeadsHere::new(prefix, heads);
         self
     }
 
@@ -174,6 +185,13 @@ impl Mirror {
                 () = stop.cancelled() => break,
                 Ok(()) = self.overlay.changed() => {
                     if self.listen() && (self.holding.is_none() || self.said.active) {
+                        self.publish();
+                    }
+                }
+                () = self.heads.changed() => {
+                    let now = self.outlet.clock().now();
+                    self.heads.take_in(&mut self.fold, now);
+                    if self.holding.is_none() && self.progress != Progress::Nothing {
                         self.publish();
                     }
                 }
@@ -399,7 +417,8 @@ impl Mirror {
         let overlay = self.overlay();
         self.fold.set_stale(self.stale_since);
         let base = self.fold.catalog();
-        let shown = if overlay.active { overlaid(base, &overlay, &self.settings.node) } else { base.clone() };
+        let mut shown = if overlay.active { overlaid(base, &overlay, &self.settings.node) } else { base.clone() };
+        self.heads.lay(&mut shown);
         if overlay.active {
             self.progress = self.progress.max(Progress::Own);
         }

@@ -41,6 +41,8 @@ fn waiting(instance: &LocalInstance) -> Waiting {
     Waiting {
         id: instance.instance.id.clone(),
         service: instance.instance.services.first().map(|service| service.to_string().into()).unwrap_or_default(),
+        host: Some(instance.instance.host),
+        port: Some(instance.instance.port),
         state: instance.state.as_str().into(),
         since: instance.since.map(time),
         reason: instance.error.as_deref().map(|error| error.chars().take(MAX_REASON).collect::<String>().into()),

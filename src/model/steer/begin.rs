@@ -10,7 +10,7 @@ use super::journal::{Journal, Kind, Stage, next_number};
 use super::refusal::Refusal;
 use super::safe::Judge;
 use super::seen::Seen;
-use super::server::{Follows, ServerState};
+use super::server::{Follows, Hindrance, ServerState};
 use super::topology::Server;
 
 /// How far a target may be behind when writes begin to be held.
@@ -110,6 +110,7 @@ impl Scene<'_> {
         }
         let (rest, losing) = self.rest(&self.judge(old, master), &[old, wish]);
         refusals.extend(losing);
+        refusals.extend(self.cut_off([old].into_iter().chain(rest.iter().map(|server| server.name.as_str()))));
         let journal = Journal { old: self.seen.written(old), rest, stage: Stage::Intent, ..self.journal(Kind::Switch) };
         (journal, refusals)
     }
@@ -179,6 +180,16 @@ impl Scene<'_> {
             .collect()
     }
 
+    /// Those of `names` who could not follow the target: they would be left without a master, and the old one's writes
+    /// would be on none of them.
+    fn cut_off<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Refusal> {
+        let lacking = names.filter_map(|name| {
+            let lacks = self.seen.state(name)?.upstream.lacks(&self.target.upstream)?;
+            Some(Refusal::Hindered { server: name.to_owned(), by: Hindrance::Upstream(lacks.to_owned()) })
+        });
+        lacking.collect()
+    }
+
     fn hindrances(&self, name: &str) -> impl Iterator<Item = Refusal> + use<> {
         let hindrances = self.seen.state(name).map(|state| state.hindrances.clone()).unwrap_or_default();
         let server = name.to_owned();
@@ -215,6 +226,7 @@ pub(super) fn blank(kind: Kind, target: Server, seen: &Seen, operator: Operator<
         doubtful: false,
         max_pause: 0,
         why: String::new(),
+        at: String::new(),
         gap: None,
     }
 }

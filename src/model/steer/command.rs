@@ -51,7 +51,7 @@ pub enum Command {
     Undo,
     /// `CLIENT UNPAUSE`.
     Unpause,
-    /// `REPLICAOF NO ONE`: the one command that makes a master.
+    /// `MULTI / REPLICAOF NO ONE / INFO replication / EXEC`: the one command that makes a master.
     Promote,
     /// `MULTI / REPLICAOF … / CLIENT KILL TYPE normal SKIPME yes / CLIENT KILL TYPE pubsub / CLIENT UNPAUSE / EXEC`: writers
     /// that were held are closed unexecuted, and may send again elsewhere.

@@ -5,7 +5,10 @@
 //! fenced and say replica, nobody can take a write meanwhile, so whichever has what all others have may go on. In every
 //! other case a person is asked.
 
+use std::time::Duration;
+
 use super::begin::{Operator, blank};
+use super::command::Mark;
 use super::journal::{Journal, Kind, Stage};
 use super::refusal::Refusal;
 use super::safe::Judge;
@@ -45,10 +48,26 @@ fn attach(seen: &Seen, head: &Server, master: &ServerState, operator: Operator<'
     (!rest.is_empty()).then(|| Journal { rest, stage: Stage::Publish, ..blank(Kind::Attach, target, seen, operator) })
 }
 
+/// How long a freeze without its journal is left alone: its operator may be about to write it again.
+const ORPHAN: Duration = Duration::from_secs(10);
+
+/// A server that an operation froze which no journal tells of: none does, or only that of one before it.
+fn orphan<'s>(seen: &'s Seen, last: Option<&Journal>) -> Option<&'s str> {
+    // Marks go round: half of them count as those before.
+    let is_before = |mark: Mark, last: &Journal| Mark::of(last.number).0.wrapping_sub(mark.0) < 0x8000;
+    let is_told = |mark: Mark| mark == Mark::START || last.is_some_and(|last| is_before(mark, last));
+    let frozen = |state: &ServerState| matches!(&state.follows, Follows::Frozen(mark) if !is_told(*mark));
+    seen.answering().find(|(_, state)| frozen(state)).map(|(name, _)| name)
+}
+
 /// All say replica: makes the one master that has everything.
 fn restart(seen: &Seen, head: &Server, last: Option<&Journal>, operator: Operator<'_>) -> Result<Journal, Refusal> {
     if let Some((server, why)) = seen.silent() {
         return Err(Refusal::Unreached { server: server.to_owned(), why });
+    }
+    if let Some(name) = orphan(seen, last).filter(|_| seen.differs_for < ORPHAN) {
+        let why = format!("{name} was frozen by an operation that left no journal, which has {ORPHAN:?} to go on");
+        return Err(Refusal::Undecided(why));
     }
     if let Some((name, by)) = busy(seen) {
         return Err(Refusal::Hindered { server: name.to_owned(), by });

@@ -77,9 +77,26 @@ pub struct Journal {
     /// Why it was given up, or is stale.
     #[serde(default)]
     pub why: String,
+    /// RFC 3339 time at which this was written.
+    #[serde(default)]
+    pub at: String,
     /// For how long no write was taken, in milliseconds, where its first operator saw it to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<u64>,
+}
+
+impl Stage {
+    /// Its name, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+            Self::Publish => "publish",
+            Self::Done => "done",
+            Self::Stale => "stale",
+        }
+    }
 }
 
 impl Journal {
@@ -100,7 +117,7 @@ impl Journal {
 
     /// The same at another stage.
     #[must_use]
-    pub fn at(&self, stage: Stage) -> Self {
+    pub fn in_stage(&self, stage: Stage) -> Self {
         Self { stage, ..self.clone() }
     }
 
@@ -153,6 +170,7 @@ mod tests {
             doubtful: false,
             max_pause: 200,
             why: String::new(),
+            at: String::new(),
             gap: None,
         }
     }

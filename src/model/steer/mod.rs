@@ -25,14 +25,19 @@
 //! | [`journal`] | what is written down |
 //! | [`begin`] | whether a switch may begin, and why not ([`refusal`]) |
 //! | [`heal`] | what is done unasked |
+//! | [`late`] | which clients of an old master are closed once more |
 //! | [`takeover`] | the first write of one who goes on |
 //! | [`step`] | what comes next |
 //! | [`roster`] | which server an address means |
+//! | [`names`] | who is named by a role |
+//! | [`told`] | what people and programs are told of it |
 
 pub mod begin;
 pub mod command;
 pub mod heal;
 pub mod journal;
+pub mod late;
+pub mod names;
 pub mod refusal;
 pub mod roster;
 pub mod safe;
@@ -40,6 +45,7 @@ pub mod seen;
 pub mod server;
 pub mod step;
 pub mod takeover;
+pub mod told;
 pub mod topology;
 
 #[cfg(test)]

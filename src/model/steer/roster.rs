@@ -1,7 +1,7 @@
 //! Which servers a service has, and which of them an address means.
 //!
 //! A name means the instance that bears it, so that one which restarts on another port is followed. A server that is not
-//! ready has no record: it is known from what was applied, or by its address.
+//! ready has no record: its node's record names its host and port.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -39,10 +39,21 @@ pub struct Listed {
 pub struct Roster(pub BTreeMap<String, Listed>);
 
 impl Roster {
-    /// What a service's endpoints and the node records tell.
-    pub fn of(endpoints: &[Endpoint], nodes: &[NodeRecord]) -> Self {
+    /// What endpoints and node records tell of `service`.
+    pub fn of(service: &str, endpoints: &[Endpoint], nodes: &[NodeRecord]) -> Self {
         let mut all = BTreeMap::new();
         let agents: BTreeMap<&str, Option<u64>> = nodes.iter().map(|node| (&*node.node, began(node))).collect();
+        for node in nodes {
+            for waiting in node.waiting.iter().filter(|waiting| *waiting.service == *service) {
+                let (Some(label), Some(host), Some(port)) = (Label::slug(&waiting.id), waiting.host, waiting.port)
+                else {
+                    continue;
+                };
+                let name = label.as_str().to_owned();
+                let (node, agent) = (node.node.to_string(), began(node));
+                all.insert(name.clone(), Listed { name, node, host, port, role: None, agent });
+            }
+        }
         for endpoint in endpoints {
             let Some(host) = endpoint.address() else { continue };
             let name = endpoint.key().rsplit('/').next().unwrap_or_default().to_owned();

@@ -17,6 +17,8 @@ pub struct Seen {
     pub trusted: bool,
     /// For how long this operator may still send.
     pub hold_left: Duration,
+    /// For how long the registry has shown something else than what was brought about.
+    pub differs_for: Duration,
     /// Whether the store is away, another one, or says that the hold is gone.
     pub store_lost: bool,
     /// The time of day, as it is written into what is published.

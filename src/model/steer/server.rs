@@ -41,9 +41,10 @@ impl Position {
 }
 
 /// Whom a server follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Follows {
     /// Nobody: it is a master, and takes writes.
+    #[default]
     NoOne,
     /// An address that nobody serves: it is frozen.
     Frozen(Mark),
@@ -81,8 +82,29 @@ pub enum Hindrance {
     Upstream(String),
 }
 
+/// What it takes to follow a server, and what a server has of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upstream {
+    /// It answers only those who have logged in, and so must its replicas.
+    pub asks_login: bool,
+    /// It has a `masterauth` to log in with elsewhere.
+    pub has_login: bool,
+    /// The servers speak TLS, and it would not: `tls-replication` is not set.
+    pub lacks_tls: bool,
+}
+
+impl Upstream {
+    /// What a server that has this lacks to follow one that wants `other`.
+    pub fn lacks(&self, other: &Self) -> Option<&'static str> {
+        if other.asks_login && !self.has_login {
+            return Some("masterauth");
+        }
+        self.lacks_tls.then_some("tls-replication yes")
+    }
+}
+
 /// What one server said over this operation's connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerState {
     /// `run_id`: another one is another process.
     pub run: String,
@@ -98,6 +120,8 @@ pub struct ServerState {
     pub append_only: bool,
     /// Whether its host has rebooted since it was last seen, where that is known.
     pub rebooted: Option<bool>,
+    /// What it takes to follow it, and what it has to follow another.
+    pub upstream: Upstream,
     /// What is in the way.
     pub hindrances: Vec<Hindrance>,
     /// When this operation's pause was acknowledged, and how far the server had come by then.

@@ -8,13 +8,16 @@ use super::command::{Command, Mark};
 use super::journal::{Journal, Kind, Stage};
 use super::safe::Judge;
 use super::seen::Seen;
-use super::server::ServerState;
+use super::server::{Follows, ServerState};
 use super::topology::{Applied, Server};
 
 /// An operation's time in all.
 pub const OPERATION: Duration = Duration::from_secs(10);
 /// How long a frozen master's last bytes may take to its replica: they are on their way already.
 const PROVE: Duration = Duration::from_secs(1);
+/// How long replicas are waited for: with its first one a master that has no backlog begins another history, which is
+/// what it is known by later.
+const SETTLED: Duration = Duration::from_secs(3);
 /// What must be left of the hold to end what was begun, when the store cannot be asked.
 const UNDO_BY: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ pub fn step(journal: &Journal, seen: &Seen, now: Duration) -> Step {
         _ if seen.store_lost => later("the store is away"),
         Stage::Promote => promote(journal, seen, now),
         Stage::Abort => abort(journal, seen),
-        Stage::Publish => publish(journal, seen),
+        Stage::Publish => publish(journal, seen, now),
     }
 }
 
@@ -113,7 +116,7 @@ fn hold_writes(journal: &Journal, master: &ServerState, target: &ServerState, no
 fn prove(journal: &Journal, master: &ServerState, target: &ServerState, now: Duration) -> Step {
     let last = master.position.offset;
     if target.position.offset == last && target.position.id == master.position.id {
-        return write(Journal { last: Some(last), ..journal.at(Stage::Promote) });
+        return write(Journal { last: Some(last), ..journal.in_stage(Stage::Promote) });
     }
     if master.frozen.is_some_and(|since| now.saturating_sub(since) < PROVE) {
         let old = journal.old.as_ref().map(|old| old.name.clone());
@@ -193,7 +196,10 @@ fn name_it(journal: &Journal, seen: &Seen, target: &ServerState, now: Duration) 
         replicas: replicas.filter(|name| *name != journal.target.name).collect(),
         since: seen.wall.clone(),
     };
-    Step::Write { journal: Box::new(Journal { gap, ..journal.at(Stage::Publish) }), applied: Some(Box::new(applied)) }
+    Step::Write {
+        journal: Box::new(Journal { gap, ..journal.in_stage(Stage::Publish) }),
+        applied: Some(Box::new(applied)),
+    }
 }
 
 fn now_written(server: &Server, state: &ServerState) -> Server {
@@ -202,7 +208,7 @@ fn now_written(server: &Server, state: &ServerState) -> Server {
 
 /// Decided: the old master stays. It is told so only where this operation froze it, and nobody was promoted.
 fn abort(journal: &Journal, seen: &Seen) -> Step {
-    let Some(old) = &journal.old else { return write(journal.at(Stage::Done)) };
+    let Some(old) = &journal.old else { return write(journal.in_stage(Stage::Done)) };
     let Some(master) = seen.state(&old.name) else { return later(format!("{} does not answer", old.name)) };
     if master.run != old.run {
         return write(journal.closing(Stage::Stale, format!("{} was restarted", old.name)));
@@ -232,11 +238,11 @@ fn abort(journal: &Journal, seen: &Seen) -> Step {
     // The end of a freeze began a history of its own, which is what the replicas will be judged by.
     let applied = seen.applied.clone().filter(|applied| applied.master.name == old.name && !journal.doubtful);
     let applied = applied.map(|applied| Applied { master: now_written(&applied.master, master), ..applied });
-    Step::Write { journal: Box::new(journal.at(Stage::Done)), applied: applied.map(Box::new) }
+    Step::Write { journal: Box::new(journal.in_stage(Stage::Done)), applied: applied.map(Box::new) }
 }
 
 /// The target is master and named: the old one and the others are given to it, if they lose nothing.
-fn publish(journal: &Journal, seen: &Seen) -> Step {
+fn publish(journal: &Journal, seen: &Seen, now: Duration) -> Step {
     let name = &journal.target.name;
     let Some(target) = seen.state(name) else { return later(format!("{name} does not answer")) };
     if !target.is_master() {
@@ -262,9 +268,14 @@ fn publish(journal: &Journal, seen: &Seen) -> Step {
     if !commands.is_empty() {
         return Step::Send(commands);
     }
+    let comes =
+        |name: &String| matches!(seen.state(name).map(|state| &state.follows), Some(Follows::At { up: false, .. }));
+    if follow.iter().any(comes) && now < SETTLED && seen.hold_left > UNDO_BY {
+        return Step::Look(follow.into_iter().chain([name.clone()]).collect());
+    }
     let applied = seen.applied.as_ref().filter(|applied| applied.master.name == *name);
     let applied = applied.map(|applied| counting(applied, &follow, &journal.target, target));
-    Step::Write { journal: Box::new(journal.at(Stage::Done)), applied: applied.map(Box::new) }
+    Step::Write { journal: Box::new(journal.in_stage(Stage::Done)), applied: applied.map(Box::new) }
 }
 
 /// How a server is given to the target: one that this operation froze has writers waiting, who are let go.

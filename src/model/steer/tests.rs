@@ -8,7 +8,7 @@ use super::heal::heal;
 use super::journal::{Journal, Kind, Stage};
 use super::refusal::Refusal;
 use super::seen::Seen;
-use super::server::{Follows, Hindrance, Position, ServerState, Sight};
+use super::server::{Follows, Hindrance, Position, ServerState, Sight, Upstream};
 use super::step::{End, Step, step};
 use super::takeover::take_over;
 use super::topology::{Applied, Server};
@@ -28,6 +28,7 @@ fn state(follows: Follows, id: &str, offset: u64, keys: u64) -> ServerState {
         paused: None,
         frozen: None,
         unpaused: false,
+        upstream: Upstream::default(),
     }
 }
 
@@ -234,7 +235,7 @@ fn a_store_that_is_lost_before_the_decision_is_not_waited_for() {
     seen.store_lost = true;
     assert_eq!(step(&journal, &seen, Duration::ZERO), Step::Send(vec![("a".to_owned(), Command::Undo)]));
     // After the decision nobody unfreezes.
-    let decided = Journal { last: Some(100), ..journal.at(Stage::Promote) };
+    let decided = Journal { last: Some(100), ..journal.in_stage(Stage::Promote) };
     assert!(matches!(step(&decided, &seen, Duration::ZERO), Step::End(End::Later(_))));
 }
 
@@ -244,7 +245,7 @@ fn nothing_is_sent_when_the_hold_has_run_out() {
     seen.hold_left = Duration::ZERO;
     let journal = begin(&wish("b"), &seen, ME).expect("nothing is against it");
     for stage in [Stage::Intent, Stage::Promote, Stage::Abort, Stage::Publish] {
-        assert!(matches!(step(&journal.at(stage), &seen, Duration::ZERO), Step::End(End::Later(_))), "{stage:?}");
+        assert!(matches!(step(&journal.in_stage(stage), &seen, Duration::ZERO), Step::End(End::Later(_))), "{stage:?}");
     }
 }
 
@@ -254,7 +255,7 @@ fn a_takeover_follows_the_decision_and_without_one_gives_up() {
     for (stage, expected) in
         [(Stage::Intent, Stage::Abort), (Stage::Promote, Stage::Promote), (Stage::Publish, Stage::Publish)]
     {
-        let taken = take_over(&journal.at(stage), "other", true);
+        let taken = take_over(&journal.in_stage(stage), "other", true);
         assert_eq!((taken.stage, taken.turn, taken.doubtful), (expected, 1, false));
     }
     assert!(take_over(&journal, "other", false).doubtful);
@@ -264,14 +265,14 @@ fn a_takeover_follows_the_decision_and_without_one_gives_up() {
 fn a_server_that_is_not_as_the_journal_implies_is_told_nothing() {
     let mut seen = three();
     let journal = begin(&wish("b"), &seen, ME).expect("nothing is against it");
-    let decided = Journal { last: Some(100), ..journal.at(Stage::Promote) };
+    let decided = Journal { last: Some(100), ..journal.in_stage(Stage::Promote) };
     let is_stale = |step: Step| matches!(step, Step::Write { journal, .. } if journal.stage == Stage::Stale);
     // The target is not where it was.
     assert!(is_stale(step(&decided, &seen, Duration::ZERO)));
     set(&mut seen, "b", |b| b.run = "b2".to_owned());
     assert!(is_stale(step(&decided, &seen, Duration::ZERO)));
     set(&mut seen, "a", |a| a.run = "a2".to_owned());
-    assert!(is_stale(step(&journal.at(Stage::Abort), &seen, Duration::ZERO)));
+    assert!(is_stale(step(&journal.in_stage(Stage::Abort), &seen, Duration::ZERO)));
 }
 
 fn frozen(run: &str, id: &str, offset: u64, keys: u64) -> ServerState {
@@ -330,4 +331,45 @@ fn healing_gives_strays_to_their_master_and_moves_no_master() {
     // A lone master that nobody named is foreign: neither reverted nor given replicas.
     let foreign = scene(&[("a", frozen("a2", "r", 50, 5)), ("b", master(100))]);
     assert_eq!(heal(&foreign, None, ME), Ok(None));
+}
+
+#[test]
+fn a_switch_that_would_cut_a_server_off_is_refused_before_anything_is_done() {
+    let asking = Upstream { asks_login: true, has_login: true, lacks_tls: false };
+    let mut seen = three();
+    for name in ["a", "b", "c"] {
+        set(&mut seen, name, |server| server.upstream = asking);
+    }
+    assert!(begin(&wish("b"), &seen, ME).is_ok());
+    set(&mut seen, "a", |a| a.upstream.has_login = false);
+    set(&mut seen, "c", |c| c.upstream.lacks_tls = true);
+    let told = begin(&wish("b"), &seen, ME).expect_err("two could not follow");
+    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "a could not follow the other: it lacks masterauth",
+            "c could not follow the other: it lacks tls-replication yes"
+        ]
+    );
+    assert!(begin(&Wish { force: true, ..wish("b") }, &seen, ME).is_ok());
+}
+
+#[test]
+fn a_freeze_without_its_journal_is_left_alone_for_ten_seconds() {
+    let mut seen = three();
+    for name in ["a", "b", "c"] {
+        set(&mut seen, name, |server| server.follows = Follows::Frozen(Mark::of(9)));
+    }
+    seen.differs_for = Duration::from_secs(9);
+    let refusal = heal(&seen, None, ME).expect_err("its operator may go on");
+    assert!(refusal.to_string().contains("left no journal"), "{refusal}");
+    let mut before = begin(&wish("b"), &three(), ME).expect("nothing is against it").in_stage(Stage::Done);
+    before.number = 8;
+    assert!(heal(&seen, Some(&before), ME).is_err(), "a journal of before says nothing of it");
+    before.number = 10;
+    assert!(heal(&seen, Some(&before), ME).is_ok(), "one that came after it has ended it");
+    seen.differs_for = Duration::from_secs(10);
+    let journal = heal(&seen, None, ME).expect("it is ended").expect("there is something to do");
+    assert_eq!((journal.kind, journal.target.name.as_str()), (Kind::Restart, "a"));
 }

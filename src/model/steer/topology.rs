@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::server::Position;
+use crate::model::words::record::Role;
 
 /// Servers one topology may name: more would be one operation's connections without end.
 pub const MAX_SERVERS: usize = 64;
@@ -152,6 +153,14 @@ impl Applied {
     /// Writes the value that is stored.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text and numbers always encode")
+    }
+
+    /// What `name` counts as.
+    pub fn role_of(&self, name: &str) -> Option<Role> {
+        if self.master.name == name {
+            return Some(Role::Primary);
+        }
+        self.has_replica(name).then_some(Role::Replica)
     }
 
     /// Whether `name` is counted among the replicas.

@@ -134,9 +134,14 @@ impl Prefix {
         format!("/wharf{}/nodes/", self.0)
     }
 
+    /// What every key of a topology begins with.
+    pub fn topologies(&self) -> String {
+        format!("/wharf{}/topology/", self.0)
+    }
+
     /// What every key of a service's topology begins with: its journal, its hold, what was brought about.
     pub fn topology(&self, service: &str) -> String {
-        format!("/wharf{}/topology/{service}/", self.0)
+        format!("{}{service}/", self.topologies())
     }
 
     /// The parts of `key` below this prefix, outermost first; `None` when it is not below it.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::record::{BadRecord, Text};
 
@@ -55,6 +56,12 @@ pub struct Waiting {
     pub id: Text,
     /// The service it would be found under, the first when there are several.
     pub service: Text,
+    /// The address it is at: one who steers it has to reach it although it is not found.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "host")]
+    pub host: Option<IpAddr>,
+    /// Its port.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "port")]
+    pub port: Option<u16>,
     /// Its state.
     pub state: Text,
     /// RFC 3339 time since when.
@@ -63,6 +70,15 @@ pub struct Waiting {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Text>,
+}
+
+/// An address; what is none costs itself, not the node's record.
+fn host<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
+    Ok(Value::deserialize(from)?.as_str().and_then(|text| text.parse().ok()))
+}
+
+fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    Ok(Value::deserialize(from)?.as_u64().and_then(|number| u16::try_from(number).ok()))
 }
 
 impl Waiting {
@@ -164,6 +180,21 @@ mod tests {
         for number in ["-1", "1e99", "1.5", "99999999999999999999", "\"1\"", "null"] {
             let value = format!(r#"{{"node":"a","more":{number},"states":{{"ready":{number}}}}}"#);
             assert!(NodeRecord::decode(value.as_bytes()).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn where_an_instance_waits_is_told_or_not_and_costs_no_record() {
+        for (host, port, expected) in [
+            (r#""10.0.0.1""#, "6379", (Some("10.0.0.1"), Some(6379))),
+            (r#""a b""#, "70000", (None, None)),
+            ("7", r#""x""#, (None, None)),
+            ("null", "null", (None, None)),
+        ] {
+            let value = format!(r#"{{"node":"a","waiting":[{{"id":"x","host":{host},"port":{port}}}]}}"#);
+            let read = NodeRecord::decode(value.as_bytes()).expect(&value);
+            let address = expected.0.map(|host| host.parse().expect("an address"));
+            assert_eq!((read.waiting[0].host, read.waiting[0].port), (address, expected.1), "{value}");
         }
     }
 

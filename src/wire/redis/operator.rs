@@ -45,6 +45,7 @@ pub enum OperatorError {
 pub struct OperatorConnection {
     connection: Connection,
     id: i64,
+    asks_login: bool,
 }
 
 /// Another client, as `CLIENT LIST` has it.
@@ -54,6 +55,19 @@ pub struct Client {
     pub id: i64,
     /// The name that it gave itself.
     pub name: String,
+    /// What it is, a letter each: `N` normal, `S` a replica, `M` the master, `P` a subscriber, `b` waiting.
+    pub flags: String,
+    /// Its last command.
+    pub command: String,
+}
+
+/// What a server is set up with to follow another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaSetup {
+    /// It has a `masterauth`.
+    pub has_login: bool,
+    /// `tls-replication yes`.
+    pub speaks_tls: bool,
 }
 
 impl OperatorConnection {
@@ -67,8 +81,10 @@ impl OperatorConnection {
         let deadline = Instant::now() + PATIENCE;
         let opened = async { if tls { Connection::open_tls(target).await } else { Connection::open(target).await } };
         let connection = timeout_at(deadline, opened).await.map_err(|_| OperatorError::Late)??;
-        let mut own = Self { connection, id: 0 };
+        let mut own = Self { connection, id: 0, asks_login: false };
         if let Some(login) = login {
+            let [knock] = own.ask([&["PING"]]).await?;
+            own.asks_login = knock.refusal().is_some_and(|words| words.starts_with("NOAUTH"));
             let mut request = vec![];
             match login.user {
                 Some(user) => command(&mut request, &["AUTH", user, login.password]),
@@ -86,6 +102,21 @@ impl OperatorConnection {
             own.id = id;
         }
         Ok(own)
+    }
+
+    /// Whether it answers nobody who has not logged in: a replica of it must do so, too. Not known of one that was opened
+    /// without a login.
+    pub fn asks_login(&self) -> bool {
+        self.asks_login
+    }
+
+    /// What it is set up with to follow another server. Its password goes no further than this.
+    pub async fn replica_setup(&mut self) -> Result<ReplicaSetup, OperatorError> {
+        let [login, tls] = self.ask([&["CONFIG", "GET", "masterauth"], &["CONFIG", "GET", "tls-replication"]]).await?;
+        accepted("config|get", &login)?;
+        accepted("config|get", &tls)?;
+        let value = |reply: &Value| reply.items().last().and_then(Value::text).map(str::to_owned).unwrap_or_default();
+        Ok(ReplicaSetup { has_login: !value(&login).is_empty(), speaks_tls: value(&tls) == "yes" })
     }
 
     /// Every other client.
@@ -162,8 +193,15 @@ impl OperatorConnection {
         match told {
             Command::Pause => self.sequence(&[&["CLIENT", "PAUSE", &pause, "WRITE"]]).await?,
             Command::Unpause => self.sequence(&[&["CLIENT", "UNPAUSE"]]).await?,
-            Command::Promote => self.sequence(&[&["REPLICAOF", "NO", "ONE"]]).await?,
-            Command::Undo => self.transaction(&[&["REPLICAOF", "NO", "ONE"], &["CLIENT", "UNPAUSE"]]).await?,
+            Command::Promote => {
+                // In one: with its first replica a master that has no backlog begins another history.
+                let promote: &[&str] = &["REPLICAOF", "NO", "ONE"];
+                let done = self.transaction(&[promote, &["INFO", "replication"]]).await?;
+                return Ok(Info::read(done.text().unwrap_or_default()));
+            }
+            Command::Undo => {
+                self.transaction(&[&["REPLICAOF", "NO", "ONE"], &["CLIENT", "UNPAUSE"]]).await?;
+            }
             Command::Freeze(mark) => {
                 let (host, port) = (mark.address().to_string(), FREEZE_PORT.to_string());
                 self.transaction(&[&["REPLICAOF", &host, &port], KILL]).await?;
@@ -191,7 +229,8 @@ impl OperatorConnection {
         Ok(())
     }
 
-    async fn transaction(&mut self, commands: &[&[&str]]) -> Result<(), OperatorError> {
+    /// What `EXEC` answers.
+    async fn transaction(&mut self, commands: &[&[&str]]) -> Result<Value, OperatorError> {
         let mut request = vec![];
         command(&mut request, &["MULTI"]);
         for words in commands {
@@ -208,7 +247,7 @@ impl OperatorConnection {
         }
         let reply = self.reply(deadline).await?;
         match reply {
-            Value::Array(_) => accepted("exec", &reply),
+            Value::Array(_) => accepted("exec", &reply).map(|()| reply),
             _ => Err(OperatorError::Refused { command: "exec".to_owned(), words: "no transaction".to_owned() }),
         }
     }
@@ -243,7 +282,8 @@ fn accepted(command: &str, reply: &Value) -> Result<(), OperatorError> {
 
 fn client(line: &str) -> Option<Client> {
     let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name));
-    Some(Client { id: field("id=")?.parse().ok()?, name: field("name=").unwrap_or_default().to_owned() })
+    let text = |name| field(name).unwrap_or_default().to_owned();
+    Some(Client { id: field("id=")?.parse().ok()?, name: text("name="), flags: text("flags="), command: text("cmd=") })
 }
 
 /// The fields of `INFO`.
@@ -299,8 +339,9 @@ mod tests {
 
     #[test]
     fn clients_are_read_by_id_and_name() {
-        let line = "id=12 addr=127.0.0.1:5 name=wharf-topology:redis-1:7 age=1";
-        assert_eq!(client(line), Some(Client { id: 12, name: "wharf-topology:redis-1:7".to_owned() }));
+        let line = "id=12 addr=127.0.0.1:5 name=wharf-topology:redis-1:7 age=1 flags=N cmd=client|list";
+        let (name, flags, command) = ("wharf-topology:redis-1:7".to_owned(), "N".to_owned(), "client|list".to_owned());
+        assert_eq!(client(line), Some(Client { id: 12, name, flags, command }));
         assert_eq!(client("addr=x name=y"), None);
     }
 }

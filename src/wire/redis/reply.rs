@@ -37,6 +37,14 @@ impl Value {
         }
     }
 
+    /// What an array holds; of any other reply, nothing.
+    pub fn items(&self) -> &[Value] {
+        match self {
+            Self::Array(values) => values,
+            Self::Simple(_) | Self::Error(_) | Self::Number(_) | Self::Text(_) | Self::Null => &[],
+        }
+    }
+
     /// The first text in it.
     pub fn text(&self) -> Option<&str> {
         match self {

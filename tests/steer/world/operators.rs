@@ -185,7 +185,9 @@ impl World {
 
     /// Fences whom it reaches: every other connection of an operation is killed, with what was sent over it.
     pub(super) fn sees(&mut self, host: usize, id: u64) -> Seen {
-        let mut seen = Seen { servers: servers(self.machines.len()), ..Default::default() };
+        // A freeze without a journal has been waited for: what is done then is what may be unsafe.
+        let differs_for = std::time::Duration::from_secs(60);
+        let mut seen = Seen { servers: servers(self.machines.len()), differs_for, ..Default::default() };
         let applied = self.store.now.applied.clone();
         seen.trusted = applied.as_ref().is_none_or(|(_, revision)| self.store.trusts(*revision));
         seen.applied = applied.map(|(applied, _)| applied);

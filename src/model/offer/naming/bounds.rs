@@ -13,7 +13,7 @@ use crate::model::words::record::Text;
 const RESERVED: [&str; 3] = ["cfg", "ns.dns", "apex.dns"];
 
 /// The reserved name that `name` is, or is below.
-fn reserved(name: &str) -> Option<&'static str> {
+pub fn reserved(name: &str) -> Option<&'static str> {
     let is = |reserved: &&str| name.strip_suffix(*reserved).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     RESERVED.into_iter().find(is)
 }

@@ -26,6 +26,7 @@ use super::container::Container;
 use super::instance::{Instance, Skipped, Withheld};
 use crate::model::words::record::Text;
 
+pub use bounds::reserved;
 pub use check::is_wanted_env;
 pub use mapping::instances;
 pub use mapping::static_instances;

@@ -1,12 +1,16 @@
 //! The store in this process: for one host, and for tests.
 //!
-//! It keeps what `etcd` keeps (revisions, a bounded history, leases), in memory, and is gone with the process. A lease
+//! It keeps what `etcd` keeps (revisions, a bounded history, leases), in memory, and is gone with the process, but for what
+//! hangs on no lease, where somebody keeps that ([`Embedded::keeping`]). A lease
 //! with a living session never ends; one whose session was dropped runs out after its time, which the next call or
 //! running watch notices: no task of its own turns here.
 
+mod keeper;
+mod living;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::ops::Bound;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +23,9 @@ use super::{
     Batch, Commit, Condition, Event, History, Item, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session,
     Store, StoreError, Watch, Write,
 };
+
+use keeper::Keeper;
+use living::{EmbeddedWatch, Kept};
 
 /// How many changes a watch may lie behind before it must read afresh.
 const HISTORY: usize = 16 * 1024;
@@ -40,6 +47,7 @@ struct Shared {
     changed: Notify,
     reach: watch::Sender<Reach>,
     history: watch::Sender<History>,
+    keeper: Option<Keeper>,
 }
 
 #[derive(Debug)]
@@ -51,6 +59,8 @@ struct State {
     forgotten: Revision,
     leases: BTreeMap<LeaseId, Lease>,
     next_lease: LeaseId,
+    /// When something that hangs on no lease changed last.
+    loose: Revision,
 }
 
 #[derive(Debug)]
@@ -80,6 +90,7 @@ impl Embedded {
             forgotten: 1,
             leases: BTreeMap::new(),
             next_lease: 1,
+            loose: 0,
         })
     }
 }
@@ -106,6 +117,7 @@ impl Embedded {
             forgotten: revision,
             leases: BTreeMap::from([(lease, kept)]),
             next_lease: lease.max(0).saturating_add(1),
+            loose: 0,
         })
     }
 
@@ -128,16 +140,44 @@ impl Embedded {
             forgotten: state.forgotten,
             leases: state.leases.iter().map(|(id, known)| (*id, lease(known))).collect(),
             next_lease: state.next_lease,
+            loose: state.loose,
         })
     }
 
+    /// The same store with what an earlier one kept of what hangs on no lease, which `write` keeps from now on: a commit
+    /// that changes such a key is answered when it is kept.
+    pub fn keeping(
+        self,
+        revision: Revision,
+        items: impl IntoIterator<Item = Item>,
+        write: impl Fn(Revision, Vec<Item>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let Self { shared } = self.copy();
+        let shared = Arc::into_inner(shared).expect("a copy is nobody else's yet");
+        let mut state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for item in items {
+            state.revision = state.revision.max(item.revision);
+            state.items.entry(item.key.clone()).or_insert(item);
+        }
+        state.revision = state.revision.max(revision);
+        // Nobody may ask for the history of before: what was kept has none.
+        state.forgotten = state.revision;
+        state.log.clear();
+        Self::with(state, Some(Keeper::new(revision, write)))
+    }
+
     fn of(state: State) -> Self {
+        Self::with(state, None)
+    }
+
+    fn with(state: State, keeper: Option<Keeper>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 changed: Notify::new(),
                 reach: watch::Sender::new(Reach::There),
                 history: watch::Sender::new(History::default()),
+                keeper,
             }),
         }
     }
@@ -234,6 +274,29 @@ impl Shared {
         Ok(Batch { events: events.cloned().collect(), revision: state.revision })
     }
 
+    /// What hangs on no lease, and when that changed last.
+    fn loose(&self) -> (Revision, Vec<Item>) {
+        let state = self.state();
+        (state.loose, state.items.values().filter(|item| item.lease == 0).cloned().collect())
+    }
+
+    /// Has what was changed and hangs on no lease kept.
+    async fn keep(self: &Arc<Self>) {
+        let owes = |keeper: &Keeper| keeper.owes(self.state().loose);
+        if !self.keeper.as_ref().is_some_and(owes) {
+            return;
+        }
+        let own = Arc::clone(self);
+        let kept = tokio::task::spawn_blocking(move || {
+            if let Some(keeper) = &own.keeper {
+                keeper.keep(|| own.loose());
+            }
+        });
+        if let Err(panicked) = kept.await {
+            tracing::error!(%panicked, "what the store keeps over a restart was not written");
+        }
+    }
+
     /// When the next lease ends by itself.
     fn next_end(&self) -> Option<Instant> {
         self.state().leases.values().filter_map(|lease| lease.ends).min()
@@ -272,6 +335,9 @@ impl State {
             Write::Put { key, value, lease } => {
                 let item = Item { key: key.clone(), value: value.clone(), lease: *lease, revision };
                 self.detach(key);
+                if *lease == 0 || self.is_loose(key) {
+                    self.loose = revision;
+                }
                 if let Some(lease) = self.leases.get_mut(lease) {
                     lease.keys.insert(key.clone());
                 }
@@ -284,11 +350,18 @@ impl State {
 
     fn delete(&mut self, key: &str, revision: Revision) -> bool {
         self.detach(key);
+        if self.is_loose(key) {
+            self.loose = revision;
+        }
         let was = self.items.remove(key).is_some();
         if was {
             self.log.push_back((revision, Event::Delete { key: key.to_owned(), revision }));
         }
         was
+    }
+
+    fn is_loose(&self, key: &str) -> bool {
+        self.items.get(key).is_some_and(|item| item.lease == 0)
     }
 
     fn detach(&mut self, key: &str) {
@@ -383,7 +456,12 @@ impl Store for Embedded {
         conditions: &'a [Condition],
         writes: &'a [Write],
     ) -> BoxFuture<'a, Result<Commit, StoreError>> {
-        async move { self.shared.commit(conditions, writes) }.boxed()
+        async move {
+            let made = self.shared.commit(conditions, writes)?;
+            self.shared.keep().await;
+            Ok(made)
+        }
+        .boxed()
     }
 
     fn lease(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseInfo, StoreError>> {
@@ -410,60 +488,5 @@ impl Store for Embedded {
 
     fn reach(&self) -> watch::Receiver<Reach> {
         self.shared.reach.subscribe()
-    }
-}
-
-struct EmbeddedWatch {
-    shared: Arc<Shared>,
-    prefix: String,
-    from: Revision,
-    /// When it is to say that it is in step, however often it is asked until then.
-    idle: Instant,
-}
-
-impl EmbeddedWatch {
-    async fn next_batch(&mut self) -> Result<Batch, StoreError> {
-        let idle = self.idle;
-        loop {
-            // Enlisted before it looks, so that nothing falls between.
-            let mut changed = pin!(self.shared.changed.notified());
-            changed.as_mut().enable();
-            let batch = self.shared.events(&self.prefix, self.from)?;
-            self.from = self.from.max(batch.revision + 1);
-            if !batch.events.is_empty() || Instant::now() >= idle {
-                self.idle = Instant::now() + IDLE;
-                return Ok(batch);
-            }
-            let wake = self.shared.next_end().map_or(idle, |end| end.min(idle));
-            tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep_until(wake) => {}
-            }
-        }
-    }
-}
-
-impl Watch for EmbeddedWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<Batch, StoreError>> {
-        self.next_batch().boxed()
-    }
-}
-
-/// A lease that does not end before this is dropped.
-struct Kept {
-    shared: Arc<Shared>,
-    lease: LeaseId,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        if let Some(lease) = state.leases.get_mut(&self.lease) {
-            lease.keepers -= 1;
-            lease.ends = (lease.keepers == 0).then(|| Instant::now() + lease.granted);
-        }
-        drop(state);
-        // Running watches look again when the lease will end.
-        self.shared.changed.notify_waiters();
     }
 }

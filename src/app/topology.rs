@@ -1,0 +1,225 @@
+//! Takes what HTTP asks about topologies to the desks that steer, and what they know back.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry as Metrics;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::build::Ground;
+use crate::answer::http::{TopologyAsk, TopologyChange};
+use crate::catalog::facade::api;
+use crate::config::{Config, TopologyConfig};
+use crate::model::steer::roster::Roster;
+use crate::model::steer::told::{Answer, Sights, Topology};
+use crate::model::steer::topology::Desired;
+use crate::state::topology::KeptTopology;
+use crate::steer::{self, Ask, Desk, Handle, Outcome, Registry, Request};
+use crate::supervisor::{Half, Supervisor};
+use crate::view::CatalogView;
+
+/// Requests that may wait; further ones are refused at HTTP.
+const WAITING: usize = 16;
+/// How long the servers may be looked at for an answer; then it tells what is known without.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Starts a desk for each table, and one before all of them; returns where that is asked.
+pub(super) fn start(
+    config: &Config,
+    ground: &Ground,
+    view: &CatalogView,
+    nodes: &watch::Receiver<Arc<api::Nodes>>,
+    supervisor: &mut Supervisor,
+    metrics: &mut Metrics,
+) -> mpsc::Sender<TopologyAsk> {
+    let stop = supervisor.stop_of(Half::Find);
+    let (view, nodes, zones) = (view.clone(), nodes.clone(), ground.zones.clone());
+    let registry: Registry = Arc::new(move |service| {
+        let found = view.load().service(&zones, service);
+        let endpoints = found.map(|service| service.endpoints).unwrap_or_default();
+        Roster::of(service, &endpoints, &nodes.borrow().nodes)
+    });
+    let (ask, asked) = mpsc::channel(WAITING);
+    let counts = (!config.topologies.is_empty()).then(|| steer::Metrics::register(metrics));
+    let mut handles = BTreeMap::new();
+    for table in &config.topologies {
+        let inputs = steer::Inputs {
+            store: Arc::clone(&ground.store),
+            prefix: config.store.prefix.clone(),
+            owner: ground.resumed.owner.to_string(),
+            node: config.node.clone(),
+            kept: ground.state.writable().then(|| KeptTopology::new(&config.store.state_dir, &table.service)),
+            metrics: counts.clone(),
+            registry: Arc::clone(&registry),
+        };
+        let (desk, handle) = Desk::new(settings(config, table), inputs);
+        handles.insert(table.service.clone(), handle);
+        supervisor.spawn("steer", Half::Find, desk.run(stop.clone()));
+    }
+    let front = Front { handles, registry, asked };
+    supervisor.spawn("topologies", Half::Find, front.run(stop));
+    ask
+}
+
+fn settings(config: &Config, table: &TopologyConfig) -> steer::Settings {
+    steer::Settings {
+        service: table.service.clone(),
+        servers: table.servers.clone(),
+        user: table.user.clone(),
+        password_file: table.password_file.clone(),
+        secrets: config.probe.secrets.clone(),
+        max_pause: table.max_pause,
+        tls: table.tls,
+    }
+}
+
+/// The worker between HTTP and the desks.
+struct Front {
+    handles: BTreeMap<String, Handle>,
+    registry: Registry,
+    asked: mpsc::Receiver<TopologyAsk>,
+}
+
+impl Front {
+    /// Works until told to stop.
+    async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut under_way = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                Some(_) = under_way.join_next() => {}
+                // What is asked for waits here while too much is under way, and is refused at HTTP then.
+                ask = self.asked.recv(), if under_way.len() < WAITING => match ask {
+                    Some(ask) => self.take(ask, &mut under_way),
+                    None => stop.cancelled().await,
+                },
+            }
+        }
+    }
+
+    fn take(&self, ask: TopologyAsk, under_way: &mut JoinSet<()>) {
+        match ask {
+            TopologyAsk::Tell(name, reply) => {
+                let is_meant = |handle: &&Handle| name.as_ref().is_none_or(|name| handle.service == *name);
+                let handles: Vec<Handle> = self.handles.values().filter(is_meant).cloned().collect();
+                let registry = Arc::clone(&self.registry);
+                under_way.spawn(async move {
+                    let told = handles.iter().map(|handle| tell(handle, &registry));
+                    // Whoever asked may have gone.
+                    _ = reply.send(futures_util::future::join_all(told).await);
+                });
+            }
+            TopologyAsk::Change { service, change, mut reply } => {
+                let handle = self.handles.get(&service).cloned();
+                let registry = Arc::clone(&self.registry);
+                under_way.spawn(async move {
+                    // One who goes takes with him what has not begun.
+                    let answer = tokio::select! {
+                        answer = make(handle, &service, change, &registry) => answer,
+                        () = reply.closed() => return,
+                    };
+                    _ = reply.send(answer);
+                });
+            }
+        }
+    }
+}
+
+async fn tell(handle: &Handle, registry: &Registry) -> Topology {
+    let (reply, looked) = oneshot::channel();
+    let look = async {
+        handle.looks.send(reply).await.ok()?;
+        looked.await.ok()
+    };
+    let sights: Arc<Sights> = timeout(LOOK, look).await.ok().flatten().unwrap_or_default();
+    let shown = Arc::clone(&handle.shown.borrow());
+    Topology::of(&handle.service, &shown, &registry(&handle.service), &sights)
+}
+
+/// Makes a change; a status and words for HTTP.
+async fn make(handle: Option<Handle>, service: &str, change: TopologyChange, registry: &Registry) -> (u16, Answer) {
+    let Some(handle) = handle else {
+        let error = format!("{service} has no [[topology]] table");
+        return problem(
+            404,
+            error,
+            "GET /v1/topology lists the services that have one; every agent with it may be asked",
+        );
+    };
+    let (ask, result) = match change {
+        TopologyChange::Pause(pause) => (Ask::Pause(pause), if pause { "paused" } else { "resumed" }),
+        TopologyChange::Apply { desired, force, dry_run } => match Desired::parse(&desired) {
+            Ok(desired) => (Ask::Apply { desired, force, dry_run }, "done"),
+            Err(error) => return problem(400, error.to_string(), SHAPE),
+        },
+        TopologyChange::Name(desired) => {
+            return match Desired::parse(&desired) {
+                Ok(desired) => name(&handle, &desired, registry),
+                Err(error) => problem(400, error.to_string(), SHAPE),
+            };
+        }
+    };
+    let (reply, outcome) = oneshot::channel();
+    let outcome = match handle.requests.try_send(Request { ask, reply }) {
+        Ok(()) => outcome.await.unwrap_or_else(|_| Outcome::Failed("the agent is stopping".to_owned())),
+        Err(_) => Outcome::Busy,
+    };
+    told(outcome, result)
+}
+
+const SHAPE: &str = r#"send {"master":{"address":A[,"port":P]},"slaves":[…]}"#;
+
+fn problem(status: u16, error: impl Into<String>, hint: &str) -> (u16, Answer) {
+    (status, Answer { error: Some(error.into()), hint: Some(hint.to_owned()), ..Answer::default() })
+}
+
+fn told(outcome: Outcome, result: &str) -> (u16, Answer) {
+    let words = outcome.to_string();
+    match outcome {
+        Outcome::Done { gap } => (200, Answer { result: Some(result.to_owned()), gap_ms: gap, ..Answer::default() }),
+        Outcome::Planned(plan) => {
+            (200, Answer { result: Some("planned".to_owned()), plan: Some(plan), ..Answer::default() })
+        }
+        Outcome::Unfound(_) => problem(400, words, "GET /v1/topology names its instances"),
+        Outcome::Refused(why) => {
+            let (status, answer) =
+                problem(409, words, "mend it; force=1 (--force) overrules what a person may overrule");
+            (status, Answer { why, ..answer })
+        }
+        Outcome::Busy => problem(409, words, "ask again"),
+        Outcome::Paused(_) => problem(409, words, "wharf topology resume"),
+        Outcome::Unchanged(_) => problem(503, words, "ask again, or give max-pause more time"),
+        Outcome::Failed(_) => {
+            problem(500, words, "see GET /v1/topology: what was begun is ended by whoever looks next")
+        }
+    }
+}
+
+/// Names follow what was applied, so that nothing names a server that is not master.
+fn name(handle: &Handle, desired: &Desired, registry: &Registry) -> (u16, Answer) {
+    let shown = Arc::clone(&handle.shown.borrow());
+    let known = shown.applied.iter().map(|applied| &applied.master);
+    let mut roster = registry(&handle.service).with_known(known);
+    for address in [&desired.master].into_iter().chain(&desired.slaves) {
+        if let Err(unfound) = roster.find(&handle.service, address) {
+            return problem(400, unfound, "GET /v1/topology names its instances");
+        }
+    }
+    let master = roster.find(&handle.service, &desired.master).unwrap_or_default();
+    match &shown.applied {
+        Some(applied) if applied.master.name == master => {
+            (200, Answer { result: Some("done".to_owned()), ..Answer::default() })
+        }
+        Some(applied) => {
+            let error =
+                format!("{} is master, and names follow that: apply another topology first", applied.master.name);
+            problem(409, error, "PUT /master")
+        }
+        None => problem(409, "no topology was applied yet", "PUT /master"),
+    }
+}

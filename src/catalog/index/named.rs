@@ -1,0 +1,109 @@
+//! Roles by what topologies have brought about, laid over what the records say.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Catalog, Entry, path};
+use crate::model::steer::names::{Claim, Head, Heads, Steered};
+use crate::model::words::key::Prefix;
+use crate::model::words::record::Role;
+
+impl Catalog {
+    /// Lays the topologies of the services below `prefix` over their records. `since` tells of each service that is being
+    /// switched since when.
+    pub fn lay_heads(&mut self, prefix: &Prefix, heads: &Heads, since: &BTreeMap<String, Duration>) {
+        if heads.0.is_empty() {
+            return;
+        }
+        let mut steered = BTreeMap::new();
+        for (service, head) in heads.0.iter().filter(|(_, head)| head.applied.is_some()) {
+            let place = service_path(prefix, service);
+            for (entry, role) in self.renamed_roles(&place, head) {
+                self.unlink(&entry);
+                self.insert(Arc::new(entry.with_role(role)));
+            }
+            let switching = since.get(service).filter(|_| head.switching);
+            steered.insert(place, switching.map_or(Steered::Named, |since| Steered::Switching(*since)));
+        }
+        self.steered = Arc::new(steered);
+    }
+
+    /// The records that are to be found by another role than they claim.
+    fn renamed_roles(&self, place: &str, head: &Head) -> Vec<(Arc<Entry>, Option<Role>)> {
+        let direct = |entry: &&Arc<Entry>| path::parent(&entry.key) == Some(place);
+        let entries: Vec<Arc<Entry>> = self.below(place, None).filter(direct).cloned().collect();
+        let claim = |entry: &'_ Arc<Entry>| -> (String, Option<Role>, i64) {
+            let name = entry.key.rsplit('/').next().unwrap_or_default().to_owned();
+            (name, entry.role, entry.revision)
+        };
+        let claims: Vec<_> = entries.iter().map(claim).collect();
+        let claims: Vec<Claim<'_>> =
+            claims.iter().map(|(name, role, revision)| Claim { name, role: *role, revision: *revision }).collect();
+        let roles = head.roles(&claims);
+        entries.into_iter().zip(roles).filter(|(entry, role)| entry.role != *role).collect()
+    }
+
+    /// How the role names of the service at this path stand.
+    pub(crate) fn steered(&self, path: &str) -> Option<Steered> {
+        self.steered.get(path).copied()
+    }
+
+    /// Says that answers about a service are to be made anew.
+    pub fn touch_service(&mut self, prefix: &Prefix, service: &str) {
+        let generation = self.touch();
+        if let Some(dir) = self.dirs.get_mut(service_path(prefix, service).as_str()) {
+            dir.generation = generation;
+        }
+    }
+}
+
+fn service_path(prefix: &Prefix, service: &str) -> String {
+    service.rsplit('.').fold(prefix.as_str().to_owned(), |path, label| format!("{path}/{label}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::steer::topology::{Applied, Server};
+
+    fn catalog() -> (Catalog, Prefix) {
+        let mut catalog = Catalog::default();
+        for (name, role) in [("a", "replica"), ("b", "primary"), ("c", "primary")] {
+            let value = format!(r#"{{"host":"10.0.0.1","port":6379,"role":"{role}"}}"#);
+            catalog.put(&format!("/services/redis-1/{name}"), value.as_bytes(), 0, 5).expect("a record");
+        }
+        (catalog, Prefix::parse("/services").expect("a prefix"))
+    }
+
+    fn heads(switching: bool) -> Heads {
+        let applied = Applied {
+            master: Server { name: "a".to_owned(), ..Server::default() },
+            replicas: vec!["b".to_owned()],
+            ..Applied::default()
+        };
+        Heads(BTreeMap::from([("redis-1".to_owned(), Head { applied: Some(applied), revision: 9, switching })]))
+    }
+
+    #[test]
+    fn records_are_found_by_the_roles_of_the_topology() {
+        let (base, prefix) = catalog();
+        assert_eq!(base.counts().contested, 1);
+        let mut laid = base.clone();
+        laid.lay_heads(&prefix, &heads(false), &BTreeMap::new());
+        let role = |name: &str| laid.get(&format!("/services/redis-1/{name}")).expect("it is there").role();
+        assert_eq!([role("a"), role("b"), role("c")], [Some(Role::Primary), None, None]);
+        assert_eq!((laid.counts().contested, laid.counts().records), (0, 3));
+        assert_eq!(laid.steered("/services/redis-1"), Some(Steered::Named));
+        assert_eq!(base.get("/services/redis-1/a").expect("it is there").role(), Some(Role::Replica), "the base stays");
+    }
+
+    #[test]
+    fn a_switch_is_known_by_its_beginning() {
+        let (mut laid, prefix) = catalog();
+        let since = BTreeMap::from([("redis-1".to_owned(), Duration::from_secs(4))]);
+        laid.lay_heads(&prefix, &heads(true), &since);
+        assert_eq!(laid.steered("/services/redis-1"), Some(Steered::Switching(Duration::from_secs(4))));
+        assert_eq!(laid.steered("/services/redis"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! One `[[topology]]` table: a service whose Redis servers this agent may give a master.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::parse::{self, Parsed};
+use super::raw::RawTopology;
+use crate::model::offer::naming::reserved;
+use crate::model::words::name::ServiceName;
+
+/// What writes may be held for: less than a network's own jitter gives up for nothing, more makes clients ask again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+const USUAL_PAUSE: Duration = Duration::from_millis(200);
+
+/// A `[[topology]]` table, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopologyConfig {
+    /// The service.
+    pub service: String,
+    /// Where its servers may be.
+    pub servers: Vec<IpNet>,
+    /// The ACL user to be.
+    pub user: Option<String>,
+    /// A bare name within `--check-secrets`.
+    pub password_file: Option<String>,
+    /// How long writes may be held.
+    pub max_pause: Duration,
+    /// Whether the servers speak TLS.
+    pub tls: bool,
+    /// Where `PUT /master` and `PUT /dns` are served.
+    pub seed_http: Option<SocketAddr>,
+}
+
+type Problems = Vec<(&'static str, String)>;
+
+/// One table, and what is wrong with it by key; `None` only with at least one problem.
+pub(super) fn read(table: &RawTopology, has_secrets: bool) -> (Option<TopologyConfig>, Problems) {
+    let mut problems = Problems::new();
+    let config = fields(table, has_secrets, &mut problems);
+    (config.filter(|_| problems.is_empty()), problems)
+}
+
+/// Services that more than one table names.
+pub(super) fn twins(tables: &[TopologyConfig]) -> BTreeSet<&str> {
+    let mut seen = BTreeSet::new();
+    tables.iter().map(|table| table.service.as_str()).filter(|service| !seen.insert(*service)).collect()
+}
+
+fn fields(table: &RawTopology, has_secrets: bool, problems: &mut Problems) -> Option<TopologyConfig> {
+    if table.service.is_none() {
+        problems.push(("service", "is needed".to_owned()));
+    }
+    let service = given("service", table.service.as_deref(), service, problems);
+    let servers: Vec<IpNet> = table
+        .servers
+        .iter()
+        .flatten()
+        .filter_map(|text| given("servers", Some(text), parse::network, problems))
+        .collect();
+    if table.servers.as_ref().is_none_or(Vec::is_empty) {
+        problems.push(("servers", "is needed: the networks that the servers may be in".to_owned()));
+    }
+    let password_file = given("password-file", table.password_file.as_deref(), bare, problems);
+    if password_file.is_some() && !has_secrets {
+        problems.push(("password-file", "is a name within --check-secrets, which is not given".to_owned()));
+    }
+    if table.user.is_some() && table.password_file.is_none() {
+        problems.push(("user", "needs a password-file".to_owned()));
+    }
+    let pause = |text: &str| parse::duration(text, PAUSE.0, PAUSE.1);
+    let max_pause = given("max-pause", table.max_pause.as_deref(), pause, problems).unwrap_or(USUAL_PAUSE);
+    let tls = given("tls", table.tls.as_deref(), parse::truth, problems).unwrap_or(false);
+    let seed_http = given("seed-http", table.seed_http.as_deref(), parse::socket, problems);
+    let (service, user) = (service?, table.user.clone());
+    Some(TopologyConfig { service, servers, user, password_file, max_pause, tls, seed_http })
+}
+
+fn given<T>(
+    key: &'static str,
+    text: Option<&str>,
+    read: impl Fn(&str) -> Parsed<T>,
+    problems: &mut Problems,
+) -> Option<T> {
+    read(text?).map_err(|what| problems.push((key, what))).ok()
+}
+
+fn service(text: &str) -> Parsed<String> {
+    let name = ServiceName::parse(text).ok_or_else(|| format!("{text:?} is no service name"))?;
+    match reserved(text) {
+        Some(word) => {
+            Err(format!("{text:?} is no service's name: {word} means something else to those who look names up"))
+        }
+        None => Ok(name.to_string()),
+    }
+}
+
+fn bare(text: &str) -> Parsed<String> {
+    let mut parts = Path::new(text).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is no bare name within --check-secrets")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> (Option<TopologyConfig>, Vec<String>) {
+        let (config, problems) = read(&toml::from_str(text).expect("a table"), true);
+        (config, problems.into_iter().map(|(key, what)| format!("{key}: {what}")).collect())
+    }
+
+    #[test]
+    fn a_table_says_which_service_and_where_its_servers_may_be() {
+        let (config, problems) = table("service = \"redis-1\"\nservers = [\"10.0.0.0/8\"]\n");
+        let config = config.expect("valid");
+        assert!(problems.is_empty());
+        assert_eq!((config.service.as_str(), config.max_pause), ("redis-1", Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_at_once() {
+        let (config, problems) =
+            table("service = \"Redis One\"\nuser = \"wharf\"\nmax-pause = \"1h\"\npassword-file = \"../x\"");
+        assert_eq!(config, None);
+        for name in ["cfg", "a.cfg", "ns.dns", ""] {
+            let (config, _) = table(&format!("service = \"{name}\"\nservers = [\"10.0.0.0/8\"]\n"));
+            assert_eq!(config, None, "{name}");
+        }
+        for key in ["service", "servers", "max-pause", "password-file"] {
+            assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key}: {problems:?}");
+        }
+        let (config, _) =
+            read(&toml::from_str("service=\"a\"\nservers=[\"::/0\"]\npassword-file=\"x\"").expect("a table"), false);
+        assert_eq!(config, None, "a password file without --check-secrets");
+    }
+
+    #[test]
+    fn two_tables_of_one_service_are_seen() {
+        let (config, _) = table("service = \"redis-1\"\nservers = [\"10.0.0.0/8\"]\n");
+        let config = config.expect("valid");
+        assert!(twins(std::slice::from_ref(&config)).is_empty());
+        assert_eq!(twins(&[config.clone(), config]), BTreeSet::from(["redis-1"]));
+    }
+}
