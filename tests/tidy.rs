@@ -67,12 +67,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model::offer", &["model::words"]),
     ("model::health", &["model::words", "model::offer"]),
     ("model::publish", &["model::words", "model::offer", "model::health"]),
-    ("model::steer", &["model::words", "catalog::index"]),
+    ("model::steer", &["model::words"]),
     ("catalog::steps", &[]),
-    ("catalog::index", &["model::words", "catalog::steps"]),
+    ("catalog::index", &["model::words", "model::steer", "catalog::steps"]),
     ("catalog::fold", &["model::words", "catalog::index"]),
-    ("catalog::select", &["model::words", "catalog::index", "catalog::steps"]),
-    ("catalog::dns", &["model::words", "catalog::index", "catalog::select", "catalog::steps"]),
+    ("catalog::select", &["model::words", "model::steer", "catalog::index", "catalog::steps"]),
+    ("catalog::dns", &["model::words", "model::steer", "catalog::index", "catalog::select", "catalog::steps"]),
     ("catalog::facade", &["model::words", "catalog::index", "catalog::select"]),
 ];
 

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::build::Ground;
 use crate::answer::http::{TopologyAsk, TopologyChange};
 use crate::catalog::facade::api;
+use crate::catalog::index::Endpoint;
 use crate::config::{Config, TopologyConfig};
-use crate::model::steer::roster::Roster;
+use crate::model::steer::roster::{Listed, Roster};
 use crate::model::steer::told::{Answer, Sights, Topology};
 use crate::model::steer::topology::Desired;
 use crate::state::topology::KeptTopology;
@@ -27,6 +28,18 @@ use crate::view::CatalogView;
 const WAITING: usize = 16;
 /// How long the servers may be looked at for an answer; then it tells what is known without.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// A server as the catalog has it.
+fn listed(endpoint: &Endpoint) -> Option<Listed> {
+    Some(Listed {
+        name: endpoint.key().rsplit('/').next().unwrap_or_default().to_owned(),
+        node: endpoint.node().map(ToString::to_string).unwrap_or_default(),
+        host: endpoint.address()?,
+        port: endpoint.port(),
+        role: endpoint.role(),
+        agent: None,
+    })
+}
 
 /// Starts a desk for each table, and one before all of them; returns where that is asked.
 pub(super) fn start(
@@ -42,7 +55,7 @@ pub(super) fn start(
     let registry: Registry = Arc::new(move |service| {
         let found = view.load().service(&zones, service);
         let endpoints = found.map(|service| service.endpoints).unwrap_or_default();
-        Roster::of(service, &endpoints, &nodes.borrow().nodes)
+        Roster::of(service, endpoints.iter().filter_map(listed), &nodes.borrow().nodes)
     });
     let (ask, asked) = mpsc::channel(WAITING);
     let counts = (!config.topologies.is_empty()).then(|| steer::Metrics::register(metrics));

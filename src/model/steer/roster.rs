@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
 use super::topology::{Address, Applied, Server};
-use crate::catalog::index::Endpoint;
 use crate::model::words::name::Label;
 use crate::model::words::node::NodeRecord;
 use crate::model::words::record::Role;
@@ -39,8 +38,9 @@ pub struct Listed {
 pub struct Roster(pub BTreeMap<String, Listed>);
 
 impl Roster {
-    /// What endpoints and node records tell of `service`.
-    pub fn of(service: &str, endpoints: &[Endpoint], nodes: &[NodeRecord]) -> Self {
+    /// What `ready` servers are found, and what node records tell of `service`: they name those that are not ready, and since
+    /// when each host's agent has been there.
+    pub fn of(service: &str, ready: impl IntoIterator<Item = Listed>, nodes: &[NodeRecord]) -> Self {
         let mut all = BTreeMap::new();
         let agents: BTreeMap<&str, Option<u64>> = nodes.iter().map(|node| (&*node.node, began(node))).collect();
         for node in nodes {
@@ -54,14 +54,9 @@ impl Roster {
                 all.insert(name.clone(), Listed { name, node, host, port, role: None, agent });
             }
         }
-        for endpoint in endpoints {
-            let Some(host) = endpoint.address() else { continue };
-            let name = endpoint.key().rsplit('/').next().unwrap_or_default().to_owned();
-            let node = endpoint.node().map(ToString::to_string).unwrap_or_default();
-            let agent = agents.get(node.as_str()).copied().flatten();
-            let (port, role) = (endpoint.port(), endpoint.role());
-            let listed = Listed { name: name.clone(), node, host, port, role, agent };
-            all.insert(name, listed);
+        for listed in ready {
+            let agent = agents.get(listed.node.as_str()).copied().flatten();
+            all.insert(listed.name.clone(), Listed { agent, ..listed });
         }
         Self(all)
     }
