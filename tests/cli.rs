@@ -121,6 +121,19 @@ async fn wait_prints_the_endpoints_once_there_are_enough() {
 }
 
 #[tokio::test]
+async fn wait_is_met_however_the_service_is_spelt() {
+    let mut side = with_redis().await;
+    side.put("/services/Web/x", "10.88.0.3:80");
+    for (name, found) in
+        [("Redis", "10.88.0.1:6379\n10.88.0.2:6379\n"), ("WEB", "10.88.0.3:80\n"), ("web", "10.88.0.3:80\n")]
+    {
+        let ran = run(&format!("wait {name} -o hostport --timeout 30s --http {}", side.address)).await;
+        assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, found), "{name}: {}", ran.err);
+    }
+    side.stop().await;
+}
+
+#[tokio::test]
 async fn wait_counts_only_the_role_asked_for() {
     let side = with_redis().await;
     let ran = run(&format!("wait redis --role replica -o hostport --timeout 30s --http {}", side.address)).await;
@@ -347,6 +360,19 @@ async fn nodes_show_what_is_down_where() {
     assert!(ran.out.contains("core-02  redis    core-02:redis:6379  down   -    connection refused"), "{}", ran.out);
     let one = run(&format!("nodes core-02 -o json --http {}", side.address)).await.out;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&one).unwrap()["nodes"].as_array().unwrap().len(), 1);
+    side.stop().await;
+}
+
+#[tokio::test]
+async fn nodes_are_shown_whatever_numbers_they_tell() {
+    let side = Side::start().await;
+    let states =
+        [("ready".into(), usize::MAX), ("saturated".into(), 2), ("down".into(), usize::MAX), ("paused".into(), 9)];
+    let odd = NodeRecord { node: "odd".into(), states: states.into(), more: usize::MAX, ..NodeRecord::default() };
+    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes: vec![odd] }));
+    let ran = run(&format!("nodes --http {}", side.address)).await;
+    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+    assert!(ran.out.contains("odd") && ran.out.contains(&usize::MAX.to_string()), "{}", ran.out);
     side.stop().await;
 }
 

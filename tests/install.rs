@@ -177,3 +177,22 @@ fn without_a_route_the_address_of_before_stays_while_the_host_has_it() {
     let gone = address(root.path(), &["10.0.0.6"], &[]);
     assert!(!gone.status.success() && said(&gone).contains("nothing is changed"), "{}", said(&gone));
 }
+
+/// The unit hides `/run/user`, where the engine of a user has its socket: the drop-in shows that one directory.
+#[test]
+fn the_drop_in_for_a_users_engine_shows_the_directory_that_the_unit_hides() {
+    let read = |name: &str| std::fs::read_to_string(format!("{}/systemd/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let said = |text: &str, key: &str| text.lines().rev().find_map(|line| Some(line.strip_prefix(key)?.to_owned()));
+    assert_eq!(said(&read("wharf.service"), "ProtectHome=").as_deref(), Some("yes"));
+    let drop_in = read("rootless.conf");
+    assert_eq!(said(&drop_in, "ProtectHome=").as_deref(), Some("tmpfs"), "what is bound over it is seen");
+    let shown = said(&drop_in, "BindReadOnlyPaths=").unwrap();
+    let socket = drop_in.split("unix://").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(socket.starts_with(&format!("{shown}/")), "{socket} is in {shown}");
+    let number = shown.strip_prefix("/run/user/").unwrap();
+    assert_eq!(
+        said(&drop_in, "After="),
+        Some(format!("user@{number}.service")),
+        "it is there once the user's services run"
+    );
+}

@@ -15,6 +15,7 @@ use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
+use super::sources::Sources;
 use super::topology;
 use super::translate;
 use super::watchdog::{self, Watchdog};
@@ -30,7 +31,7 @@ use crate::host::Addresses;
 use crate::host::clients::Door;
 use crate::host::logind::{self, ShutdownWatch};
 use crate::host::sockets::Passed;
-use crate::model::offer::advertise::Place;
+use crate::model::offer::advertise::{HostAddresses, Place};
 use crate::model::offer::instance::Offer;
 use crate::model::publish::local::{DrainState, Local};
 use crate::model::publish::memory::Resumed;
@@ -155,7 +156,10 @@ impl Offering {
         registry: &mut Registry,
     ) -> Result<Self, BuildError> {
         let stop = supervisor.stop_of(Half::Offer);
-        let (settings, inventory::Outputs { offer, place }) = watch_host(config, supervisor, registry)?;
+        let (settings, inventory::Outputs { offer, place }) =
+            watch_host(config, &ground.resumed, supervisor, registry)?;
+        let sources = Sources { place: place.clone(), state: Arc::clone(&ground.state) };
+        supervisor.spawn("sources", Half::Offer, sources.run(stop.clone()));
         let (standings_in, standings) = watch::channel(Arc::default());
         let drain = Drain::new(Arc::clone(&ground.state));
         let inputs = registrar::Inputs { offer: offer.clone(), standings, drain: drain.watch(), place: place.clone() };
@@ -178,12 +182,18 @@ impl Offering {
 type Watched = (watch::Sender<Arc<inventory::Settings>>, inventory::Outputs);
 
 /// The workers that see what runs here, and where "here" is.
-fn watch_host(config: &Config, supervisor: &mut Supervisor, registry: &mut Registry) -> Result<Watched, BuildError> {
+fn watch_host(
+    config: &Config,
+    resumed: &Resumed,
+    supervisor: &mut Supervisor,
+    registry: &mut Registry,
+) -> Result<Watched, BuildError> {
     let stop = supervisor.stop_of(Half::Offer);
     let (sightings_in, sightings) = mpsc::channel(SIGHTINGS);
     let watch = docker::Watch::new(translate::docker(config)?, sightings_in, registry);
     supervisor.spawn("docker", Half::Offer, watch.run(stop.clone()));
-    let (addresses, addresses_seen) = Addresses::new(ADDRESSES);
+    let before = HostAddresses::remembered(resumed.source_v4, resumed.source_v6);
+    let (addresses, addresses_seen) = Addresses::new(ADDRESSES, &before);
     supervisor.spawn("addresses", Half::Offer, addresses.run(stop.clone()));
     let (settings, settings_seen) = watch::channel(Arc::new(translate::inventory(config)));
     let (inventory, outputs) = Inventory::new(settings_seen, addresses_seen, sightings, registry);

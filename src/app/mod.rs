@@ -7,6 +7,7 @@ mod neighbours;
 mod ready;
 mod settings;
 mod shutdown;
+mod sources;
 mod topology;
 mod translate;
 pub mod watchdog;

@@ -114,6 +114,9 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
         let age = age(since, now);
         warnings.push(format!("this host's addresses cannot be read for {age}: what was known of them stands"));
     }
+    for address in &local.addresses_remembered {
+        warnings.push(format!("{} is the address of before the restart: no default route tells it", plain(address)));
+    }
     if !local.docker.reachable {
         warnings.push("Docker does not answer: this is what was last known of its containers".to_owned());
     } else if !local.docker.listed {

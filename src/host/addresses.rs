@@ -24,9 +24,13 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Reads them once; [`Self::run`] reads them again and again.
-    pub fn new(every: Duration) -> (Self, watch::Receiver<Arc<HostAddresses>>) {
-        let (told, addresses) = watch::channel(Arc::new(read_addresses()));
+    /// Reads them once, going on from what was known before; [`Self::run`] reads them again and again.
+    pub fn new(every: Duration, before: &HostAddresses) -> (Self, watch::Receiver<Arc<HostAddresses>>) {
+        let first = before.after(look(), SystemTime::now());
+        for address in &first.remembered {
+            tracing::warn!(%address, "no default route tells this host's address, going on with the one of before");
+        }
+        let (told, addresses) = watch::channel(Arc::new(first));
         (Self { every, told }, addresses)
     }
 

@@ -106,9 +106,10 @@ impl Metrics {
     }
 }
 
-/// How containers are read at a place; whether its addresses could be read lately changes nothing of that.
+/// How containers are read at a place; how its addresses have come to be known changes nothing of that.
 fn naming_at(place: &Place, settings: &Settings) -> naming::Settings {
-    naming::Settings { place: Place { unread_since: None, ..place.clone() }, ..settings.naming.clone() }
+    let place = Place { unread_since: None, remembered: Vec::new(), ..place.clone() };
+    naming::Settings { place, ..settings.naming.clone() }
 }
 
 type Deaths = FuturesUnordered<BoxFuture<'static, (Text, Text)>>;

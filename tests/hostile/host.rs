@@ -10,7 +10,7 @@ use hickory_server::proto::rr::{RData, RecordType};
 use serde_json::json;
 
 use crate::engine::{container, id};
-use crate::program::wharf;
+use crate::program::{Agent, Options, wharf};
 use crate::town::{Charter, Town, alone};
 
 /// Says to the run inside that it is inside.
@@ -89,6 +89,31 @@ fn a_route_that_goes_takes_no_record() {
     town.until("it is back", || addresses(&town) == ["10.88.0.2"]);
     town.neighbours_are_offered();
     town.beats_never_missed();
+}
+
+#[test]
+fn an_agent_restarted_without_a_route_has_the_address_that_it_had() {
+    if !inside("an_agent_restarted_without_a_route_has_the_address_that_it_had") {
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    let settings = "[[service]]\nname = \"app\"\nport = 80\ncheck = \"none\"\n";
+    let options =
+        Options { settings, advertise: Some("auto"), state: Some(state.path().to_owned()), ..Options::default() };
+    let agent = Agent::start_with(&options);
+    let written = || std::fs::read_to_string(state.path().join("state.json")).unwrap_or_default();
+    agent.prints("services app -o hostport", "its address", |said| said.contains("10.88.0.2"));
+    agent.until("the address is remembered", |_| written().contains("10.88.0.2"));
+    drop(agent);
+    ip("route del default");
+    let agent = Agent::start_with(&options);
+    agent.prints("services app -o hostport", "the address of before", |said| said.contains("10.88.0.2"));
+    let warns = |agent: &Agent| String::from_utf8_lossy(&agent.wharf("explain").stdout).contains("before the restart");
+    agent.until("explain says whence it is known", warns);
+    let local = agent.wharf("explain -o json").stdout;
+    assert!(String::from_utf8_lossy(&local).contains("addresses_remembered"));
+    ip("route add default via 10.88.0.1 dev up-88");
+    agent.until("a route tells it", |agent| !warns(agent));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Options<'o> {
     pub env: Vec<(String, String)>,
     /// What it advertises; loopback when left out.
     pub advertise: Option<&'o str>,
+    /// A state directory that outlives it.
+    pub state: Option<PathBuf>,
 }
 
 impl Agent {
@@ -58,7 +60,7 @@ impl Agent {
             .arg("--config")
             .arg(&file)
             .arg("--state-dir")
-            .arg(dir.path().join("state"))
+            .arg(options.state.clone().unwrap_or_else(|| dir.path().join("state")))
             .arg("--http-socket")
             .arg(dir.path().join("http.sock"))
             .args(&options.flags)

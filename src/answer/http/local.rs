@@ -56,6 +56,7 @@ fn head(local: &Local, version: &str) -> api::Local {
         version: version.into(),
         drained: local.drained.map(time),
         addresses_unread: local.addresses_unread.map(time),
+        addresses_remembered: local.addresses_remembered.iter().map(|address| address.to_string().into()).collect(),
         docker: api::DockerReach { reachable: local.engine, listed: local.listed },
         store: api::Publication {
             session: local.session.as_str().into(),

@@ -86,6 +86,8 @@ pub struct Local {
     pub drained: Option<Text>,
     /// RFC 3339 time since when the host's addresses could not be read again: what was known of them stands.
     pub addresses_unread: Option<Text>,
+    /// Addresses of this host that are known from before a restart alone: no default route has told them since.
+    pub addresses_remembered: Vec<Text>,
     /// How Docker is reached.
     pub docker: DockerReach,
     /// How publication stands.

@@ -36,6 +36,8 @@ pub struct HostAddresses {
     pub source_v6: Option<Ipv6Addr>,
     /// Since when some of this could not be read again.
     pub unread_since: Option<SystemTime>,
+    /// Those of the source addresses that are known from before a restart alone: no route has told them since.
+    pub remembered: Vec<IpAddr>,
 }
 
 /// One look at the host's addresses. An outer `None` is what could not be read, an inner one what is not there.
@@ -50,6 +52,12 @@ pub struct AddressLook {
 }
 
 impl HostAddresses {
+    /// What is known before the first look: the source addresses of before a restart.
+    pub fn remembered(source_v4: Option<Ipv4Addr>, source_v6: Option<Ipv6Addr>) -> Self {
+        let remembered = source_v4.map(IpAddr::V4).into_iter().chain(source_v6.map(IpAddr::V6)).collect();
+        Self { source_v4, source_v6, remembered, ..Self::default() }
+    }
+
     /// What is known after a further look at `now`.
     pub fn after(&self, look: AddressLook, now: SystemTime) -> Self {
         let unread = look.interfaces.is_none() || look.source_v4.is_none() || look.source_v6.is_none();
@@ -60,7 +68,11 @@ impl HostAddresses {
         let source_v6 =
             look.source_v6.flatten().or(self.source_v6.filter(|v6| look.source_v6.is_none() || had((*v6).into())));
         let unread_since = unread.then(|| self.unread_since.unwrap_or(now));
-        Self { interfaces, source_v4, source_v6, unread_since }
+        let told = [look.source_v4.flatten().map(IpAddr::V4), look.source_v6.flatten().map(IpAddr::V6)];
+        let used = [source_v4.map(IpAddr::V4), source_v6.map(IpAddr::V6)];
+        let is_old = |address: &&IpAddr| used.contains(&Some(**address)) && !told.contains(&Some(**address));
+        let remembered = self.remembered.iter().filter(is_old).copied().collect();
+        Self { interfaces, source_v4, source_v6, unread_since, remembered }
     }
 }
 
@@ -79,6 +91,8 @@ pub struct Place {
     pub source_v6: Option<Ipv6Addr>,
     /// Since when the addresses could not be read again.
     pub unread_since: Option<SystemTime>,
+    /// Source addresses that are known from before a restart alone.
+    pub remembered: Vec<IpAddr>,
 }
 
 /// A chosen address.
@@ -191,6 +205,7 @@ pub fn choose(asked: &[Advertise], host: &HostAddresses) -> Place {
         source_v4: host.source_v4,
         source_v6: host.source_v6,
         unread_since: host.unread_since,
+        remembered: host.remembered.clone(),
         ..Place::default()
     };
     for one in asked {
@@ -287,8 +302,33 @@ mod tests {
             ],
             source_v4: Some(Ipv4Addr::new(10, 0, 0, 5)),
             source_v6: "2001:db8::5".parse().ok(),
-            unread_since: None,
+            ..HostAddresses::default()
         }
+    }
+
+    #[test]
+    fn a_source_of_before_a_restart_counts_while_an_interface_has_it_and_until_a_route_tells() {
+        let (v4, other) = (Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(192, 168, 7, 5));
+        let six: Ipv6Addr = "2001:db8::5".parse().expect("an address");
+        let look = |source_v4, source_v6| AddressLook {
+            interfaces: Some(host().interfaces),
+            source_v4: Some(source_v4),
+            source_v6: Some(source_v6),
+        };
+        let now = SystemTime::UNIX_EPOCH;
+        let chosen = |known: &HostAddresses| {
+            let place = choose(&[], known);
+            (place.addresses().collect::<Vec<_>>(), place.remembered)
+        };
+        let both: Vec<IpAddr> = vec![v4.into(), six.into()];
+        let first = HostAddresses::remembered(Some(v4), Some(six)).after(look(None, None), now);
+        assert_eq!(chosen(&first), (both.clone(), both.clone()));
+        let told = first.after(look(Some(v4), None), now);
+        assert_eq!(chosen(&told), (both, vec![six.into()]));
+        let moved = told.after(look(Some(other), None), now);
+        assert_eq!(chosen(&moved), (vec![other.into(), six.into()], vec![six.into()]));
+        let gone = HostAddresses::remembered(Some(Ipv4Addr::new(10, 9, 9, 9)), None).after(look(None, None), now);
+        assert_eq!(chosen(&gone), (Vec::new(), Vec::new()));
     }
 
     /// What `auto` chooses after the looks, each as `[INTERFACES] [V4] [V6]`: `?` could not be read, `-` is not there.

@@ -1,7 +1,7 @@
 //! The whole of what this host shows: every instance with what became of it, and how its publication stands.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -103,6 +103,8 @@ pub struct Local {
     pub engine: bool,
     /// Since when the host's addresses could not be read again: what was known of them stands.
     pub addresses_unread: Option<SystemTime>,
+    /// Addresses advertised that no route has told since before a restart.
+    pub addresses_remembered: Vec<IpAddr>,
     /// How the lease stands.
     pub session: SessionState,
     /// The lease, 0 without one.

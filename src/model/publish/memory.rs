@@ -5,6 +5,7 @@
 //! speak as its original); another boot or cluster drops the lease only; another prefix keeps the owner and has the old
 //! lease revoked once the new records stand.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
@@ -30,6 +31,10 @@ pub struct Memory {
     pub boot: Option<Text>,
     /// Since when the node has been drained by command.
     pub drained: Option<SystemTime>,
+    /// The last source address of the IPv4 default route.
+    pub source_v4: Option<Ipv4Addr>,
+    /// The last source address of the IPv6 default route.
+    pub source_v6: Option<Ipv6Addr>,
     /// Fields of other builds, kept.
     pub rest: Map<String, Value>,
 }
@@ -60,6 +65,10 @@ pub struct Resumed {
     pub retire: Option<i64>,
     /// Since when the node has been drained.
     pub drained: Option<SystemTime>,
+    /// The last source address of the IPv4 default route.
+    pub source_v4: Option<Ipv4Addr>,
+    /// The last source address of the IPv6 default route.
+    pub source_v6: Option<Ipv6Addr>,
 }
 
 impl Memory {
@@ -80,6 +89,8 @@ impl Memory {
             machine: reader.text("machine"),
             boot: reader.text("boot"),
             drained: reader.time("drained"),
+            source_v4: reader.take("source_v4", |text| text.parse().ok()),
+            source_v6: reader.take("source_v6", |text| text.parse().ok()),
             rest: reader.fields,
         };
         (memory, reader.problems)
@@ -98,6 +109,8 @@ impl Memory {
             ("machine", self.machine.as_deref().map(str::to_owned)),
             ("boot", self.boot.as_deref().map(str::to_owned)),
             ("drained", self.drained.map(|time| humantime::format_rfc3339_seconds(time).to_string())),
+            ("source_v4", self.source_v4.map(|address| address.to_string())),
+            ("source_v6", self.source_v6.map(|address| address.to_string())),
         ];
         for (name, value) in texts {
             if let Some(value) = value {
@@ -123,6 +136,8 @@ impl Memory {
             cluster: memory.cluster,
             retire: lease.filter(|_| !same_prefix),
             drained: memory.drained,
+            source_v4: memory.source_v4,
+            source_v6: memory.source_v6,
         };
         let memory = Self {
             owner: Some(resumed.owner.clone()),
@@ -179,7 +194,7 @@ mod tests {
 
     fn remembered() -> Memory {
         let text = br#"{"owner":"0123456789abcdef","node":"core-01","prefix":"/services","cluster":"c1","lease":"1f",
-            "machine":"m1","boot":"b1","drained":"2026-01-02T03:04:05Z","later":{"kept":[1]}}"#;
+            "machine":"m1","boot":"b1","drained":"2026-01-02T03:04:05Z","source_v4":"10.0.0.5","source_v6":"2001:db8::5","later":{"kept":[1]}}"#;
         let (memory, problems) = Memory::decode(text);
         assert_eq!(problems, Vec::<String>::new());
         memory

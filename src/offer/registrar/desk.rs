@@ -4,6 +4,7 @@
 //! an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,7 @@ pub(super) struct Desk {
     pub(super) drain: DrainState,
     /// Since when this host's addresses could not be read again.
     pub(super) addresses_unread: Option<SystemTime>,
+    pub(super) addresses_remembered: Vec<IpAddr>,
     /// Whether own keys have been read, and are watched.
     pub(super) known: bool,
     pub(super) adopted: Adopted,
@@ -105,6 +107,7 @@ impl Desk {
             standings: Arc::default(),
             drain: DrainState::Offering,
             addresses_unread: None,
+            addresses_remembered: Vec::new(),
             known: false,
             adopted,
             reach: Reach::Unknown,
@@ -307,6 +310,7 @@ impl Desk {
             listed: self.offer.listed,
             engine: self.offer.engine,
             addresses_unread: self.addresses_unread,
+            addresses_remembered: self.addresses_remembered.clone(),
             session: match (self.lease, self.reach) {
                 (0, _) => SessionState::None,
                 (_, Reach::Away) => SessionState::Doubtful,

@@ -275,6 +275,7 @@ impl Registrar {
         let place = self.inputs.place.borrow_and_update();
         self.settings.agent.addresses = place.addresses().collect();
         self.desk.addresses_unread = place.unread_since;
+        self.desk.addresses_remembered.clone_from(&place.remembered);
     }
 
     fn has_news(&self, busy: bool) -> bool {
