@@ -7,11 +7,11 @@
 use std::cell::Cell;
 
 /// For finding what a question takes: two whole windows passed over, and what else its labels want tried.
-pub(crate) const ASKED: usize = 12_000;
+pub(crate) const ASKED: usize = 10_000;
 /// For that and for telling what was found.
-pub(crate) const TOLD: usize = 21_000;
+pub(crate) const TOLD: usize = 18_000;
 /// For that and for where it leads: all that a question may cost, a millisecond or so.
-pub const MOST: usize = 26_000;
+pub const MOST: usize = 22_000;
 
 /// The least that looking for one name below one prefix takes.
 const LOOKUP: usize = 12;
@@ -54,6 +54,11 @@ impl Steps {
 
     pub(crate) fn left(&self) -> usize {
         self.end.get().saturating_sub(self.taken.get())
+    }
+
+    /// What is left of all, whoever has a share of it now.
+    pub(crate) fn spare(&self) -> usize {
+        MOST.saturating_sub(self.taken.get())
     }
 
     pub(crate) fn taken(&self) -> usize {

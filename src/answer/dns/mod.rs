@@ -23,6 +23,7 @@ mod serving;
 mod socket;
 mod tcp;
 mod udp;
+mod waiting;
 mod wheel;
 
 use std::io;

@@ -173,6 +173,13 @@ pub(super) struct Peer {
     asked: Option<IpAddr>,
 }
 
+#[cfg(test)]
+impl Peer {
+    pub(super) fn at(from: SocketAddr) -> Self {
+        Self { from, asked: None }
+    }
+}
+
 impl Udp {
     fn of(socket: UdpSocket) -> io::Result<Self> {
         let address = socket.local_addr()?;

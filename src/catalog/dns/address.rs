@@ -272,12 +272,13 @@ impl<'c> Work<'c> {
     /// Whether there are steps to look for a target. Looking takes them.
     fn may_look_for(&self, place: usize, own: &[&str]) -> bool {
         let prefixes = self.zones.get(place).map_or(0, |zone| zone.roots().len());
-        self.steps.left() > prefixes * (16 + own.iter().map(|label| label.len() + 1).sum::<usize>() / 4)
+        self.steps.left() > prefixes * (24 + own.iter().map(|label| label.len() + 1).sum::<usize>() / 4)
     }
 
     fn find_target(&mut self, place: usize, own: &[&str]) -> Option<Vec<Hit<'c>>> {
-        let apex = own.is_empty().then(|| self.find_in_tree(place, &["apex", "dns"], TARGET_WINDOW)).flatten();
-        let found = apex.or_else(|| self.find_in_tree(place, own, TARGET_WINDOW))?;
+        let window = TARGET_WINDOW.min(self.steps.spare() / 4);
+        let apex = own.is_empty().then(|| self.find_in_tree(place, &["apex", "dns"], window)).flatten();
+        let found = apex.or_else(|| self.find_in_tree(place, own, window))?;
         if found.cut {
             self.mark_cut();
         }

@@ -7,7 +7,7 @@ use hickory_server::proto::rr::rdata::{MX, SRV, TXT};
 
 use super::address::{Wanted, rotate};
 use super::glue::{Glue, key_of, key_of_data};
-use super::work::{Work, wire_length};
+use super::work::{Work, cost_of_ttl, wire_length};
 use super::{Name, Outcome, RData, Rr};
 use crate::catalog::index::Entry;
 use crate::catalog::select::{Hit, Selection};
@@ -24,6 +24,8 @@ const MX_SIZE: usize = 12 + 2;
 const HEADER: usize = 12;
 /// The longest string within a TXT record.
 const TXT_STRING: usize = 255;
+/// Of more records than this no more are looked at than a message has room for.
+const MANY: usize = 512;
 /// Steps that adding what a target leads to takes, each record.
 const TOLD_GLUE: usize = 16;
 /// The least that telling a text takes.
@@ -41,7 +43,9 @@ impl<'c> Work<'c> {
             return Outcome::Answer(self.finish(place, None, Vec::new()));
         };
         selection.hits.retain(|hit| hit.entry.has_host());
-        self.steps.take(drop_equal(&mut selection.hits));
+        if selection.hits.len() <= MANY.min(self.steps.left()) {
+            self.steps.take(drop_equal(&mut selection.hits));
+        }
         let data = |entry: &Entry, weight, target| RData::SRV(SRV::new(priority(entry), weight, entry.port, target));
         self.leading(place, owner, selection, SRV_SIZE, data)
     }
@@ -134,12 +138,16 @@ impl<'c> Work<'c> {
         data: impl Fn(&Entry, u16, Name) -> RData,
     ) -> (Vec<Rr>, Vec<Leading<'c>>, usize) {
         rotate(&mut hits, self.context.seed);
-        self.cut_to_steps(&mut hits);
-        let ttl = self.ttl_of(&hits);
+        self.cut_to_room(place, &mut hits, size);
+        if hits.len() > self.steps.left() {
+            hits.truncate(self.steps.left());
+            self.mark_cut();
+        }
+        self.steps.take(hits.len());
         let weights = weights(&hits);
         let mixed = hits.iter().any(|hit| hit.entry.is_renamed() || hit.prefix != hits[0].prefix);
         let mut room = self.context.room.saturating_sub(HEADER + wire_length(owner) + 4);
-        let (mut answers, mut found, mut seen) = (Vec::<Rr>::new(), Vec::new(), HashMap::new());
+        let (mut answers, mut found, mut seen, mut ttl) = (Vec::<Rr>::new(), Vec::new(), HashMap::new(), u32::MAX);
         for hit in hits {
             let shared = mixed || is_shared(hit);
             if room == 0 || !self.may_name(hit, shared) {
@@ -156,14 +164,43 @@ impl<'c> Work<'c> {
                 room = room.saturating_sub(size + length);
                 answers.push(Rr::from_rdata(owner.clone(), ttl, data));
             }
+            ttl = ttl.min(self.ttl(hit.entry));
         }
+        answers.iter_mut().for_each(|record| record.ttl = ttl);
         (answers, found, room)
     }
 
-    /// Takes the steps for the name that a record leads to, more where it has to be compared with others; whether there
-    /// are enough.
+    /// Cuts a large set to the records that a message has room for. Of a smaller one all are looked at: equal ones are
+    /// told once, and how much each weighs hangs on the others.
+    fn cut_to_room(&mut self, place: usize, hits: &mut Vec<Hit<'c>>, size: usize) {
+        if hits.len() <= MANY {
+            return;
+        }
+        let lengths = hits.iter().scan(0, |length, hit| {
+            *length += size + self.least_length(place, *hit);
+            Some(*length)
+        });
+        let fitting = lengths.take_while(|length| *length < self.context.room).count() + 1;
+        if fitting < hits.len() {
+            hits.truncate(fitting.max(MANY));
+            self.mark_cut();
+        }
+    }
+
+    /// The least that the name takes in a message which a record leads to.
+    fn least_length(&self, place: usize, hit: Hit<'c>) -> usize {
+        let Some(zone) = self.zones.get(place).filter(|_| hit.entry.targetstrip.is_none()) else { return 1 };
+        if let Some(host) = hit.entry.host_name() {
+            return host.len() + 1;
+        }
+        let prefix = zone.prefixes().get(hit.prefix).map_or(0, |prefix| prefix.as_str().len());
+        hit.entry.path().len() - prefix
+    }
+
+    /// Takes the steps for the name that a record leads to, more where it has to be compared with others, and for how
+    /// long it may be kept; whether there are enough.
     fn may_name(&self, hit: Hit<'c>, shared: bool) -> bool {
-        let cost = self.cost_of_name(hit);
+        let cost = self.cost_of_name(hit) + cost_of_ttl(hit);
         self.steps.may(if shared { cost + compared(hit.entry) } else { cost })
     }
 
@@ -190,7 +227,10 @@ impl<'c> Work<'c> {
             if hit.entry.address.is_some() {
                 self.own_glue(place, target, *hit, &mut glue);
             } else if looked_up.len() < MAX_TARGETS && looked_up.insert(key_of(target)) {
-                self.steps.take(2);
+                if !self.steps.may(2) {
+                    self.left_out += 1;
+                    break;
+                }
                 let yet_to_come = (found.len() + 1 - looked_up.len()).min(MAX_TARGETS + 1 - looked_up.len());
                 self.look_up(target, yet_to_come.max(1), &mut glue);
             }

@@ -174,9 +174,25 @@ impl<'c> Work<'c> {
     fn grouped(&mut self, selection: Option<Selection<'c>>) -> Option<Selection<'c>> {
         let mut selection = selection?;
         self.contested |= selection.contested;
-        self.steps.take(selection.hits.iter().filter(|hit| hit.entry.group.is_some()).count());
+        self.cut_to_groups(&mut selection.hits);
         grouped(&mut selection.hits);
         Some(selection)
+    }
+
+    /// Takes the steps for comparing groups: for half of what is left, so that what stays can be told.
+    fn cut_to_groups(&mut self, hits: &mut Vec<Hit<'c>>) {
+        let most = self.steps.left() / 4;
+        let mut compared = 0;
+        let affordable = hits.iter().take_while(|hit| {
+            compared += usize::from(hit.entry.group.is_some());
+            compared <= most
+        });
+        let affordable = affordable.count();
+        if affordable < hits.len() {
+            hits.truncate(affordable);
+            self.mark_cut();
+        }
+        self.steps.take(2 * compared.min(most));
     }
 
     fn with_finder<T>(&mut self, place: usize, limit: usize, find: impl FnOnce(&mut Finder<'c>) -> T) -> Option<T> {
@@ -217,9 +233,9 @@ impl<'c> Work<'c> {
 
     /// Cuts a set to what can be told of it: a third of the steps is left for making its records.
     pub(super) fn cut_to_steps(&mut self, hits: &mut Vec<Hit<'c>>) {
-        let cost = |hit: &Hit<'_>| 1 + usize::from(hit.entry.lease != 0) + if hit.entry.held { 4 } else { 0 };
         let least = self.steps.left() / 3;
-        let affordable = hits.iter().take_while(|hit| self.steps.left() > least && self.steps.may(cost(hit))).count();
+        let affordable =
+            hits.iter().take_while(|hit| self.steps.left() > least && self.steps.may(1 + cost_of_ttl(**hit))).count();
         if affordable < hits.len() {
             hits.truncate(affordable);
             self.mark_cut();
@@ -410,6 +426,17 @@ pub(super) enum Family {
 impl Family {
     pub(super) fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Steps that knowing takes for how long a record may be kept.
+pub(super) fn cost_of_ttl(hit: Hit<'_>) -> usize {
+    if hit.entry.held {
+        6
+    } else if hit.entry.lease != 0 {
+        2
+    } else {
+        0
     }
 }
 

@@ -179,6 +179,11 @@ impl Catalog {
         found
     }
 
+    /// Steps that finding the window of a set of so many records takes.
+    pub(crate) fn steps_of_window(size: usize) -> usize {
+        window::steps(size)
+    }
+
     /// The records whose name is exactly this path, at most `limit`: the one whose key it is comes first.
     pub(crate) fn exactly(&self, path: &str, limit: usize) -> Found<'_> {
         let mut all = self.at(path);

@@ -107,7 +107,7 @@ impl<'c> Finder<'c> {
     pub(crate) fn exactly(&mut self, labels: &[&str]) -> Selection<'c> {
         let mut selection = Selection::default();
         for (prefix, path) in self.paths(labels) {
-            let found = self.catalog.exactly(&path, self.limit);
+            let found = self.catalog.exactly(&path, self.limit.min(self.steps.left()));
             self.add(&mut selection, found, prefix);
         }
         selection.hits.sort_by_key(|hit| hit.entry.owner.is_none());
@@ -299,11 +299,16 @@ impl<'c> Finder<'c> {
 
     /// Where more than a window stands, each prefix brings its share of it.
     fn run_paths(&self, paths: &[(usize, String)], term: Option<&str>, enough: usize) -> Selection<'c> {
-        let size: usize = paths.iter().map(|(_, path)| self.catalog.size(path)).sum();
+        let sizes: Vec<usize> = paths.iter().map(|(_, path)| self.catalog.size(path)).collect();
+        let size: usize = sizes.iter().sum();
         let share = if size > enough { (enough / paths.len()).max(A_FEW) } else { enough };
         let mut selection = Selection::default();
-        for (prefix, path) in paths {
+        for ((prefix, path), size) in paths.iter().zip(sizes) {
             let limit = share.min(self.steps.left());
+            if size > limit && self.steps.spare() < limit + Catalog::steps_of_window(size) {
+                selection.cut = true;
+                continue;
+            }
             let found = match term {
                 Some(term) => self.catalog.under(term, path, self.seed, limit),
                 None => self.catalog.at_or_below(path, self.seed, limit),
@@ -360,11 +365,14 @@ impl<'c> Finder<'c> {
 
     /// Several prefixes are a union: what connects to the same place is there once, the one with an owner first.
     fn merged(&self, mut selection: Selection<'c>) -> Selection<'c> {
+        let most = self.steps.spare() / 4;
         let hits = &mut selection.hits;
         let Some(first) = hits.first().map(|hit| hit.prefix) else { return selection };
         if hits.iter().all(|hit| hit.prefix == first) {
             return selection;
         }
+        selection.cut |= hits.len() > most;
+        hits.truncate(most);
         self.steps.take(2 * hits.len());
         hits.sort_by_key(|hit| hit.entry.owner.is_none());
         let mut taken = std::collections::HashMap::with_capacity(hits.len());
