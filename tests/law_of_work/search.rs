@@ -158,6 +158,7 @@ impl Search {
     }
 
     /// Asks again until it was quick once: others take caches and half a core away, but not for so long.
+    #[allow(clippy::disallowed_methods)] // plain threads: nobody's runtime is held up
     fn wait_until_quick(&self, case: &mut Case) {
         for _ in 0..PATIENCE {
             if self.is_quick(case) {
