@@ -4,34 +4,22 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
+use super::few::{self, Kept, Known};
 use crate::model::steer::journal::Journal;
 use crate::model::steer::names::{Head, Heads};
 use crate::model::steer::topology::Applied;
-use crate::model::words::key::{self, Prefix};
-use crate::store::{Event, Item, Revision, Store, StoreError, watch_since};
-
-/// Pause before the store is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// A watch that is silent for longer is not in step any more.
-const SILENCE: Duration = Duration::from_secs(10);
-/// Keys kept; a cluster has fewer, and what else is written there is not ours.
-const MAX_KEYS: usize = 4_096;
-/// The longest value: 64 servers take a tenth of it.
-const MAX_VALUE: usize = 256 * 1024;
+use crate::model::words::key::Prefix;
+use crate::store::{Item, Revision, Store};
 
 /// Keeps them.
 #[derive(Debug)]
 pub struct HeadKeeper {
     store: Arc<dyn Store>,
     prefix: String,
-    known: BTreeMap<String, Item>,
     shown: watch::Sender<Arc<Heads>>,
 }
 
@@ -39,99 +27,53 @@ impl HeadKeeper {
     /// A keeper of the topologies beside `prefix`, and where they are read.
     pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<Heads>>) {
         let (shown, seen) = watch::channel(Arc::default());
-        (Self { store, prefix: prefix.topologies(), known: BTreeMap::new(), shown }, seen)
+        (Self { store, prefix: prefix.topologies(), shown }, seen)
     }
 
     /// Follows the store until `stop`; what was known last stands while it is away.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
-        stop.clone().run_until_cancelled(self.follow()).await;
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let (shown, prefix) = (self.shown, self.prefix.clone());
+        let show = |known: &Known<Said>, _in_step: bool| few::send_changed(&shown, heads(&prefix, known));
+        stop.run_until_cancelled(few::follow(self.store, self.prefix, show)).await;
         Ok(())
-    }
-
-    async fn follow(&mut self) {
-        loop {
-            if let Err(error) = self.once().await {
-                debug!(%error, "topologies are not in step with the store");
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    /// Reads all, then takes in changes until the watch breaks.
-    async fn once(&mut self) -> Result<(), StoreError> {
-        let store = Arc::clone(&self.store);
-        let generation = store.history().borrow().generation;
-        let revision = self.read().await?;
-        self.show();
-        let prefix = self.prefix.clone();
-        let mut watch = watch_since(&*store, generation, &prefix, revision + 1).await?;
-        loop {
-            let batch = timeout(SILENCE, watch.next()).await;
-            let silent = |_| StoreError::Away { tried: "watching topologies".into(), source: None };
-            let batch = batch.map_err(silent)??;
-            if batch.events.is_empty() {
-                continue;
-            }
-            for event in batch.events {
-                match event {
-                    Event::Put(item) => self.put(item),
-                    Event::Delete { key, .. } => _ = self.known.remove(&key),
-                }
-            }
-            self.show();
-        }
-    }
-
-    async fn read(&mut self) -> Result<Revision, StoreError> {
-        self.known.clear();
-        let (mut after, mut at) = (None::<String>, None);
-        loop {
-            let page = self.store.read(&self.prefix, after.as_deref(), at).await?;
-            at = Some(page.revision);
-            for item in page.items {
-                after = Some(item.key.clone());
-                self.put(item);
-            }
-            if !page.more || self.known.len() >= MAX_KEYS {
-                return Ok(page.revision);
-            }
-        }
-    }
-
-    fn put(&mut self, item: Item) {
-        let is_known = self.known.contains_key(&item.key);
-        if item.value.len() <= MAX_VALUE && (is_known || self.known.len() < MAX_KEYS) {
-            self.known.insert(item.key.clone(), item);
-        } else {
-            warn!(key = ?key::shown(&item.key), "more of topologies than is kept: left out");
-        }
-    }
-
-    fn show(&self) {
-        let heads = heads(&self.prefix, &self.known);
-        self.shown.send_if_modified(|shown| {
-            let differs = **shown != heads;
-            if differs {
-                *shown = Arc::new(heads);
-            }
-            differs
-        });
     }
 }
 
-/// What the keys say; one that cannot be read says nothing, and those who steer tell of it.
-fn heads(prefix: &str, known: &BTreeMap<String, Item>) -> Heads {
+/// What one key of a topology says of names.
+enum Said {
+    Applied(Revision, Box<Applied>),
+    AtWork(Box<Journal>),
+    /// Nothing: it is for those who steer.
+    Else,
+}
+
+impl Kept for Said {
+    const NAME: &str = "keys of topologies";
+
+    fn read(item: &Item) -> Result<Self, String> {
+        let said = match item.key.rsplit('/').next() {
+            Some("applied") => Applied::decode(&item.value).map(|applied| Self::Applied(item.revision, applied.into())),
+            Some("journal") => Journal::decode(&item.value).map(|journal| Self::AtWork(journal.into())),
+            _ => Ok(Self::Else),
+        };
+        said.map_err(|reason| reason.to_string())
+    }
+}
+
+fn heads(prefix: &str, known: &Known<Said>) -> Heads {
     let mut heads: BTreeMap<String, Head> = BTreeMap::new();
-    for (key, item) in known {
+    for (key, said) in known.all() {
         let Some((service, what)) = key.strip_prefix(prefix).and_then(|rest| rest.split_once('/')) else { continue };
+        if what.contains('/') {
+            continue;
+        }
         let head = heads.entry(service.to_owned()).or_default();
-        match what {
-            "applied" => {
-                head.applied = Applied::decode(&item.value).ok();
-                head.revision = item.revision;
+        match said {
+            Said::Applied(revision, applied) => {
+                (head.applied, head.revision) = (Some(Applied::clone(applied)), *revision);
             }
-            "journal" => head.at_work(Journal::decode(&item.value).ok().as_ref()),
-            _ => {}
+            Said::AtWork(journal) => head.at_work(journal),
+            Said::Else => {}
         }
     }
     Heads(heads)
@@ -139,6 +81,10 @@ fn heads(prefix: &str, known: &BTreeMap<String, Item>) -> Heads {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::store::Write;
     use crate::store::embedded::Embedded;

@@ -3,36 +3,23 @@
 //! They are few (one per host) and seldom change, so each change makes a new whole list. While the store is away the
 //! last list stays, marked stale.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
 
+use super::few::{self, Kept, Known};
 use crate::catalog::facade::api;
-use crate::model::words::key::{self, Prefix};
+use crate::model::words::key::Prefix;
 use crate::model::words::node::NodeRecord;
-use crate::store::{Event, Item, Revision, Store, StoreError, watch_since};
-
-/// Pause before the store is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// A watch that is silent for longer is not in step any more.
-const SILENCE: Duration = Duration::from_secs(10);
-/// Node records kept; a cluster has fewer, and what else is written there is not ours.
-const MAX_NODES: usize = 10_000;
-/// So many bytes of their values; those of a large cluster are a tenth of it.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+use crate::store::{Item, Store};
 
 /// Keeps the list of nodes.
 #[derive(Debug)]
 pub struct Nodes {
     store: Arc<dyn Store>,
     prefix: String,
-    known: Known,
     shown: watch::Sender<Arc<api::Nodes>>,
 }
 
@@ -41,122 +28,35 @@ impl Nodes {
     pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<api::Nodes>>) {
         let nothing_yet = api::Nodes { stale: true, nodes: Vec::new() };
         let (shown, seen) = watch::channel(Arc::new(nothing_yet));
-        (Self { store, prefix: prefix.nodes(), known: Known::default(), shown }, seen)
+        (Self { store, prefix: prefix.nodes(), shown }, seen)
     }
 
     /// Follows the store until `stop`; whatever the store does, it tries again.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
-        stop.clone().run_until_cancelled(self.follow()).await;
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let shown = self.shown;
+        let show = |known: &Known<NodeRecord>, in_step: bool| {
+            let nodes = known.all().map(|(_, record)| record.clone()).collect();
+            few::send_changed(&shown, api::Nodes { stale: !in_step, nodes });
+        };
+        stop.run_until_cancelled(few::follow(self.store, self.prefix, show)).await;
         Ok(())
     }
-
-    async fn follow(&mut self) {
-        loop {
-            if let Err(error) = self.once().await {
-                debug!(%error, "node records are not in step with the store");
-                self.show(true);
-            }
-            sleep(AGAIN).await;
-        }
-    }
-
-    /// Reads all, then takes in changes until the watch breaks.
-    async fn once(&mut self) -> Result<(), StoreError> {
-        let store = Arc::clone(&self.store);
-        let generation = store.history().borrow().generation;
-        let revision = self.read().await?;
-        self.show(false);
-        let prefix = self.prefix.clone();
-        let mut watch = watch_since(&*store, generation, &prefix, revision + 1).await?;
-        loop {
-            let batch = timeout(SILENCE, watch.next()).await;
-            let silent = |_| StoreError::Away { tried: "watching node records".into(), source: None };
-            let batch = batch.map_err(silent)??;
-            if batch.events.is_empty() {
-                continue;
-            }
-            for event in batch.events {
-                self.take(event);
-            }
-            self.show(false);
-        }
-    }
-
-    async fn read(&mut self) -> Result<Revision, StoreError> {
-        let mut known = Known::default();
-        let (mut after, mut at) = (None::<String>, None);
-        loop {
-            let page = self.store.read(&self.prefix, after.as_deref(), at).await?;
-            at = Some(page.revision);
-            for item in page.items {
-                after = Some(item.key.clone());
-                known.put(item);
-            }
-            if !page.more || known.is_full() {
-                self.known = known;
-                return Ok(page.revision);
-            }
-        }
-    }
-
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Put(item) => self.known.put(item),
-            Event::Delete { key, .. } => self.known.remove(&key),
-        }
-    }
-
-    fn show(&self, stale: bool) {
-        let list = api::Nodes { stale, nodes: self.known.records().cloned().collect() };
-        self.shown.send_if_modified(|shown| {
-            let differs = **shown != list;
-            if differs {
-                *shown = Arc::new(list);
-            }
-            differs
-        });
-    }
 }
 
-/// Node records by key, each with the size of its value; no more than so many.
-#[derive(Debug, Default)]
-struct Known {
-    records: BTreeMap<String, (usize, NodeRecord)>,
-    bytes: usize,
-}
+impl Kept for NodeRecord {
+    const NAME: &str = "node records";
 
-impl Known {
-    fn put(&mut self, item: Item) {
-        self.remove(&item.key);
-        let size = item.key.len() + item.value.len();
-        match NodeRecord::decode(&item.value) {
-            Ok(record) if self.records.len() < MAX_NODES && self.bytes + size <= MAX_BYTES => {
-                self.bytes += size;
-                self.records.insert(item.key, (size, record));
-            }
-            Ok(_) => debug!(key = ?key::shown(&item.key), "more node records than are kept: left out"),
-            Err(reason) => warn!(key = ?key::shown(&item.key), %reason, "a node record cannot be read and is left out"),
-        }
-    }
-
-    fn remove(&mut self, key: &str) {
-        if let Some((size, _)) = self.records.remove(key) {
-            self.bytes -= size;
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.records.len() >= MAX_NODES
-    }
-
-    fn records(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.records.values().map(|(_, record)| record)
+    fn read(item: &Item) -> Result<Self, String> {
+        Self::decode(&item.value).map_err(|reason| reason.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::store::Write;
@@ -179,28 +79,6 @@ mod tests {
             !list.stale && list.nodes.iter().map(|node| &*node.node).collect::<Vec<_>>() == names
         };
         timeout(Duration::from_secs(10), seen.wait_for(shown)).await.expect("shown in time").expect("it runs");
-    }
-
-    #[test]
-    fn no_more_node_records_are_kept_than_so_many() {
-        let item = |number: usize, size: usize| {
-            let record = NodeRecord { node: "n".repeat(size).into(), ..NodeRecord::default() };
-            Item {
-                key: format!("/wharf/services/nodes/{number}/1"),
-                value: record.encode().into(),
-                lease: 0,
-                revision: 1,
-            }
-        };
-        let mut known = Known::default();
-        (0..MAX_NODES + 10).for_each(|number| known.put(item(number, 10)));
-        assert_eq!(known.records().count(), MAX_NODES);
-        (0..MAX_NODES).for_each(|number| known.remove(&item(number, 0).key));
-        assert_eq!((known.records().count(), known.bytes), (0, 0));
-        (0..500).for_each(|number| known.put(item(number, 60_000)));
-        assert!(known.bytes <= MAX_BYTES && known.records().count() < 300);
-        known.put(item(1, 10));
-        assert!(known.records().any(|record| record.node.len() == 10), "a change of one of them is taken");
     }
 
     #[tokio::test]

@@ -47,9 +47,8 @@ pub struct Claim<'a> {
 
 impl Head {
     /// The same with what a journal says.
-    pub fn at_work(&mut self, journal: Option<&Journal>) {
-        let is_before_naming = |journal: &&Journal| matches!(journal.stage, Stage::Intent | Stage::Promote);
-        self.switching = journal.filter(is_before_naming).is_some();
+    pub fn at_work(&mut self, journal: &Journal) {
+        self.switching = matches!(journal.stage, Stage::Intent | Stage::Promote);
     }
 
     /// The roles that the records are found by, in their order.
