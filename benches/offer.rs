@@ -1,4 +1,5 @@
-//! How soon the offer follows the engine: figures beside their budgets, on a real engine (root, Debian's `docker.io` and
+//! How soon the offer follows the engine: figures beside their budgets, on a real engine (root, Debian's `docker.io`
+//! and
 //! `memcached`) and a stand-in one. Latencies are counted from the engine's own event times.
 //!
 //! `cargo bench --bench offer`, on a machine that has little else to do.

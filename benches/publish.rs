@@ -1,5 +1,5 @@
-//! What publishing costs, against a real etcd on loopback: how soon a thousand instances stand again after the lease was
-//! lost, and what a steady host writes and asks.
+//! What publishing costs, against a real etcd on loopback: how soon a thousand instances stand again after the lease
+//! was lost, and what a steady host writes and asks.
 //!
 //! `cargo bench --bench publish`; `WHARF_STEADY=60` says for how many seconds the steady host is watched.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -52,8 +52,8 @@ async fn published(host: &Host, count: usize) {
     .await;
 }
 
-/// From the new session to the last of a thousand records, the longest of five; the wait that spreads hosts apart is not
-/// counted.
+/// From the new session to the last of a thousand records, the longest of five; the wait that spreads hosts apart is
+/// not counted.
 async fn lost_lease(table: &mut Table) {
     let (cluster, directory) = (Cluster::start(1), tempfile::tempdir().unwrap());
     let host = host(&cluster, &directory, 1_000).await;

@@ -1,6 +1,6 @@
 //! Owns every worker by name. A worker that ends on its own, well or badly, ends the process with an error that names
-//! it; a stop is given to the halves in order and has a deadline, also for a worker that never comes back from one turn: it
-//! is left behind and named. Should such workers hold every thread, and the clock of the runtime with them,
+//! it; a stop is given to the halves in order and has a deadline, also for a worker that never comes back from one
+//! turn: it is left behind and named. Should such workers hold every thread, and the clock of the runtime with them,
 //! [`Supervisor::end_at_the_latest`] has a thread of its own.
 
 use std::collections::HashMap;

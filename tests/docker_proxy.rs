@@ -1,5 +1,5 @@
-//! Behind a proxy of the engine's socket that lets through the calls of docs/security.md and nothing else, the agent does
-//! all it does: with a real engine, from the first list over a restart of the engine to the last withdrawal.
+//! Behind a proxy of the engine's socket that lets through the calls of docs/security.md and nothing else, the agent
+//! does all it does: with a real engine, from the first list over a restart of the engine to the last withdrawal.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod dockerd;

@@ -128,8 +128,8 @@ fn names_and_addresses_are_written_as_they_are_given() {
     assert!(!output.status.success() && host.names("opt/bin").is_empty(), "{}", said(&output));
 }
 
-/// A unit of the host's that is ordered after wharf, as docs/service.md says that any may be, makes a circle with a unit of
-/// ours that is ordered after it.
+/// A unit of the host's that is ordered after wharf, as docs/service.md says that any may be, makes a circle with a
+/// unit of ours that is ordered after it.
 #[test]
 fn no_unit_of_ours_waits_for_one_that_may_wait_for_it() {
     for unit in ["wharf.service", "fleet/wharf.service", "wharf.socket", "wharf-address.service"] {

@@ -1,4 +1,5 @@
-//! Nothing that others wrote reaches a terminal, a log or a script as it is: one hostile cluster, seen every way there is.
+//! Nothing that others wrote reaches a terminal, a log or a script as it is: one hostile cluster, seen every way there
+//! is.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)] // blocking is what a test does here
 
 mod engine;

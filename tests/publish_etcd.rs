@@ -40,8 +40,8 @@ async fn publishes(host: &Host, count: usize) {
     eventually(&format!("{count} records stand"), || async { host.own_keys().await.len() == count }).await;
 }
 
-/// Waits until a store of the test's own sees `count` records of `host`, none on the lease `old`, and says how long that
-/// took.
+/// Waits until a store of the test's own sees `count` records of `host`, none on the lease `old`, and says how long
+/// that took.
 async fn back(cluster: &Cluster, host: &Host, count: usize, old: i64) -> Duration {
     let begin = Instant::now();
     let store = cluster.store(TTL);

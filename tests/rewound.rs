@@ -1,5 +1,5 @@
-//! A store that is restored or replaced between a reader's list and its watch: whoever reads it reads afresh. A watch of
-//! the new history from the old one's revision would be silent until the new one has grown as old.
+//! A store that is restored or replaced between a reader's list and its watch: whoever reads it reads afresh. A watch
+//! of the new history from the old one's revision would be silent until the new one has grown as old.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod faulty;

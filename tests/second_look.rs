@@ -1,5 +1,5 @@
-//! What fails is run a second time by itself, and a pass at the second time is told: `tests/setup/second_look.sh`, with a
-//! stand-in for cargo.
+//! What fails is run a second time by itself, and a pass at the second time is told: `tests/setup/second_look.sh`, with
+//! a stand-in for cargo.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

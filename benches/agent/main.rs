@@ -1,5 +1,5 @@
-//! The whole agent as a process: how soon it publishes what runs, what it weighs, and whether anybody notices when it is
-//! killed and started again with the sockets that a service manager keeps for it.
+//! The whole agent as a process: how soon it publishes what runs, what it weighs, and whether anybody notices when it
+//! is killed and started again with the sockets that a service manager keeps for it.
 //!
 //! `cargo bench --bench agent`, on a machine that has little else to do. Docker's engine is a stand-in (its list and
 //! inspects take a known time), etcd is real.

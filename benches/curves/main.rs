@@ -1,5 +1,5 @@
-//! What grows with the catalog and what does not: the cost of an answer, of a change, and memory, at 10, 1,000, 10,000 and
-//! 100,000 instances. Draws `docs/curves.svg`.
+//! What grows with the catalog and what does not: the cost of an answer, of a change, and memory, at 10, 1,000, 10,000
+//! and 100,000 instances. Draws `docs/curves.svg`.
 //!
 //! `cargo bench --bench curves`, on a machine that has little else to do. Needs Debian's `dnsperf`.
 #![allow(

@@ -137,8 +137,8 @@ fn idle_followers(table: &mut Table, server: &Child, of: &str) {
     table.note(&what, grown, "MB", of);
 }
 
-/// From a change to the end of its event at a follower, and the event's size; the hub compares at most a twentieth of the
-/// time, so changes that follow one another closely wait.
+/// From a change to the end of its event at a follower, and the event's size; the hub compares at most a twentieth of
+/// the time, so changes that follow one another closely wait.
 fn change(table: &mut Table, server: &Child, by: &str, of: &str) {
     let mut events = BufReader::new(asked(server, &format!("/v1/watch?changes={by}")));
     event(&mut events, "snapshot");

@@ -78,8 +78,8 @@ fn answered(server: SocketAddr, name: &str) -> Box<dyn FnMut() -> Option<(Durati
     })
 }
 
-/// Whether a memcached takes connections, and since when. The engine's own proxy may take one before memcached is there,
-/// and closes it without an answer.
+/// Whether a memcached takes connections, and since when. The engine's own proxy may take one before memcached is
+/// there, and closes it without an answer.
 fn accepts(address: SocketAddr) -> (Duration, bool) {
     let Ok(mut stream) = TcpStream::connect_timeout(&address, LOOK) else { return (now(), false) };
     let at = now();

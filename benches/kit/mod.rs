@@ -58,8 +58,8 @@ impl Table {
     }
 }
 
-/// The longest that a bench may take. Every wait has a deadline of its own, with words for what was waited for; this one
-/// is for what has none, such as a tool that does not come back.
+/// The longest that a bench may take. Every wait has a deadline of its own, with words for what was waited for; this
+/// one is for what has none, such as a tool that does not come back.
 const LONGEST: Duration = Duration::from_secs(20 * 60);
 
 /// Ends this program when it has not ended by itself, so that those after it have their turn.

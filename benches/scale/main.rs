@@ -1,5 +1,5 @@
-//! What one more host, one more instance and one more change cost etcd and every other host: measured with real agents on
-//! one etcd member, then multiplied out for clusters that fit on no bench.
+//! What one more host, one more instance and one more change cost etcd and every other host: measured with real agents
+//! on one etcd member, then multiplied out for clusters that fit on no bench.
 //!
 //! `cargo bench --bench scale`. `docs/scale.md` says what follows from it. The agents watch an engine without containers;
 //! records are written by this program.

@@ -52,8 +52,8 @@ pub(super) fn store(config: &Config, resumed: &Resumed, writable: bool) -> Arc<d
     }))
 }
 
-/// The store in this process. It goes on from what this agent had published when it stopped, as etcd would have kept it:
-/// for as long as the lease, and not across a boot.
+/// The store in this process. It goes on from what this agent had published when it stopped, as etcd would have kept
+/// it: for as long as the lease, and not across a boot.
 fn embedded(config: &Config, resumed: &Resumed) -> Embedded {
     // A lease that a cluster has granted is none of this store's.
     let ours = |lease: &i64| resumed.cluster.is_none() && (1..i64::MAX).contains(lease);
@@ -66,7 +66,8 @@ fn embedded(config: &Config, resumed: &Resumed) -> Embedded {
     Embedded::restored(own.revision, lease, config.store.lease_ttl, items)
 }
 
-/// The same, with what hangs on no lease kept in the state directory. What is there and cannot be read is left as it is.
+/// The same, with what hangs on no lease kept in the state directory. What is there and cannot be read is left as it
+/// is.
 fn kept_embedded(config: &Config, resumed: &Resumed, writable: bool) -> Embedded {
     let store = embedded(config, resumed);
     let file = KeptItems::new(&config.store.state_dir);

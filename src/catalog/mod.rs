@@ -1,6 +1,7 @@
 //! The cluster as one value: every record found, and the rules by which names are answered from it.
 //!
-//! Pure, as [`model`](crate::model) is; it speaks in that one's words and knows nothing of how this host offers and publishes.
+//! Pure, as [`model`](crate::model) is; it speaks in that one's words and knows nothing of how this host offers and
+//! publishes.
 
 pub mod dns;
 pub mod facade;

@@ -1,8 +1,8 @@
 //! What one question costs, counted in steps: about what looking at one record in a row takes.
 //!
 //! Everything whose length others choose takes steps: records passed over, names looked for and built, texts compared.
-//! What a question's own labels ask for has to do with [`ASKED`]; what is then found may be told until [`TOLD`], and the
-//! targets of that until [`MOST`]. So what comes first never starves what comes after it.
+//! What a question's own labels ask for has to do with [`ASKED`]; what is then found may be told until [`TOLD`], and
+//! the targets of that until [`MOST`]. So what comes first never starves what comes after it.
 
 use std::cell::Cell;
 
@@ -23,7 +23,8 @@ const LABEL: usize = 2;
 pub(crate) const NEIGHBOUR: usize = 8;
 /// Bytes of a name that are compared by their hash in one step.
 const HASHED: usize = 8;
-/// Bytes of a path that are put together and looked for in one step: each prefix and each reading of a name does it again.
+/// Bytes of a path that are put together and looked for in one step: each prefix and each reading of a name does it
+/// again.
 const SOUGHT: usize = 4;
 
 /// Steps taken, and where they have to end.

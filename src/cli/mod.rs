@@ -41,8 +41,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What this process was started with. A variable that is set to nothing counts as not given: unit and compose files
-    /// pass on whatever their user has left empty.
+    /// What this process was started with. A variable that is set to nothing counts as not given: unit and compose
+    /// files pass on whatever their user has left empty.
     pub fn of_this_process() -> Self {
         let mut matches = without_empty_variables(Self::command()).get_matches();
         Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())

@@ -56,7 +56,8 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     if text.is_empty() || text.contains('\0') { Err(format!("{text:?} is no path")) } else { Ok(PathBuf::from(text)) }
 }
 
-/// A path at which a unix socket can be bound: the kernel takes some 100 bytes (unix(7)), and a name beside it comes first.
+/// A path at which a unix socket can be bound: the kernel takes some 100 bytes (unix(7)), and a name beside it comes
+/// first.
 pub(super) fn unix_socket(text: &str) -> Parsed<PathBuf> {
     const LONGEST: usize = 90;
     let path = path(text)?;

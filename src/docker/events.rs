@@ -81,8 +81,9 @@ impl Heard {
         *self = Self::default();
     }
 
-    /// How long ago an event happened that is news; none for one that was heard before. Only what a resumed stream tells is
-    /// ever old, and its age is counted from the last event heard, so a clock that was set may make it too young at worst.
+    /// How long ago an event happened that is news; none for one that was heard before. Only what a resumed stream
+    /// tells is ever old, and its age is counted from the last event heard, so a clock that was set may make it too
+    /// young at worst.
     pub(super) fn take(&mut self, event: &Event, now: Instant) -> Option<Duration> {
         if self.resumed.is_some() && self.latest.contains(event) {
             return None;

@@ -1,8 +1,8 @@
 //! What carries bollard's calls: a connection per call, driven by whoever waits for its answer.
 //!
 //! bollard's own transports say nothing of an answer before its first piece, and send no version with a path. The watch
-//! needs both: it lists only once the subscription stands, and asks in the version that was negotiated. A connection per
-//! call keeps a hanging answer from holding up another one, and lets each be bounded. Nothing is spawned.
+//! needs both: it lists only once the subscription stands, and asks in the version that was negotiated. A connection
+//! per call keeps a hanging answer from holding up another one, and lets each be bounded. Nothing is spawned.
 
 use std::future::Future;
 use std::io;

@@ -1,7 +1,7 @@
 //! The engine's list: which containers run, and what of each entry tells that something has happened to it.
 //!
-//! dockerd drops events of a reader that falls some thousand behind, and says nothing of it. Two entries that differ are
-//! all that is left of such an event, so whatever of an entry changes with its container counts, and nothing that
+//! dockerd drops events of a reader that falls some thousand behind, and says nothing of it. Two entries that differ
+//! are all that is left of such an event, so whatever of an entry changes with its container counts, and nothing that
 //! changes by itself.
 
 use std::collections::BTreeMap;

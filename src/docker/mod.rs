@@ -1,7 +1,7 @@
 //! The Docker engine: its events and what it says of each container, as sightings.
 //!
-//! Only GET calls are made, through bollard, so a read-only proxy of the socket is enough. The engine's JSON is read tolerantly, field by
-//! field: one that is missing or of another type costs that fact, at most that container.
+//! Only GET calls are made, through bollard, so a read-only proxy of the socket is enough. The engine's JSON is read
+//! tolerantly, field by field: one that is missing or of another type costs that fact, at most that container.
 
 mod endpoint;
 mod engine;

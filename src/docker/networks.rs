@@ -35,8 +35,8 @@ impl Networks {
         known.extend(news);
     }
 
-    /// Fills in how far the networks of a container reach; what had to be asked for is told for [`Self::learn`]. An engine
-    /// that does not answer fails the look, one that refuses (a proxy may) is a fact.
+    /// Fills in how far the networks of a container reach; what had to be asked for is told for [`Self::learn`]. An
+    /// engine that does not answer fails the look, one that refuses (a proxy may) is a fact.
     pub(super) async fn fill_in(
         &self,
         container: &mut Container,

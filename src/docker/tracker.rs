@@ -121,8 +121,8 @@ impl Tracker {
         self.listing
     }
 
-    /// The list is here. With `look_at_all` every container is looked at, else the unknown ones and those whose entry is
-    /// another one than in the list before: something has happened to them, be it told by an event or not.
+    /// The list is here. With `look_at_all` every container is looked at, else the unknown ones and those whose entry
+    /// is another one than in the list before: something has happened to them, be it told by an event or not.
     pub(super) fn listed(&mut self, list: BTreeMap<Text, Entry>, look_at_all: bool) {
         self.listing = false;
         let ids: BTreeSet<Text> = list.keys().cloned().collect();

@@ -2,8 +2,8 @@
 //!
 //! The API version is asked for at every connect, since engines are upgraded under a running agent. The list is asked
 //! for only once the engine has answered the subscription, so that nothing falls between; and once more a moment later,
-//! since dockerd answers just before it subscribes. A full channel of sightings makes the watch wait; the engine then keeps
-//! some thousand events, and drops the others: the list that is compared every half minute makes good for those.
+//! since dockerd answers just before it subscribes. A full channel of sightings makes the watch wait; the engine then
+//! keeps some thousand events, and drops the others: the list that is compared every half minute makes good for those.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -33,8 +33,8 @@ use crate::model::words::record::Text;
 
 /// How soon after the subscription the list is compared for the first time.
 const SECOND_LIST: Duration = Duration::from_secs(1);
-/// A list or an inspect that is late is given twice as long the next time, up to so many times as long: an engine that is
-/// slow answers at last, and is not asked in vain for ever.
+/// A list or an inspect that is late is given twice as long the next time, up to so many times as long: an engine that
+/// is slow answers at last, and is not asked in vain for ever.
 const MOST_PATIENCE: u32 = 16;
 
 const OLDEST: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
@@ -47,8 +47,8 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// How long one inspect may take at first.
     pub inspect_deadline: Duration,
-    /// How long the version, the subscription and a ping may take: a loaded engine takes seconds, and each break means looking
-    /// at every container anew.
+    /// How long the version, the subscription and a ping may take: a loaded engine takes seconds, and each break means
+    /// looking at every container anew.
     pub answer_deadline: Duration,
     /// How long a list may take at first.
     pub list_deadline: Duration,
@@ -335,7 +335,8 @@ impl Watch {
     fn take_done(&mut self, done: Done, engine: &Engine) -> Result<Option<BoxFuture<'static, Done>>, EngineError> {
         match done {
             Done::Pinged(answer) => alive(answer)?,
-            // Whether the engine is there the pings tell: a late list is no reason to begin anew, and to be later still.
+            // Whether the engine is there the pings tell: a late list is no reason to begin anew, and to be later
+            // still.
             Done::Listed(Err(error @ EngineError::Deadline(..)), look_at_all) => {
                 self.list_patience = (self.list_patience * 2).min(MOST_PATIENCE);
                 tracing::warn!(%error, "the engine's list is late, waiting longer for the next");
@@ -372,7 +373,8 @@ impl Watch {
     }
 }
 
-/// Whether a ping says that the engine is there and still takes our version; a proxy that lets no ping through is there.
+/// Whether a ping says that the engine is there and still takes our version; a proxy that lets no ping through is
+/// there.
 fn alive(answer: Result<(), EngineError>) -> Result<(), EngineError> {
     match answer {
         Err(EngineError::Status(_, status, _)) if status.is_client_error() && status != StatusCode::BAD_REQUEST => {

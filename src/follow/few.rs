@@ -1,6 +1,8 @@
-//! A few keys of the store below one prefix, kept as they change: read whole, then watched; when the watch breaks, again.
+//! A few keys of the store below one prefix, kept as they change: read whole, then watched; when the watch breaks,
+//! again.
 //!
-//! Anyone who may write to the store chooses how many there are and how long they are: what is beyond the bounds is left out.
+//! Anyone who may write to the store chooses how many there are and how long they are: what is beyond the bounds is
+//! left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

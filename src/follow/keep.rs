@@ -2,8 +2,8 @@
 //!
 //! A header line with the cluster, one line for each record, a last line with their number: a file that was cut short
 //! is seen as such. A line that cannot be read costs that one record. It takes its place by a rename. Its modification
-//! time is when the catalog was last in step: a quiet cluster costs no writing, and what is written while the store is away
-//! is as old as it is.
+//! time is when the catalog was last in step: a quiet cluster costs no writing, and what is written while the store is
+//! away is as old as it is.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -60,7 +60,8 @@ impl Keep {
         Self { path, kept_of: None, written: None, due: Duration::ZERO, wanted: 0, writing: None }
     }
 
-    /// The catalog of the last run, if it is worth anything. What is of none of the prefixes, or is more than `empty` takes, is left out.
+    /// The catalog of the last run, if it is worth anything. What is of none of the prefixes, or is more than `empty`
+    /// takes, is left out.
     pub(super) async fn load(
         &mut self,
         empty: Catalog,
@@ -235,8 +236,8 @@ fn age(path: &Path) -> io::Result<Duration> {
     Ok(fs::metadata(path)?.modified()?.elapsed().unwrap_or_default())
 }
 
-/// Hands `take` each line of a record, or none for one that is too long or no text; returns the cluster and the revision
-/// of the whole.
+/// Hands `take` each line of a record, or none for one that is too long or no text; returns the cluster and the
+/// revision of the whole.
 fn read_lines(
     path: &Path,
     cluster: Option<u64>,

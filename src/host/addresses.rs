@@ -2,8 +2,8 @@
 //!
 //! The source is what the kernel would put into a packet to a documentation address: a connected UDP socket tells,
 //! without sending anything. Addresses are read again every few seconds; there is no cheaper way that works in every
-//! namespace without privileges. What cannot be read (no descriptor is left, netlink fails) is told apart from what is not
-//! there, and stays as it was.
+//! namespace without privileges. What cannot be read (no descriptor is left, netlink fails) is told apart from what is
+//! not there, and stays as it was.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -93,8 +93,8 @@ fn source(documentation: SocketAddr, local: SocketAddr) -> io::Result<Option<IpA
     }
 }
 
-/// Whether the kernel says that there is no way, or none of this family. Prohibiting and black-holing routes have words of
-/// their own; any other error is of the asking and says nothing of routes.
+/// Whether the kernel says that there is no way, or none of this family. Prohibiting and black-holing routes have words
+/// of their own; any other error is of the asking and says nothing of routes.
 fn says_no_route(error: &io::Error) -> bool {
     const WORDS: [Errno; 8] = [
         Errno::NETUNREACH,

@@ -1,7 +1,7 @@
 //! Who holds the other end of a connection within this host: the control group of the process that listens there.
 //!
-//! The kernel tells it of each socket (`NETLINK_SOCK_DIAG`), as the number of a group of the unified hierarchy. Asked is
-//! the accepted connection itself, not the listener: of several listeners on one port, or where addresses are
+//! The kernel tells it of each socket (`NETLINK_SOCK_DIAG`), as the number of a group of the unified hierarchy. Asked
+//! is the accepted connection itself, not the listener: of several listeners on one port, or where addresses are
 //! translated on the way, only that one heard us.
 
 use std::io;

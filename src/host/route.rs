@@ -1,5 +1,5 @@
-//! Where a packet to an address would go from here: asked of the kernel for one address, which costs microseconds however
-//! many addresses and interfaces there are.
+//! Where a packet to an address would go from here: asked of the kernel for one address, which costs microseconds
+//! however many addresses and interfaces there are.
 //!
 //! A list of the host's addresses is seconds old, and a bind proves nothing where `ip_nonlocal_bind` is set, as it is
 //! on hosts whose addresses move.

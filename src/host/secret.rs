@@ -1,7 +1,8 @@
 //! Password files, in the one directory given for that.
 //!
-//! A file's name may come from a container's label, so it must be a bare name, and what it names a plain file of at most
-//! 4 KiB: no link leads out of the directory, and no pipe keeps a reader waiting. What a file holds is in no error.
+//! A file's name may come from a container's label, so it must be a bare name, and what it names a plain file of at
+//! most 4 KiB: no link leads out of the directory, and no pipe keeps a reader waiting. What a file holds is in no
+//! error.
 
 use std::fs::File;
 use std::io::Read as _;

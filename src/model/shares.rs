@@ -47,7 +47,8 @@ impl<P: Clone + Eq + Hash, V> Shares<P, V> {
             *counts.entry(peer).or_default() += 1;
         }
         let most = counts.values().copied().max()?;
-        // Who has as many as the greediest gives up his own: two that are alike do not take turns in pushing each other out.
+        // Who has as many as the greediest gives up his own: two that are alike do not take turns in pushing each other
+        // out.
         let own = newcomer.filter(|peer| counts.get(peer).is_some_and(|count| count + 1 >= most));
         let gives = |peer: &P| own.map_or_else(|| counts.get(peer) == Some(&most), |own| own == peer);
         let candidates = self.lent.iter().filter(|(_, (peer, _))| gives(peer));

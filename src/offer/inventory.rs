@@ -1,8 +1,9 @@
 //! The inventory worker: sightings of the engine, the tables of the config file and the host's addresses go in, the
 //! latest [`Offer`] comes out.
 //!
-//! It stands between the engine and everyone else, so it decides nothing: `model::offer::inventory` does. The surprising part is
-//! the engine's absence: an instance that no probe looks at then stands as long as its process lives.
+//! It stands between the engine and everyone else, so it decides nothing: `model::offer::inventory` does. The
+//! surprising part is the engine's absence: an instance that no probe looks at then stands as long as its process
+//! lives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What the embedded store has that hangs on no lease, kept so that it outlasts a restart, as etcd's would.
 //!
-//! The file is replaced whole at each change; a disk that cannot be written costs what was to be kept, and is told once.
+//! The file is replaced whole at each change; a disk that cannot be written costs what was to be kept, and is told
+//! once.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! The state directory: one small file that survives restarts, locked while the agent runs.
 //!
 //! The file is 0600 and replaced whole (written beside, synced, renamed), so a crash leaves the old or the new one. A
-//! second agent on the same directory is refused, also while its disk is full: the lock is the directory's own. A directory
-//! that cannot be written is no reason not to serve: then nothing is remembered until it can, which [`StateDir::writable`]
-//! tells. A file that is there and cannot be read is left as it is.
+//! second agent on the same directory is refused, also while its disk is full: the lock is the directory's own. A
+//! directory that cannot be written is no reason not to serve: then nothing is remembered until it can, which
+//! [`StateDir::writable`] tells. A file that is there and cannot be read is left as it is.
 
 mod file;
 pub mod items;
@@ -108,8 +108,8 @@ impl StateDir {
         self.kept().memory.clone()
     }
 
-    /// Changes what is remembered, on disk too, with all that could not be written before. Blocks for as long as the disk
-    /// takes. An error says that it ends with the agent.
+    /// Changes what is remembered, on disk too, with all that could not be written before. Blocks for as long as the
+    /// disk takes. An error says that it ends with the agent.
     pub fn remember(&self, change: impl FnOnce(&mut Memory)) -> io::Result<()> {
         let mut kept = self.kept();
         let mut changed = kept.memory.clone();
@@ -142,8 +142,8 @@ impl StateDir {
     }
 }
 
-/// Locks the directory itself, for which no disk is ever too full, and the file that earlier builds lock; none when another
-/// agent has either. Where only one of them can be locked, that one must do.
+/// Locks the directory itself, for which no disk is ever too full, and the file that earlier builds lock; none when
+/// another agent has either. Where only one of them can be locked, that one must do.
 fn lock(path: &Path) -> io::Result<Option<Vec<File>>> {
     if !path.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;

@@ -28,8 +28,8 @@ use crate::store::Write;
 const WAITING: usize = 4;
 /// How often the registry is held against what was brought about.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the registry must differ before a hand is raised: an operation's own end takes the probes as long, and what is
-/// left to do on the old master must not be cut short by anybody.
+/// How long the registry must differ before a hand is raised: an operation's own end takes the probes as long, and what
+/// is left to do on the old master must not be cut short by anybody.
 const DIFFERS: Duration = Duration::from_millis(2_100);
 /// The first and the longest pause after an attempt that came to nothing.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

@@ -1,8 +1,8 @@
 //! The hold of one operation: a key on a lease of 5 s, for as long as the operation makes progress.
 //!
-//! Whoever has it may commit, and may send until its deadline, which counts from when the store was asked, not from when
-//! it answered. A commit whose outcome is unknown is made again until it is known: its conditions let only one of the
-//! attempts through.
+//! Whoever has it may commit, and may send until its deadline, which counts from when the store was asked, not from
+//! when it answered. A commit whose outcome is unknown is made again until it is known: its conditions let only one of
+//! the attempts through.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,8 +222,8 @@ impl Found {
         found
     }
 
-    /// The same with what was kept beside the store, where the store has neither: it was emptied. Then nothing says that
-    /// no more was done since.
+    /// The same with what was kept beside the store, where the store has neither: it was emptied. Then nothing says
+    /// that no more was done since.
     pub(super) fn or_kept(mut self, kept: &Kept) -> Self {
         if self.applied.is_none() && self.journal.is_none() && *kept != Kept::default() {
             self.applied.clone_from(&kept.applied);

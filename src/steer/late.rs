@@ -1,7 +1,7 @@
 //! What is left to do on a master that has given way: 2 s later its clients are closed once more.
 //!
-//! The operation is over by then and its hold is gone, but not its connection, and over that alone this is done: whoever
-//! operates next ends that connection first, and with it this.
+//! The operation is over by then and its hold is gone, but not its connection, and over that alone this is done:
+//! whoever operates next ends that connection first, and with it this.
 
 use std::time::Duration;
 

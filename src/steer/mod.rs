@@ -1,7 +1,7 @@
 //! Steering: what the agent tells the servers of a service that has a `[[topology]]` table, and nobody else, ever.
 //!
-//! The decisions are `model::steer`'s; here they are carried out. Between operations there is no lease, no keepalive and
-//! no write.
+//! The decisions are `model::steer`'s; here they are carried out. Between operations there is no lease, no keepalive
+//! and no write.
 //!
 //! | task | does | is told by |
 //! |---|---|---|

@@ -68,7 +68,8 @@ impl Access {
             hindrances.extend(hindrances_of(&info));
             hindrances.sort();
             hindrances.dedup();
-            // The agent saw this process begin, so its host has not rebooted since. Nothing else proves it, or the contrary.
+            // The agent saw this process begin, so its host has not rebooted since. Nothing else proves it, or the
+            // contrary.
             let seen_to_begin = server.agent.zip(process_start(&info)).is_some_and(|(agent, began)| agent < began);
             let rebooted = seen_to_begin.then_some(false);
             let state = ServerState { hindrances, rebooted, upstream, ..state(&info) };

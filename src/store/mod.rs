@@ -197,8 +197,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The keys of those named that exist, in the order of their names, as they stand now (linearizable), however many.
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>>;
 
-    /// All writes together when all conditions hold, else nothing; at most [`MAX_WRITES`] of either. After `Away` it may
-    /// have been made or not, or be made yet: only conditions keep that harmless.
+    /// All writes together when all conditions hold, else nothing; at most [`MAX_WRITES`] of either. After `Away` it
+    /// may have been made or not, or be made yet: only conditions keep that harmless.
     fn commit<'a>(
         &'a self,
         conditions: &'a [Condition],
@@ -236,8 +236,8 @@ pub async fn watch_since(
     if store.history().borrow().generation == generation { Ok(watch) } else { Err(StoreError::Rewound) }
 }
 
-/// A lease, and whether its keys are told: anybody may hang so many on one that an answer cannot hold them, and then only
-/// its times are.
+/// A lease, and whether its keys are told: anybody may hang so many on one that an answer cannot hold them, and then
+/// only its times are.
 pub async fn lease_as_told(store: &dyn Store, id: LeaseId) -> Result<(LeaseInfo, bool), StoreError> {
     match store.lease(id).await {
         Ok(info) => Ok((info, true)),

@@ -17,8 +17,8 @@ fn older() -> Option<PathBuf> {
     std::env::var_os("WHARF_OLDER").filter(|program| !program.is_empty()).map(PathBuf::from)
 }
 
-/// An agent to be: of the build under test, or of another. A busy machine takes its time to start one, so that the lease
-/// is longer than usual.
+/// An agent to be: of the build under test, or of another. A busy machine takes its time to start one, so that the
+/// lease is longer than usual.
 fn agent<'lab>(lab: &'lab Lab, n: usize, program: Option<&PathBuf>) -> lab::wharf::WharfSpec<'lab> {
     let spec = lab.host(n).wharf().lease_ttl(Duration::from_secs(20));
     match program {

@@ -1,5 +1,5 @@
-//! What DESIGN calls "when things break", on the lab: hosts cut off, agents killed, etcd and Docker away. Each test says
-//! what is still answered meanwhile, what is not, and what is there again afterwards.
+//! What DESIGN calls "when things break", on the lab: hosts cut off, agents killed, etcd and Docker away. Each test
+//! says what is still answered meanwhile, what is not, and what is there again afterwards.
 
 use std::time::{Duration, Instant};
 

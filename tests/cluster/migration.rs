@@ -1,5 +1,5 @@
-//! The runbook of `docs/migrating-from-registrator.md`, step by step, while a client that knows all three resolvers keeps
-//! asking for an old name. registrator's part is played by its keys, as its SkyDNS adapter writes them.
+//! The runbook of `docs/migrating-from-registrator.md`, step by step, while a client that knows all three resolvers
+//! keeps asking for an old name. registrator's part is played by its keys, as its SkyDNS adapter writes them.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -76,8 +76,9 @@ fn an_etcd_that_hangs_blocks_nothing_else() {
     }
 }
 
-/// What a leader of etcd does that had hung for so long that by its own reckoning every lease is over, though the others
-/// have renewed them all since. The other hosts' agents stand still, so that nothing is published again meanwhile.
+/// What a leader of etcd does that had hung for so long that by its own reckoning every lease is over, though the
+/// others have renewed them all since. The other hosts' agents stand still, so that nothing is published again
+/// meanwhile.
 #[test]
 fn leases_that_are_ended_under_living_agents_take_no_name_with_them() {
     let lab = lab::alone();

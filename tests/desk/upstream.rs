@@ -1,5 +1,6 @@
-//! A resolver for tests: a few records, everything else NXDOMAIN; it may be silent, truncate, or refuse. Names that begin
-//! with `never` it never answers. Like servers that point to the question, it repeats names in the question's letters.
+//! A resolver for tests: a few records, everything else NXDOMAIN; it may be silent, truncate, or refuse. Names that
+//! begin with `never` it never answers. Like servers that point to the question, it repeats names in the question's
+//! letters.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! How long the truth may take to become an answer: every bound that the drills judge by, with the sentence of the design
-//! that it comes from. The judge adds to them only `ROOM`, and what the machine itself was late by.
+//! How long the truth may take to become an answer: every bound that the drills judge by, with the sentence of the
+//! design that it comes from. The judge adds to them only `ROOM`, and what the machine itself was late by.
 
 use std::time::Duration;
 

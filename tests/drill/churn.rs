@@ -1,5 +1,5 @@
-//! The daily life of the hosts' containers: they die, stop, freeze, are renamed and replaced, each for a while, and serve
-//! again. Whatever a fault does to the engine meanwhile, a container serves again before its turn is over.
+//! The daily life of the hosts' containers: they die, stop, freeze, are renamed and replaced, each for a while, and
+//! serve again. Whatever a fault does to the engine meanwhile, a container serves again before its turn is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

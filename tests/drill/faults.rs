@@ -1,5 +1,5 @@
-//! What is broken on purpose, and how it is made whole again. Each fault notes what it breaks, and from when to when, for
-//! the judge; what it does to etcd is seen by asking etcd, too.
+//! What is broken on purpose, and how it is made whole again. Each fault notes what it breaks, and from when to when,
+//! for the judge; what it does to etcd is seen by asking etcd, too.
 
 use std::fmt;
 use std::fs;

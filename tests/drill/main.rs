@@ -1,5 +1,6 @@
-//! Drills: three hosts with real engines, etcd and servers under steady churn and steady questions; faults strike, alone
-//! and together; every answer is held against what really served. `make test` runs a few of fixed seeds and a short soak;
+//! Drills: three hosts with real engines, etcd and servers under steady churn and steady questions; faults strike,
+//! alone and together; every answer is held against what really served. `make test` runs a few of fixed seeds and a
+//! short soak;
 //! `make drill` as many as asked for:
 //!
 //! ```text

@@ -1,9 +1,9 @@
-//! What asking etcd's members tells of the store: when none of them answered, when they came to have another leader, and
-//! which host's agent was connected to one that did not answer or could not be reached. Pure.
+//! What asking etcd's members tells of the store: when none of them answered, when they came to have another leader,
+//! and which host's agent was connected to one that did not answer or could not be reached. Pure.
 //!
-//! The surprising part: whoever asks for everything else comes in by the hosts' side doors, so a member behind a cut cable
-//! still answers him; an agent that is connected to it finds its store away all the same. Which member that is, the kernel
-//! tells, not the agent.
+//! The surprising part: whoever asks for everything else comes in by the hosts' side doors, so a member behind a cut
+//! cable still answers him; an agent that is connected to it finds its store away all the same. Which member that is,
+//! the kernel tells, not the agent.
 
 use std::collections::BTreeSet;
 

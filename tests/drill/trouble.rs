@@ -129,8 +129,8 @@ impl Troubles {
         self.list.iter().any(|trouble| its(trouble.what) && trouble.span.meets(span))
     }
 
-    /// Whether a host's agent may have found the store away in a span and seen it return: for a trouble that is known, or
-    /// since the machine itself was late by as much as makes a request unanswered.
+    /// Whether a host's agent may have found the store away in a span and seen it return: for a trouble that is known,
+    /// or since the machine itself was late by as much as makes a request unanswered.
     pub fn may_have_returned(&self, host: usize, span: Span) -> bool {
         self.store_in(host, span) || self.late(span) >= bounds::AWAY.length
     }
@@ -150,8 +150,8 @@ impl Troubles {
         self.list.iter().any(|trouble| trouble.what == What::Engine(host) && trouble.span.meets(span))
     }
 
-    /// The spans in which a host was away for a viewer: cut off, or without its agent. Neighbouring ones are one, since its
-    /// lease may not have been renewed between them.
+    /// The spans in which a host was away for a viewer: cut off, or without its agent. Neighbouring ones are one, since
+    /// its lease may not have been renewed between them.
     pub fn away(&self, host: usize, viewer: usize) -> Vec<Trouble> {
         let away = |what| what == What::Agent(host) || (what == What::Cut(host) && host != viewer);
         let mut list: Vec<Trouble> = self.list.iter().filter(|trouble| away(trouble.what)).copied().collect();

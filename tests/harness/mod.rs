@@ -1,4 +1,5 @@
-//! One host's registrar without Docker and probes: a test says what is offered and how it stands, and looks at the store.
+//! One host's registrar without Docker and probes: a test says what is offered and how it stands, and looks at the
+//! store.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! Whoever may write one key of etcd: however it is made, the others are served, and it costs what the law of memory says.
+//! Whoever may write one key of etcd: however it is made, the others are served, and it costs what the law of memory
+//! says.
 
 use etcd_client::{Client, PutOptions};
 use hickory_server::proto::rr::RecordType;

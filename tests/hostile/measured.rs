@@ -1,8 +1,8 @@
 //! What an attack costs those who only ask: how long a DNS answer takes and what memory stays, beside the same town in
 //! peace.
 //!
-//! A claim of speed is nothing for `make test`: `make drill` runs this (`WHARF_DRILL`), and its table is printed. An attack
-//! goes on for as long as is measured; the attackers share the machine's cores, so each rests between two blows.
+//! A claim of speed is nothing for `make test`: `make drill` runs this (`WHARF_DRILL`), and its table is printed. An
+//! attack goes on for as long as is measured; the attackers share the machine's cores, so each rests between two blows.
 #![allow(clippy::print_stdout)] // the table of what each attack cost
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};

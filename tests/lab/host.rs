@@ -245,8 +245,8 @@ impl Host {
         WharfSpec::new(self)
     }
 
-    /// Gives this process a way in of its own, which no fault of the hosts' network closes: what serves on a host that is
-    /// cut off, and what its agent answers, can still be asked.
+    /// Gives this process a way in of its own, which no fault of the hosts' network closes: what serves on a host that
+    /// is cut off, and what its agent answers, can still be asked.
     pub fn open_side_door(&self) {
         self.ground.open_side_door(&self.name, self.address);
     }

@@ -76,8 +76,8 @@ fn allowed(key: &str, value: &str) -> usize {
     1_024 + 256 * (labels + parts("tags") + parts("attrs")) + 4 * (key.len() + value.len())
 }
 
-/// What records of a shape cost at the worst number of them within `counts`, or when most are deleted and the others stay;
-/// and what is left when all are.
+/// What records of a shape cost at the worst number of them within `counts`, or when most are deleted and the others
+/// stay; and what is left when all are.
 pub fn cost(shape: &Shape, counts: RangeInclusive<usize>) -> Cost {
     let before = heap::live();
     let order = shape.order(*counts.end());

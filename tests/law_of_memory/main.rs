@@ -1,9 +1,9 @@
-//! What a record costs the catalog, whoever wrote it: at most 1 kB, plus 256 bytes for each label of its key, each tag and
-//! each attr, plus 4 for each byte of its key and its value.
+//! What a record costs the catalog, whoever wrote it: at most 1 kB, plus 256 bytes for each label of its key, each tag
+//! and each attr, plus 4 for each byte of its key and its value.
 //!
-//! A search looks for the shape of keys and values that costs most: it mutates shapes, puts so many records of each, deletes
-//! most of them, and counts every byte that is allocated. The law holds at each number of records from 1,000 to 20,000, and
-//! for those that stay when others go.
+//! A search looks for the shape of keys and values that costs most: it mutates shapes, puts so many records of each,
+//! deletes most of them, and counts every byte that is allocated. The law holds at each number of records from 1,000 to
+//! 20,000, and for those that stay when others go.
 //! `WHARF_SEARCH=7200` has it search for two hours; what it found worst stays here.
 
 #![allow(clippy::print_stdout, missing_docs, unreachable_pub)]
@@ -56,8 +56,8 @@ fn what_is_no_record_costs_no_more() {
     }
 }
 
-/// Thirty times as many records as there are at any time come and go. Nodes of its trees that were full once and are not any
-/// more let a catalog grow a little at first.
+/// Thirty times as many records as there are at any time come and go. Nodes of its trees that were full once and are
+/// not any more let a catalog grow a little at first.
 #[test]
 fn churn_leaves_nothing_behind() {
     for (text, shape) in shape::known() {

@@ -14,8 +14,8 @@ const KEPT: usize = 16;
 const LOOK: usize = 4_000;
 /// Looks of a search that is told no time, so that it does as much on a slow machine as on a fast one.
 const SHORT: usize = 20;
-/// The worst are looked at with every number of records that the law speaks of, by a search of more than this time; by a
-/// short one with so many times the work of a look.
+/// The worst are looked at with every number of records that the law speaks of, by a search of more than this time; by
+/// a short one with so many times the work of a look.
 const LONG: Duration = Duration::from_secs(300);
 pub const AGAIN: usize = 4;
 /// How often a long search says how far it is.

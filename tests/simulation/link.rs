@@ -1,7 +1,8 @@
 //! One agent's way to the store: slow, lossy, cut, and as careful about what it hears as the way to etcd is.
 //!
 //! What an agent concludes of the store (away, back, another one, gone back) is concluded by etcd's own [`Chronicle`].
-//! A call has two attempts of a second each. Of a commit that was given up nobody knows whether it was made, or will be.
+//! A call has two attempts of a second each. Of a commit that was given up nobody knows whether it was made, or will
+//! be.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,8 +68,8 @@ struct Shared {
     connection: Bell<u64>,
 }
 
-/// Those who are told what the chronicle concludes, each by a channel of its own and in the order that they came. (Of those
-/// who wait at one channel, tokio wakes any first.)
+/// Those who are told what the chronicle concludes, each by a channel of its own and in the order that they came. (Of
+/// those who wait at one channel, tokio wakes any first.)
 #[derive(Debug)]
 struct Listeners<T>(Mutex<Vec<watch::Sender<T>>>);
 

@@ -22,8 +22,8 @@ use crate::steps::HOSTS;
 pub const TTL: Duration = Duration::from_secs(9);
 /// In this time a change of one host is in the store and answered by all others.
 const SPREADS: Duration = Duration::from_secs(2);
-/// In this time what was lost to a leader that was away is answered again by a host that lost its lease to it, too: when it
-/// has heard of that.
+/// In this time what was lost to a leader that was away is answered again by a host that lost its lease to it, too:
+/// when it has heard of that.
 const BACK_AGAIN: Duration = Duration::from_millis(500);
 /// In this time after the store's return everything is published again.
 pub const RETURNS: Duration = Duration::from_secs(3);

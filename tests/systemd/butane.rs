@@ -72,8 +72,8 @@ struct Unit {
 }
 
 /// Writes the files, links and units of `text` to a machine that has not booted yet. `files` is the folder of the
-/// distribution; `program` stands for what would be fetched from the place that the user fills in. What it returns makes
-/// the links: that is for after the boot, since Docker keeps `/etc/resolv.conf` for itself until then.
+/// distribution; `program` stands for what would be fetched from the place that the user fills in. What it returns
+/// makes the links: that is for after the boot, since Docker keeps `/etc/resolv.conf` for itself until then.
 pub fn ignite(machine: &Machine<'_>, text: &str, files: &Path, program: &Path) -> String {
     let butane: Butane = serde_yaml_ng::from_str(text).unwrap();
     assert_eq!((butane.variant.as_str(), butane.version.as_str()), ("flatcar", "1.1.0"));

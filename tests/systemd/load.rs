@@ -41,7 +41,8 @@ impl Load {
         Self { stop, asked, asking }
     }
 
-    /// Until half a second's worth of questions more has been asked: however fast the rest of a test is, this load was on.
+    /// Until half a second's worth of questions more has been asked: however fast the rest of a test is, this load was
+    /// on.
     pub fn goes_on(&self) {
         let enough = self.asked.load(Ordering::SeqCst) + RATE / 2;
         poll_for(PATIENCE, || self.asked.load(Ordering::SeqCst) >= enough || self.asking.is_finished());

@@ -1,5 +1,5 @@
-//! The host recipe of `docs/install.md`: the host itself, a container on docker0 and one on a user network find services
-//! through wharf, at every address of the host, by UDP and TCP.
+//! The host recipe of `docs/install.md`: the host itself, a container on docker0 and one on a user network find
+//! services through wharf, at every address of the host, by UDP and TCP.
 
 use std::net::Ipv4Addr;
 

@@ -1,8 +1,8 @@
 //! Hickory's handler of a request: everything between a question that has been read and the message that answers it.
 //!
 //! What the catalog knows is said at once. What another server must be asked for is awaited here, through the
-//! forwarder, and so is the master of a service that is being switched; nothing else waits. A [`Handler`] is made for each request, so that its loop can learn afterwards what the
-//! reply rests on.
+//! forwarder, and so is the master of a service that is being switched; nothing else waits. A [`Handler`] is made for
+//! each request, so that its loop can learn afterwards what the reply rests on.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -205,9 +205,9 @@ impl Handler {
         Said { answer, extended, zone, rests }
     }
 
-    /// Waits until a service that is being switched has its master, as long as a question may be kept from the beginning
-    /// of the switch; then says what there is, to be asked again. A client's questions that wait count as those for other
-    /// servers do.
+    /// Waits until a service that is being switched has its master, as long as a question may be kept from the
+    /// beginning of the switch; then says what there is, to be asked again. A client's questions that wait count as
+    /// those for other servers do.
     async fn parked(&self, request: &Request, mut said: Said) -> Said {
         let Serving { view, shares, .. } = &*self.serving;
         let share = shares.take(request.src().ip().to_canonical());

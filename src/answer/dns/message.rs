@@ -180,8 +180,8 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Writes the first records as far as they stand under the name asked for and fit; how many. What large sets are made of:
-/// hickory would look for each owner among all names that it has written.
+/// Writes the first records as far as they stand under the name asked for and fit; how many. What large sets are made
+/// of: hickory would look for each owner among all names that it has written.
 fn append_own(bytes: &mut Vec<u8>, records: &[Rr], asked: Option<&Name>, limit: u16) -> usize {
     let own = |record: &&Rr| asked.is_some_and(|asked| asked.eq_case(&record.name));
     let mut written = 0;

@@ -1,7 +1,7 @@
 //! Which answer comes first: another one each time that a question is asked, so that each comes first equally often.
 //!
-//! Questions are counted by name and type, not together: of two that a client asks in turns, each would see every second
-//! order only. The counts stand in a table of fixed size; two questions that meet there take turns.
+//! Questions are counted by name and type, not together: of two that a client asks in turns, each would see every
+//! second order only. The counts stand in a table of fixed size; two questions that meet there take turns.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -94,8 +94,8 @@ fn header_only(head: &[u8; HEADER], rcode: ResponseCode) -> Vec<u8> {
     reply
 }
 
-/// An empty reply that bids the client to come by TCP, made of the question alone, with an OPT if it had one (RFC 6891):
-/// whether it is one, and not BADVERS.
+/// An empty reply that bids the client to come by TCP, made of the question alone, with an OPT if it had one (RFC
+/// 6891): whether it is one, and not BADVERS.
 pub(super) fn truncated(packet: &[u8], reply: &mut Vec<u8>) -> Option<ResponseCode> {
     reply.clear();
     let end = question_end(packet)?;

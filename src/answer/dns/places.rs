@@ -1,8 +1,9 @@
-//! Who may have a stream open, and whose turn it is to be answered: shared among networks, and in each among its clients.
+//! Who may have a stream open, and whose turn it is to be answered: shared among networks, and in each among its
+//! clients.
 //!
-//! When every place is taken, one of those who have most makes room: of the network with most, the client with most, and
-//! of its streams the one that has been silent longest. So a crowd costs itself, not those who ask. Likewise a client has
-//! one turn at a time, however many its streams and questions, and so has a network.
+//! When every place is taken, one of those who have most makes room: of the network with most, the client with most,
+//! and of its streams the one that has been silent longest. So a crowd costs itself, not those who ask. Likewise a
+//! client has one turn at a time, however many its streams and questions, and so has a network.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -15,7 +15,8 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that may wait to be accepted, as far as the host lets them: one that finds no room comes again after 1 s.
+/// Connections that may wait to be accepted, as far as the host lets them: one that finds no room comes again after 1
+/// s.
 const BACKLOG: i32 = 4_096;
 /// Room for questions that arrive while a thread does not run.
 const RECEIVE_BUFFER: usize = 1 << 20;

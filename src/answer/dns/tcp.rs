@@ -1,7 +1,8 @@
 //! Questions that come in streams: bounded in number, in time and in what one client may have of both.
 //!
 //! hickory frames the messages and times the silence; which streams are open, and which is answered next, is decided by
-//! [`Places`], as hickory's own server takes any number of them. Questions of one stream are answered one after the other.
+//! [`Places`], as hickory's own server takes any number of them. Questions of one stream are answered one after the
+//! other.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -36,8 +37,8 @@ const UNTAKEN: usize = 1;
 const DRAIN: Duration = Duration::from_secs(1);
 /// After a failed accept, such as for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
-/// Streams accepted before those that are open go on: a few dozen only, and who comes behind a crowd would wait for as many
-/// rounds of answers as the crowd has dozens.
+/// Streams accepted before those that are open go on: a few dozen only, and who comes behind a crowd would wait for as
+/// many rounds of answers as the crowd has dozens.
 const AT_ONCE: usize = 1_024;
 
 /// Accepts streams of one listener and answers them.

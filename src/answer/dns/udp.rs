@@ -1,7 +1,7 @@
 //! Questions that come as datagrams: one thread for each socket.
 //!
-//! What is ready is answered as soon as it is read, and what takes work waits for its turn ([`super::waiting`]): a crowd of
-//! costly questions keeps nobody from an answer that is ready.
+//! What is ready is answered as soon as it is read, and what takes work waits for its turn ([`super::waiting`]): a
+//! crowd of costly questions keeps nobody from an answer that is ready.
 //!
 //! A thread of its own, because an answer from memory takes less time than a task's way through a runtime. It waits for
 //! its socket or the sign to stop, and for nothing else. An answer that must wait for another server is finished by a

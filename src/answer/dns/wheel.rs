@@ -34,7 +34,8 @@ struct Found {
 }
 
 impl Wheel {
-    /// How to turn a reply whose question ends at `question`; `None` when it cannot be turned, although it would have to.
+    /// How to turn a reply whose question ends at `question`; `None` when it cannot be turned, although it would have
+    /// to.
     pub(super) fn of(reply: &[u8], question: usize) -> Option<Self> {
         let count = |at: usize| Some(usize::from(number(reply, at)?));
         let (answers, others) = (count(6)?, count(8)? + count(10)?);

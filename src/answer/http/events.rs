@@ -2,8 +2,8 @@
 //!
 //! A client first gets a `snapshot`, then a `change` each; with the Last-Event-ID of an earlier connection it gets what
 //! it missed instead of the snapshot, if that is still known. `?service=NAME` follows one service and costs nothing for
-//! the others; `?changes=endpoints` tells of a changed service only the endpoints that changed; `?with=local,nodes` adds
-//! this host's and the nodes' state whenever they change.
+//! the others; `?changes=endpoints` tells of a changed service only the endpoints that changed; `?with=local,nodes`
+//! adds this host's and the nodes' state whenever they change.
 //!
 //! Nothing is made before the client has taken what came before it: one that does not read costs a piece of text.
 

@@ -11,8 +11,8 @@ use tokio::task::yield_now;
 use super::json;
 use super::tickets::Ticket;
 
-/// About how much text is made at a time: so little that a hundred clients that take as fast as they can leave everybody
-/// else on their thread a turn every few milliseconds.
+/// About how much text is made at a time: so little that a hundred clients that take as fast as they can leave
+/// everybody else on their thread a turn every few milliseconds.
 pub(super) const PIECE: usize = 8 * 1024;
 
 /// Text under way to a client.
@@ -21,8 +21,8 @@ pub(super) type Pieces = Box<dyn Iterator<Item = Bytes> + Send>;
 /// The JSON of each element of a list.
 pub(super) type Elements = Box<dyn Iterator<Item = Vec<u8>> + Send>;
 
-/// A body of these pieces. Between two of them everybody else on the thread has a turn: a client that takes a large body
-/// fast must not keep the leases' keepalives waiting.
+/// A body of these pieces. Between two of them everybody else on the thread has a turn: a client that takes a large
+/// body fast must not keep the leases' keepalives waiting.
 pub(super) fn body(pieces: impl Iterator<Item = Bytes> + Send + 'static, ticket: Ticket) -> Body {
     Body::from_stream(stream::unfold((pieces, ticket), |(mut pieces, ticket)| async move {
         yield_now().await;

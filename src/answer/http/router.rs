@@ -124,8 +124,8 @@ async fn around(
 async fn answer(context: &Context, guest: &Guest, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let in_turn = async {
-        // What is drained or switched is waited for; all else is answered at once, a few questions of one peer at a time: however
-        // many it has sent ahead over however many connections, no thread is kept from others for long.
+        // What is drained or switched is waited for; all else is answered at once, a few questions of one peer at a
+        // time: however many it has sent ahead over however many connections, no thread is kept from others for long.
         let _turn = if is_work(uri.path()) { None } else { guest.turns.question.acquire().await.ok() };
         yield_now().await;
         match guard::check_host(guest.peer, request.headers(), request.uri(), &context.settings.hosts) {

@@ -22,8 +22,8 @@ impl Default for Workbench {
 }
 
 impl Workbench {
-    /// Does it for this client. A peer has one piece of work here at a time, so that the one who asks for much waits for
-    /// himself and the others for one piece of his.
+    /// Does it for this client. A peer has one piece of work here at a time, so that the one who asks for much waits
+    /// for himself and the others for one piece of his.
     pub(super) async fn run<T: Send + 'static>(&self, guest: &Guest, work: impl FnOnce() -> T + Send + 'static) -> T {
         let own = guest.turns.work.clone().acquire_owned().await.expect("the semaphore is never closed");
         let any = self.0.clone().acquire_owned().await.expect("the semaphore is never closed");

@@ -89,8 +89,8 @@ pub enum How {
         /// Time since the store came back.
         returned: Option<Duration>,
     },
-    /// Another owner's record was put in its place. No agent does that in one history: the store went back, and that has not
-    /// been told yet, or it was done by hand.
+    /// Another owner's record was put in its place. No agent does that in one history: the store went back, and that
+    /// has not been told yet, or it was done by hand.
     Overwritten,
 }
 
@@ -212,8 +212,8 @@ impl Holds {
         Some(hold)
     }
 
-    /// Lets what is held for an owner last until `over` at most, but for what hung on the lease `except`. Later puts would
-    /// shorten it no more.
+    /// Lets what is held for an owner last until `over` at most, but for what hung on the lease `except`. Later puts
+    /// would shorten it no more.
     fn shorten(&mut self, owner: &str, except: Option<Lease>, over: Duration) {
         let Some(owned) = self.owners.get_mut(owner) else { return };
         let stays = except.and_then(|lease| owned.lasting.remove_entry(&lease));
@@ -242,8 +242,9 @@ impl Holds {
     }
 
     /// Something was put under a key and a lease, of this claim if it is a record with an owner. What is held for that
-    /// claim is held no more; and if its owner has put it just now, knowing what it lost, its other records only as long
-    /// as a burst of puts may take. A put of something else under the lease of before may have been under way already.
+    /// claim is held no more; and if its owner has put it just now, knowing what it lost, its other records only as
+    /// long as a burst of puts may take. A put of something else under the lease of before may have been under way
+    /// already.
     pub fn put(&mut self, key: &str, lease: Lease, claim: Option<&Claim>, now: Option<Duration>) -> Put {
         let mut put = Put::default();
         if let Some(claim) = claim {
@@ -296,8 +297,8 @@ impl Holds {
         leases
     }
 
-    /// A lease lives, and these keys hang on it: the keys whose deletion was meant are returned and held no more. One that
-    /// does hang on it has come back with another history, or been put again, and will be told.
+    /// A lease lives, and these keys hang on it: the keys whose deletion was meant are returned and held no more. One
+    /// that does hang on it has come back with another history, or been put again, and will be told.
     pub fn lease_lives(&mut self, lease: Lease, keys: &HashSet<&str>) -> Vec<Text> {
         self.take(|key, hold| hold.unless_lives && hold.lease == lease && !keys.contains(key))
     }

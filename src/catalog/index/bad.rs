@@ -1,6 +1,6 @@
 //! What is in the store and not in the catalog: values that are no record, and records for which there is no room. They
-//! are counted, and known again, and cost no more than others do: keys that are too long are cut, and there is an end to
-//! the number.
+//! are counted, and known again, and cost no more than others do: keys that are too long are cut, and there is an end
+//! to the number.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

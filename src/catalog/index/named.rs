@@ -10,8 +10,8 @@ use crate::model::words::key::Prefix;
 use crate::model::words::record::Role;
 
 impl Catalog {
-    /// Lays the topologies of the services below `prefix` over their records. `since` tells of each service that is being
-    /// switched since when.
+    /// Lays the topologies of the services below `prefix` over their records. `since` tells of each service that is
+    /// being switched since when.
     pub fn lay_heads(&mut self, prefix: &Prefix, heads: &Heads, since: &BTreeMap<String, Duration>) {
         if heads.0.is_empty() {
             return;

@@ -1,8 +1,8 @@
 //! An ordered set that does not keep what was taken out of it.
 //!
-//! The tree below leaves a key that was removed as a mark between two of its leaves, and with it the record that the key
-//! leads to: of a record under forty terms, several dead ones stay for each that lives. So a hand goes through the set
-//! when much was removed, takes some keys out and puts them in again: marks between leaves that vanish, vanish.
+//! The tree below leaves a key that was removed as a mark between two of its leaves, and with it the record that the
+//! key leads to: of a record under forty terms, several dead ones stay for each that lives. So a hand goes through the
+//! set when much was removed, takes some keys out and puts them in again: marks between leaves that vanish, vanish.
 
 use std::borrow::Borrow;
 use std::ops::{Bound, Deref};
@@ -11,7 +11,8 @@ use imbl::OrdSet;
 
 /// Keys that are made anew at once, a fraction of a millisecond's work: many leaves.
 const CHUNK: usize = 192;
-/// Those of them that the next ones begin with: a leaf, since the mark at the end of what was made anew may be an old one.
+/// Those of them that the next ones begin with: a leaf, since the mark at the end of what was made anew may be an old
+/// one.
 const AGAIN: usize = 32;
 /// The hand sets out when one key was removed for so many that are there: a key in so many may keep a dead record.
 const FEW: usize = 512;

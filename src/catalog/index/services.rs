@@ -45,7 +45,8 @@ impl Catalog {
         self.services.keys().filter_map(|path| zones.service_name(path))
     }
 
-    /// Every service for one who takes them slowly: what is not taken yet costs a pointer for each endpoint, and no text.
+    /// Every service for one who takes them slowly: what is not taken yet costs a pointer for each endpoint, and no
+    /// text.
     pub fn each_service(&self, zones: &Arc<Zones>) -> impl Iterator<Item = Service> + Send + 'static {
         let (mut sizes, mut endpoints) = (Vec::new(), Vec::with_capacity(self.tree.len()));
         for service in self.services(zones) {

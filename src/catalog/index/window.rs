@@ -1,7 +1,7 @@
 //! Where a set begins that is too large to be told whole: at another record each time, at each equally often.
 //!
-//! The tree knows no ranks. So one record of [`EVERY`] is a mark, and each mark knows how many records there are until the
-//! next: the record of any rank is found along the marks, without a look at those between them.
+//! The tree knows no ranks. So one record of [`EVERY`] is a mark, and each mark knows how many records there are until
+//! the next: the record of any rank is found along the marks, without a look at those between them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;

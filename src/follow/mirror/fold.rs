@@ -249,8 +249,8 @@ impl Fold {
         self.catalog.lease(lease).map_or(self.lease_ttl, |lease| lease.granted)
     }
 
-    /// Remembers for a moment what went of others with all else under its lease, and brings back what went together with
-    /// that of several owners. What an owner deletes itself seldom goes so.
+    /// Remembers for a moment what went of others with all else under its lease, and brings back what went together
+    /// with that of several owners. What an owner deletes itself seldom goes so.
     fn remember(&mut self, went: Vec<(Claim, Endpoint)>, now: Duration) {
         let mut leases = HashMap::from([(0, true)]);
         for (claim, endpoint) in went.into_iter().filter(|(claim, _)| claim.owner != self.owner) {
@@ -280,8 +280,8 @@ impl Fold {
         here || offered.records.iter().any(|(key, record)| own.is_of(key, record) && !stands(key))
     }
 
-    /// A key was put, now if that is given: holds of the same claim are over, and what was held there for another is shown
-    /// elsewhere.
+    /// A key was put, now if that is given: holds of the same claim are over, and what was held there for another is
+    /// shown elsewhere.
     fn settle(&mut self, put: Put, now: Option<Duration>) {
         if self.holds.is_empty() && self.lately.is_empty() {
             return;
@@ -332,8 +332,8 @@ impl Fold {
         }
     }
 
-    /// This host says what it offers, once it is known whole: what is held of it and is offered no more is over; whether
-    /// there was any.
+    /// This host says what it offers, once it is known whole: what is held of it and is offered no more is over;
+    /// whether there was any.
     pub(super) fn offers(&mut self, offered: &Arc<Overlay>) -> bool {
         let all = !offered.partial && !offered.owner.is_empty();
         if !all && self.offered.is_none() {
@@ -352,8 +352,8 @@ impl Fold {
         !over.is_empty()
     }
 
-    /// This host has lost its lease. What others lost a moment ago may have gone the same way, and is held like what they
-    /// lose from now on: unless its lease lives. Whether there is any.
+    /// This host has lost its lease. What others lost a moment ago may have gone the same way, and is held like what
+    /// they lose from now on: unless its lease lives. Whether there is any.
     pub(super) fn lease_was_lost(&mut self, now: Duration, desk: &mut Desk) -> bool {
         self.robbed = Some(now);
         let mut held = false;

@@ -1,9 +1,9 @@
 //! What has gone in the last moment, for the case that it turns out to have been taken wrongly.
 //!
-//! A leader of etcd that hung for longer than leases live may, when it comes back, have every lease ended that is over by
-//! its own reckoning, though the others have renewed them all since. Each goes with a revision of its own, and looks like
-//! the end of a lost node. What tells them apart is that this host's own lease turns out to be among them, or that leases
-//! of several owners end together; then their owners live, most likely, and publish again in a moment.
+//! A leader of etcd that hung for longer than leases live may, when it comes back, have every lease ended that is over
+//! by its own reckoning, though the others have renewed them all since. Each goes with a revision of its own, and looks
+//! like the end of a lost node. What tells them apart is that this host's own lease turns out to be among them, or that
+//! leases of several owners end together; then their owners live, most likely, and publish again in a moment.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

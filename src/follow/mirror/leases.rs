@@ -97,7 +97,8 @@ impl Desk {
         }
     }
 
-    /// Forgets leases that nothing in the catalog hangs on, once there are many: known ones, and those to be asked about.
+    /// Forgets leases that nothing in the catalog hangs on, once there are many: known ones, and those to be asked
+    /// about.
     pub(super) fn sweep(&mut self, catalog: &mut Catalog) {
         let known = self.due.len() + self.listed.len();
         if known < self.sweep_at.max(SWEEP) {

@@ -8,8 +8,8 @@ use crate::model::publish::local::Overlay;
 use crate::model::publish::plan;
 use crate::model::words::record::Record;
 
-/// The catalog with the overlay of `node` over it. What it shows of this host already stays: in a burst of starts that is
-/// nearly all.
+/// The catalog with the overlay of `node` over it. What it shows of this host already stays: in a burst of starts that
+/// is nearly all.
 pub(super) fn overlaid(base: &Catalog, overlay: &Overlay, node: &str) -> Catalog {
     let shown = overlay.records.iter().filter(|(key, record)| is_shown(base, overlay, key, record));
     let shown: HashSet<&str> = shown.map(|(key, _)| key.as_str()).collect();
@@ -32,7 +32,8 @@ fn place<'k>(base: &Catalog, overlay: &Overlay, key: &'k str, record: &Record) -
     plan::asides(key, record).find(free).map_or(Cow::Borrowed(key), Cow::Owned)
 }
 
-/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for ours.
+/// Whether another owner's record stands, or is held, under a key; or one without an owner, unless it stands in for
+/// ours.
 fn is_anothers(base: &Catalog, overlay: &Overlay, key: &str) -> bool {
     base.get(key).is_some_and(|endpoint| match endpoint.owner() {
         Some(owner) => *owner != overlay.owner,

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 /// Owner and group may ask, and so drain.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Connections that may wait to be accepted, as far as the host lets them (`net.core.somaxconn`): one that finds no room
-/// comes again after 1 s only, be it the crowd's or not.
+/// Connections that may wait to be accepted, as far as the host lets them (`net.core.somaxconn`): one that finds no
+/// room comes again after 1 s only, be it the crowd's or not.
 const BACKLOG: u32 = 4_096;
 
 /// Why nobody can be served where it was asked for.

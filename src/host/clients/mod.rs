@@ -34,7 +34,8 @@ use crate::model::shares::Shares;
 
 /// Pause after a failed accept, which is most often a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Accepts that fail no further apart than this are one outage: in between, what was let go lets one or another succeed.
+/// Accepts that fail no further apart than this are one outage: in between, what was let go lets one or another
+/// succeed.
 const OUTAGE: Duration = Duration::from_secs(10);
 /// Bytes on their way through a door.
 const DOOR: usize = 16 * 1024;
@@ -137,7 +138,8 @@ impl Hall {
         Self { open: JoinSet::new(), shares: Shares::new(limit), places: HashMap::new(), clock: Arc::default(), counts }
     }
 
-    /// Gives a client a place, and takes one from whoever has most if there is none left. This process itself needs none.
+    /// Gives a client a place, and takes one from whoever has most if there is none left. This process itself needs
+    /// none.
     fn let_in<F>(&mut self, link: Link, peer: Peer, converse: impl Fn(Link, Guest) -> F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -1,8 +1,8 @@
 //! Adoption: what an agent finds published by itself, from before its restart, counts as ready until it is told better.
 //!
 //! An adoptee is told by what its record says of it, since the agent that published it is gone: container, id, protocol
-//! and port. It stops being one as soon as a probe (or Docker) has spoken, or Docker's list lacks its container. A record
-//! that is older than the life that its container leads now speaks of an earlier one, and is not believed.
+//! and port. It stops being one as soon as a probe (or Docker) has spoken, or Docker's list lacks its container. A
+//! record that is older than the life that its container leads now speaks of an earlier one, and is not believed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

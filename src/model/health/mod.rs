@@ -29,8 +29,8 @@ impl Default for Rules {
     }
 }
 
-/// How long what is known of an instance stands that this host cannot ask: no file descriptor, no port, no memory is left.
-/// It is twice the lease's default, so that a crowd that passes takes nothing down.
+/// How long what is known of an instance stands that this host cannot ask: no file descriptor, no port, no memory is
+/// left. It is twice the lease's default, so that a crowd that passes takes nothing down.
 const UNASKED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one probe met.
@@ -197,8 +197,8 @@ impl Health {
         self.settle(now);
     }
 
-    /// Hears that this host itself could not ask, as it has not been able to since then, for so long. What is known stays
-    /// for a while; after that an instance that nobody can ask serves no more than one that does not answer.
+    /// Hears that this host itself could not ask, as it has not been able to since then, for so long. What is known
+    /// stays for a while; after that an instance that nobody can ask serves no more than one that does not answer.
     pub fn hear_nothing(&mut self, why: &str, (since, length): (SystemTime, Duration), rules: Rules, now: SystemTime) {
         let words = format!("not asked since {}: {why}", time(since));
         if length < UNASKED_PATIENCE {

@@ -1,8 +1,8 @@
 //! Which of this host's addresses clients are told: `--advertise ADDR|IFACE|CIDR|auto`, one per family.
 //!
 //! Pure: the host's addresses and the source addresses of its default routes are given. `auto` yields to the address a
-//! port is bound to, every other form overrules it, as registrator's `-ip` did. A route that goes takes no address that an
-//! interface still has, and what cannot be read is as it was ([`HostAddresses::after`]).
+//! port is bound to, every other form overrules it, as registrator's `-ip` did. A route that goes takes no address that
+//! an interface still has, and what cannot be read is as it was ([`HostAddresses::after`]).
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -108,8 +108,8 @@ impl Container {
         self.state != RunState::Stopped
     }
 
-    /// Whether it matters how far its networks reach: it exposes a port that the engine does not publish, on a network that
-    /// may have a way of its own.
+    /// Whether it matters how far its networks reach: it exposes a port that the engine does not publish, on a network
+    /// that may have a way of its own.
     pub fn asks_for_networks(&self) -> bool {
         let mode = &*self.network_mode;
         let routed = !matches!(mode, "" | "default" | "bridge" | "host" | "none") && !mode.starts_with("container:");

@@ -1,8 +1,8 @@
 //! The inventory: sightings of containers go in, what this host means to offer comes out.
 //!
 //! Pure and incremental: a sighting costs its own container and those that share its network, never the others. An
-//! instance that did not change keeps its `Arc`. A panic while one container is mapped costs that container and is shown
-//! as its reason.
+//! instance that did not change keeps its `Arc`. A panic while one container is mapped costs that container and is
+//! shown as its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -76,7 +76,8 @@ pub struct LocalInstance {
     pub error: Option<Arc<str>>,
     /// Whether its records stand in the store, each under its lease.
     pub published: bool,
-    /// What whoever looks after it should know: what was asked for and cannot be had, who else is offered at its address.
+    /// What whoever looks after it should know: what was asked for and cannot be had, who else is offered at its
+    /// address.
     pub warning: Option<Arc<str>>,
     /// The keys of its records, as far as they have some.
     pub keys: Vec<String>,
@@ -137,8 +138,8 @@ pub enum Awaited {
 }
 
 impl Local {
-    /// What a host that withdraws still waits for. That nothing is published is not enough: before the store has been read,
-    /// or while it hangs, there may be records that nobody here knows of.
+    /// What a host that withdraws still waits for. That nothing is published is not enough: before the store has been
+    /// read, or while it hangs, there may be records that nobody here knows of.
     pub fn awaits(&self) -> Option<Awaited> {
         match (self.drained, self.known, self.records, self.unconfirmed) {
             (None, ..) => Some(Awaited::Begin),
@@ -210,8 +211,8 @@ pub fn instances(facts: Facts<'_>) -> Vec<LocalInstance> {
     facts.offer.instances.values().map(one).collect()
 }
 
-/// For each instance that another container (or table) is offered at the very address of, as two on the host's network can
-/// be: one of the others.
+/// For each instance that another container (or table) is offered at the very address of, as two on the host's network
+/// can be: one of the others.
 fn rivals(offer: &Offer) -> BTreeMap<&InstanceKey, &Instance> {
     let mut first: BTreeMap<_, &Instance> = BTreeMap::new();
     let mut rivals = BTreeMap::new();
@@ -255,8 +256,8 @@ fn state(instance: &Instance, standing: Option<State>, serving: bool, drain: Dra
 /// under its hashed key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overlay {
-    /// The newest revision that this host has written, or seen of its own: what is laid over stays so until the catalog has
-    /// got there.
+    /// The newest revision that this host has written, or seen of its own: what is laid over stays so until the catalog
+    /// has got there.
     pub written: i64,
     /// Whether it is to be laid over. When not, nothing is said of what goes out.
     pub active: bool,

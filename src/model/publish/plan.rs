@@ -1,10 +1,10 @@
 //! From what serves to what is to be written: `wanted x view -> assignment -> operations`.
 //!
-//! [`wanted`] turns serving instances into records, [`assign`] gives each its key, [`plan`] compares with what the store
-//! holds. Nothing here overwrites or deletes what another owner holds: such a key is taken for occupied, ours goes under
-//! the plain key plus a hash, and back to the plain one once that is free. The surprising part is the order of a plan:
-//! containers take turns, and of each what no longer serves goes first, then come the puts, and last go the keys that an
-//! instance has moved away from, so that a moving instance is never without a record.
+//! [`wanted`] turns serving instances into records, [`assign`] gives each its key, [`plan`] compares with what the
+//! store holds. Nothing here overwrites or deletes what another owner holds: such a key is taken for occupied, ours
+//! goes under the plain key plus a hash, and back to the plain one once that is free. The surprising part is the order
+//! of a plan: containers take turns, and of each what no longer serves goes first, then come the puts, and last go the
+//! keys that an instance has moved away from, so that a moving instance is never without a record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -137,8 +137,8 @@ impl Interest {
 /// How many hashed keys of an instance are looked through for the one that it has.
 const LOOKED_THROUGH: usize = 8;
 
-/// Gives every wanted record a key of its own, whatever is taken. Who has a key keeps it; else the plain one goes to the
-/// first instance in order; the others, and those whose plain key another owner holds, get hashed ones.
+/// Gives every wanted record a key of its own, whatever is taken. Who has a key keeps it; else the plain one goes to
+/// the first instance in order; the others, and those whose plain key another owner holds, get hashed ones.
 pub fn assign<'w>(wanted: impl IntoIterator<Item = &'w Wanted>, view: &View, publisher: &Publisher) -> Assignment {
     let mut contenders: BTreeMap<&str, Vec<&Wanted>> = BTreeMap::new();
     for wanted in wanted {
@@ -213,8 +213,8 @@ impl Assigned {
 }
 
 /// What takes the store from what it holds to `assignment`, all on `lease`. With `retain`, what is held for
-/// a container and no longer assigned stays (Docker has not been listed yet). Containers take turns, so that what one of
-/// them has hundreds of keeps none of the others waiting.
+/// a container and no longer assigned stays (Docker has not been listed yet). Containers take turns, so that what one
+/// of them has hundreds of keeps none of the others waiting.
 pub fn plan(assignment: &Assignment, view: &View, lease: i64, retain: bool) -> Vec<Op> {
     let puts = assignment.iter().filter_map(|(key, assigned)| {
         let put = put(key, assigned, view, lease)?;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::op::{Change, Op, same_instance};
 use crate::model::words::record::Record;
 
-/// So many keys are kept, and beyond them only interesting ones: what someone else writes in this owner's name is deleted,
-/// and a later look finds what there was no room for.
+/// So many keys are kept, and beyond them only interesting ones: what someone else writes in this owner's name is
+/// deleted, and a later look finds what there was no room for.
 const MOST: usize = 100_000;
 
 /// Who holds a key.
@@ -62,8 +62,8 @@ pub struct View {
     held: BTreeMap<String, Held>,
     /// Keys known to be gone at a revision that the watch has not reached yet.
     gone: BTreeMap<String, i64>,
-    /// Keys that the watch told to be gone, or to hold what does not concern this owner, and by when: a read under way may
-    /// still bring what was there before.
+    /// Keys that the watch told to be gone, or to hold what does not concern this owner, and by when: a read under way
+    /// may still bring what was there before.
     deleted: BTreeMap<String, i64>,
     /// Everything up to this revision has been seen.
     seen: i64,
@@ -122,8 +122,8 @@ impl View {
         self.seen
     }
 
-    /// Takes in a put, and says whether that changed anything. Values elsewhere than at `interesting` keys are kept only
-    /// when they are ours.
+    /// Takes in a put, and says whether that changed anything. Values elsewhere than at `interesting` keys are kept
+    /// only when they are ours.
     pub fn put(&mut self, seen: Seen<'_>, interesting: impl Fn(&str) -> bool) -> bool {
         match seen.read_at {
             Some(read) if self.deleted.get(seen.key).is_some_and(|gone| *gone > read) => return false,

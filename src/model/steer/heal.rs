@@ -1,9 +1,9 @@
 //! What is done unasked: replicas are given to their master, and where every server says that it is a replica, the one
 //! that has everything is made master again.
 //!
-//! This never moves a master that takes writes. A server that restarts comes back frozen; where *all* servers answer, are
-//! fenced and say replica, nobody can take a write meanwhile, so whichever has what all others have may go on. In every
-//! other case a person is asked.
+//! This never moves a master that takes writes. A server that restarts comes back frozen; where *all* servers answer,
+//! are fenced and say replica, nobody can take a write meanwhile, so whichever has what all others have may go on. In
+//! every other case a person is asked.
 
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ fn choose(seen: &Seen, head: &Server) -> Result<String, Refusal> {
     kin.iter().find(|(_, state)| is_furthest(state)).map(|(name, _)| (*name).to_owned()).ok_or_else(none)
 }
 
-/// Whether the last master has all that it acknowledged: it never went away, or it has loaded an append-only file, which a
-/// process that dies leaves whole, on a host that has not rebooted.
+/// Whether the last master has all that it acknowledged: it never went away, or it has loaded an append-only file,
+/// which a process that dies leaves whole, on a host that has not rebooted.
 fn is_whole(state: &ServerState, head: &Server) -> bool {
     let never_left = state.run == head.run && state.position.is_kin(&head.position);
     never_left || state.run != head.run && loaded(state) && state.rebooted == Some(false)

@@ -1,7 +1,7 @@
 //! The journal of an operation: what whoever goes on after a crash goes by.
 //!
-//! It is one key, and each commit of it hangs on the operator's hold and on the journal's own revision. Fields that this
-//! build does not know are ignored; a stage that it does not know is an error, and then it keeps its hands off.
+//! It is one key, and each commit of it hangs on the operator's hold and on the journal's own revision. Fields that
+//! this build does not know are ignored; a stage that it does not know is an error, and then it keeps its hands off.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Which servers a service has, and which of them an address means.
 //!
-//! A name means the instance that bears it, so that one which restarts on another port is followed. A server that is not
-//! ready has no record: its node's record names its host and port.
+//! A name means the instance that bears it, so that one which restarts on another port is followed. A server that is
+//! not ready has no record: its node's record names its host and port.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,8 +28,8 @@ pub struct Listed {
     pub port: u16,
     /// What probes say that it is; `None` while it is not ready.
     pub role: Option<Role>,
-    /// When its host's agent began, in milliseconds of that host's clock: a server that began later began on a host that
-    /// has not rebooted since.
+    /// When its host's agent began, in milliseconds of that host's clock: a server that began later began on a host
+    /// that has not rebooted since.
     pub agent: Option<u64>,
 }
 
@@ -38,8 +38,8 @@ pub struct Listed {
 pub struct Roster(pub BTreeMap<String, Listed>);
 
 impl Roster {
-    /// What `ready` servers are found, and what node records tell of `service`: they name those that are not ready, and since
-    /// when each host's agent has been there.
+    /// What `ready` servers are found, and what node records tell of `service`: they name those that are not ready, and
+    /// since when each host's agent has been there.
     pub fn of(service: &str, ready: impl IntoIterator<Item = Listed>, nodes: &[NodeRecord]) -> Self {
         let mut all = BTreeMap::new();
         let agents: BTreeMap<&str, Option<u64>> = nodes.iter().map(|node| (&*node.node, began(node))).collect();

@@ -1,8 +1,8 @@
 //! What a server says of itself, and when one server has all that another one has.
 //!
 //! A replication id names a history, an offset a point of it. A server that is promoted begins a history of its own and
-//! goes on answering for the one before, up to where it left it (`second`). So whether a replica may be given to a master
-//! without losing anything can be read off the two of them.
+//! goes on answering for the one before, up to where it left it (`second`). So whether a replica may be given to a
+//! master without losing anything can be read off the two of them.
 
 use std::time::Duration;
 

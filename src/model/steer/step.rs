@@ -164,8 +164,8 @@ fn promote(journal: &Journal, seen: &Seen, now: Duration) -> Step {
     write(journal.closing(Stage::Stale, format!("{name} is not where it was when this was decided")))
 }
 
-/// A store that went back may know nothing of what came after this journal, so all servers are asked: none but these may
-/// be master.
+/// A store that went back may know nothing of what came after this journal, so all servers are asked: none but these
+/// may be master.
 fn doubt(journal: &Journal, seen: &Seen, but: &[&String]) -> Option<Step> {
     if !journal.doubtful {
         return None;

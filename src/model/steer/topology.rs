@@ -1,7 +1,7 @@
 //! Which server is to be master and which are to follow it: as somebody asks for it, and as it was brought about.
 //!
-//! What is asked for is the seed's JSON, `{"master":{"address":A[,"port":P]},"slaves":[…]}`. Unknown fields are ignored,
-//! a port may be null, and the master may stand among the slaves, as those programs had it.
+//! What is asked for is the seed's JSON, `{"master":{"address":A[,"port":P]},"slaves":[…]}`. Unknown fields are
+//! ignored, a port may be null, and the master may stand among the slaves, as those programs had it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -138,9 +138,9 @@ impl ServiceName {
         Self::of(labels)
     }
 
-    /// Slugs each dotted part of any text; empty parts go. Nothing left, or a name past 253 bytes, is `None`. In front of
-    /// others a part that selects carries a hash, as an instance's label does: service `primary.redis` would answer for
-    /// the primary of `redis`. Only `node` may be there, which many an image is called.
+    /// Slugs each dotted part of any text; empty parts go. Nothing left, or a name past 253 bytes, is `None`. In front
+    /// of others a part that selects carries a hash, as an instance's label does: service `primary.redis` would answer
+    /// for the primary of `redis`. Only `node` may be there, which many an image is called.
     pub fn slug(text: &str) -> Option<Self> {
         // No more than a name has room for is slugged of a text without end.
         let mut parts = text.split('.').filter(|part| Label::slug(part).is_some()).take(MAX_NAME).peekable();

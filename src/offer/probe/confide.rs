@@ -1,9 +1,9 @@
 //! Whom a password is told: the one process that was proven to be the one.
 //!
-//! The proof is made anew for each login, in this order: the container's process is taken hold of (and its control group
-//! names the container), the connection stands, the process still lives. So at the time of the connection the address
-//! was the container's: no other gets it as long as that process lives. On the host's own network any process may hold
-//! the port; there the kernel says whose control group accepted this connection.
+//! The proof is made anew for each login, in this order: the container's process is taken hold of (and its control
+//! group names the container), the connection stands, the process still lives. So at the time of the connection the
+//! address was the container's: no other gets it as long as that process lives. On the host's own network any process
+//! may hold the port; there the kernel says whose control group accepted this connection.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What a PostgreSQL server says, and what that means for those who want to use it.
 //!
-//! Every probe knocks, which decides. With a password, one in many then logs in to learn the role: every ten seconds, and
-//! whenever the server was not well the last time. A login that is refused is not tried again soon, since every try is a
-//! line in the server's log; one that takes too long leaves what the knock has told.
+//! Every probe knocks, which decides. With a password, one in many then logs in to learn the role: every ten seconds,
+//! and whenever the server was not well the last time. A login that is refused is not tried again soon, since every try
+//! is a line in the server's log; one that takes too long leaves what the knock has told.
 
 use std::sync::Arc;
 use std::time::Duration;

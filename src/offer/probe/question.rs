@@ -261,8 +261,8 @@ async fn ask_mysql(question: &Question, memo: &mut Memo) -> Result<Outcome, Wire
 
 fn judge_mysql(reply: mysql::Reply) -> Outcome {
     const NO_ROOM: [u16; 3] = [1040, 1203, 1226];
-    /// Access denied in all its forms, unknown databases and plugins, locked accounts, TLS wanted: said by a server that
-    /// serves.
+    /// Access denied in all its forms, unknown databases and plugins, locked accounts, TLS wanted: said by a server
+    /// that serves.
     const LOGIN_REFUSED: [u16; 14] =
         [1044, 1045, 1049, 1130, 1251, 1524, 1698, 1862, 2059, 3118, 3159, 3955, 4150, 4151];
     match reply {

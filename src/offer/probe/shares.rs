@@ -1,4 +1,5 @@
-//! What of the host's probes each container has: those under way, and those of the last second. Who has most makes room.
+//! What of the host's probes each container has: those under way, and those of the last second. Who has most makes
+//! room.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -49,7 +50,8 @@ impl Share {
 }
 
 impl Shares {
-    /// Whether another probe of `class` may set out while so many more of its class may: none takes more than it leaves.
+    /// Whether another probe of `class` may set out while so many more of its class may: none takes more than it
+    /// leaves.
     pub(super) fn has_room(&self, of: u64, class: Class, free: usize) -> bool {
         let Some(share) = self.0.get(&of) else { return free > 0 };
         let own = if class == Class::Steady { share.steady_in_flight } else { share.first_in_flight };

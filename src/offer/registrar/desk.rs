@@ -70,8 +70,8 @@ pub(super) struct Desk {
     pub(super) lost: u64,
     /// The newest revision at which this host has changed anything, or has found that something of its own changed.
     pub(super) written: i64,
-    /// Whether what is found of this owner before Docker has been listed counts as ready: under whatever lease it stands,
-    /// since the store may have been replaced while the agent was away.
+    /// Whether what is found of this owner before Docker has been listed counts as ready: under whatever lease it
+    /// stands, since the store may have been replaced while the agent was away.
     adopts: bool,
     /// Whether this host's own is laid over the catalog.
     overlaid: bool,
@@ -194,8 +194,8 @@ impl Desk {
         if ours && !self.assignment.contains_key(key) { Heard::Echo } else { Heard::News }
     }
 
-    /// Own operations were made. Says whether what is planned goes on from there: then nothing is worked out anew, which
-    /// takes as long as there are records, for each of a long row of commits.
+    /// Own operations were made. Says whether what is planned goes on from there: then nothing is worked out anew,
+    /// which takes as long as there are records, for each of a long row of commits.
     pub(super) fn committed(&mut self, ops: &[Op], lease: i64, revision: i64) -> bool {
         self.view.committed(ops, lease, revision);
         self.written = self.written.max(revision);
@@ -343,7 +343,8 @@ impl Desk {
         // Before Docker has been listed what is published of containers says more than what is offered.
         let partial = !self.offer.listed && self.drain == DrainState::Offering;
         let nothing = partial && self.assignment.is_empty();
-        // Once laid over it stays until nothing waits: what this host has shown it does not take back for half a second.
+        // Once laid over it stays until nothing waits: what this host has shown it does not take back for half a
+        // second.
         let unfinished = self.overlaid && !self.pending.is_empty();
         self.overlaid = !nothing && (late || settling || unfinished || self.reach == Reach::Away);
         let goes = |record: &Record| self.overlaid && (!partial || record.container.is_none());

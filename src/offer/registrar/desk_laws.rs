@@ -1,5 +1,5 @@
-//! The law of the shortcut: a plan that was shortened by what was done is the plan that working everything out anew would
-//! give, whatever others do meanwhile and however late the store's words come.
+//! The law of the shortcut: a plan that was shortened by what was done is the plan that working everything out anew
+//! would give, whatever others do meanwhile and however late the store's words come.
 
 use std::collections::VecDeque;
 

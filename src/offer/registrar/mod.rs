@@ -2,7 +2,8 @@
 //! where it is ours.
 //!
 //! It is a thin shell around [`desk::Desk`], which decides, and [`jobs`], which ask the store: [`link`] says which is
-//! next, [`outcome`] what comes of it. One job runs at a time and never blocks the loop: while the store hangs, what this host shows and overlays goes on following the probes.
+//! next, [`outcome`] what comes of it. One job runs at a time and never blocks the loop: while the store hangs, what
+//! this host shows and overlays goes on following the probes.
 
 mod desk;
 mod jobs;
@@ -50,7 +51,8 @@ const LAST_RETRY: Duration = Duration::from_millis(500);
 const PROGRESS: Duration = Duration::from_millis(250);
 /// News never wait longer than this for the next refresh.
 const LONGEST_REST: Duration = Duration::from_millis(200);
-/// A refresh looks at all that is offered. Rests so many times as long leave it a fifth of one core in a burst of starts.
+/// A refresh looks at all that is offered. Rests so many times as long leave it a fifth of one core in a burst of
+/// starts.
 const RESTS: u32 = 4;
 /// How long the store has to delete the records when the agent stops,
 const DELETE_DEADLINE: Duration = Duration::from_millis(1500);
@@ -320,8 +322,8 @@ impl Registrar {
         if keep || self.desk.lease == 0 {
             return;
         }
-        // Deleted under a living lease they are known to be withdrawn; what goes with its lease may be a loss of the store's,
-        // and is held and answered on by others.
+        // Deleted under a living lease they are known to be withdrawn; what goes with its lease may be a loss of the
+        // store's, and is held and answered on by others.
         if tokio::time::timeout(DELETE_DEADLINE, self.delete_own()).await.is_err() {
             tracing::warn!("records cannot be deleted in time, they go with the lease");
         }

@@ -9,9 +9,9 @@ use crate::store::{Batch, Event, Item, LeaseId, Page, Revision};
 
 /// It is written at most this often,
 const PAUSE: Duration = Duration::from_secs(5);
-/// but at once when someone else has deleted or spoiled it: with its lease it goes before anything else tells of that. Two
-/// agents that cannot be told apart (a clone with its original's machine id) spoil each other's, and shall not do so as
-/// fast as they can: so long after the last time.
+/// but at once when someone else has deleted or spoiled it: with its lease it goes before anything else tells of that.
+/// Two agents that cannot be told apart (a clone with its original's machine id) spoil each other's, and shall not do
+/// so as fast as they can: so long after the last time.
 const RESTORE: Duration = Duration::from_millis(200);
 
 /// See the module.

@@ -39,8 +39,8 @@ impl Keeper {
         self.kept.load(Ordering::Acquire) < revision
     }
 
-    /// Keeps what there is by the time that it is this one's turn. Blocks for as long as the disk takes; a disk that fails
-    /// is tried again with the next change.
+    /// Keeps what there is by the time that it is this one's turn. Blocks for as long as the disk takes; a disk that
+    /// fails is tried again with the next change.
     pub(super) fn keep(&self, now: impl Fn() -> (Revision, Vec<Item>)) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (revision, items) = now();

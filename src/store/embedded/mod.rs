@@ -1,9 +1,9 @@
 //! The store in this process: for one host, and for tests.
 //!
-//! It keeps what `etcd` keeps (revisions, a bounded history, leases), in memory, and is gone with the process, but for what
-//! hangs on no lease, where somebody keeps that ([`Embedded::keeping`]). A lease
-//! with a living session never ends; one whose session was dropped runs out after its time, which the next call or
-//! running watch notices: no task of its own turns here.
+//! It keeps what `etcd` keeps (revisions, a bounded history, leases), in memory, and is gone with the process, but for
+//! what hangs on no lease, where somebody keeps that ([`Embedded::keeping`]). A lease with a living session never ends;
+//! one whose session was dropped runs out after its time, which the next call or running watch notices: no task of its
+//! own turns here.
 
 mod keeper;
 mod living;
@@ -96,8 +96,8 @@ impl Embedded {
 }
 
 impl Embedded {
-    /// A store as one that ended left it: at that revision, with these items on this one lease, which has all of its time
-    /// before it.
+    /// A store as one that ended left it: at that revision, with these items on this one lease, which has all of its
+    /// time before it.
     pub fn restored(
         revision: Revision,
         lease: LeaseId,
@@ -144,8 +144,8 @@ impl Embedded {
         })
     }
 
-    /// The same store with what an earlier one kept of what hangs on no lease, which `write` keeps from now on: a commit
-    /// that changes such a key is answered when it is kept.
+    /// The same store with what an earlier one kept of what hangs on no lease, which `write` keeps from now on: a
+    /// commit that changes such a key is answered when it is kept.
     pub fn keeping(
         self,
         revision: Revision,

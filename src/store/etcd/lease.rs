@@ -1,7 +1,7 @@
 //! Leases: one keepalive stream each, a third of the lease's time apart.
 //!
-//! A lease is lost when etcd says so, or when the store turns out to be another one; silence alone never loses it, since
-//! a hung or leaderless etcd does not end leases either, and one that has come back may have given it more time.
+//! A lease is lost when etcd says so, or when the store turns out to be another one; silence alone never loses it,
+//! since a hung or leaderless etcd does not end leases either, and one that has come back may have given it more time.
 
 use std::sync::Arc;
 use std::time::Duration;

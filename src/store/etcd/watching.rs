@@ -1,7 +1,8 @@
 //! Watches: from a revision, with a word from etcd at least every 2 s.
 //!
 //! The surprising part: the answer to a progress request is taken for a sign of life only. Before 3.4.25 and 3.5.8 etcd
-//! answers it with its own revision even to a watch that has not yet got that far, so resuming from it could lose events.
+//! answers it with its own revision even to a watch that has not yet got that far, so resuming from it could lose
+//! events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,8 +137,8 @@ impl EtcdWatch {
         }
     }
 
-    /// Whoever found the store away may have given up since, and this watch has outlived it: then nobody else would find
-    /// out that the store answers again. Nothing is in hand here that would be lost when the caller stops waiting.
+    /// Whoever found the store away may have given up since, and this watch has outlived it: then nobody else would
+    /// find out that the store answers again. Nothing is in hand here that would be lost when the caller stops waiting.
     async fn look_whether_away(&self) -> Result<(), StoreError> {
         if self.core.chronicle.is_away()
             && let Err(StoreError::Rewound) = self.core.verify().await

@@ -104,8 +104,8 @@ impl OperatorConnection {
         Ok(own)
     }
 
-    /// Whether it answers nobody who has not logged in: a replica of it must do so, too. Not known of one that was opened
-    /// without a login.
+    /// Whether it answers nobody who has not logged in: a replica of it must do so, too. Not known of one that was
+    /// opened without a login.
     pub fn asks_login(&self) -> bool {
         self.asks_login
     }
@@ -185,8 +185,8 @@ impl OperatorConnection {
         Ok(None)
     }
 
-    /// Sends a command, and looks where the server is then. `CONFIG REWRITE` fails where there is no file: then what was
-    /// told ends with the process, which starts frozen.
+    /// Sends a command, and looks where the server is then. `CONFIG REWRITE` fails where there is no file: then what
+    /// was told ends with the process, which starts frozen.
     pub async fn tell(&mut self, told: &Command) -> Result<Info, OperatorError> {
         const KILL: &[&str] = &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"];
         let pause = PAUSE_MS.to_string();

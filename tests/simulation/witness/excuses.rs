@@ -19,10 +19,10 @@ impl Ledger {
         let (agent, view) = (&self.agents[place.0], &self.agents[host]);
         let kept = agent.kept(was.lease);
         let soon = |at: Instant| now <= self.known_by(at, &[agent, view], now);
-        // Section 8: "node lost: its records are gone from the store ≤ lease TTL + 1 s", and "agent killed: records stay
-        // ≤ lease TTL". The last keepalive may be a third of the TTL old, or more where the store hung meanwhile; then the
-        // record is held by whom has seen it away, which none has that began since. Over a slow link an agent is not back
-        // before the store has heard of it.
+        // Section 8: "node lost: its records are gone from the store ≤ lease TTL + 1 s", and "agent killed: records
+        // stay ≤ lease TTL". The last keepalive may be a third of the TTL old, or more where the store hung meanwhile;
+        // then the record is held by whom has seen it away, which none has that began since. Over a slow link an agent
+        // is not back before the store has heard of it.
         let dead = kept + TTL <= now;
         let lost = agent.outs.iter().chain(&agent.out).any(|out| {
             let back = out.until.filter(|until| !agent.slow || kept >= *until);
@@ -37,8 +37,8 @@ impl Ledger {
         // under a living lease counts at once".
         let fact = &self.facts[&place];
         let tampered = fact.tampered.is_some_and(soon);
-        // The same for this host's own records when several owners' were deleted in one revision: only "records of *other*
-        // owners" are held.
+        // The same for this host's own records when several owners' were deleted in one revision: only "records of
+        // *other* owners" are held.
         let purged = host == place.0 && self.purged.is_some_and(soon);
         // Section 3: "Only what serves is there". A moment ago it did not, and that word is still on its way.
         let again = soon(fact.changed);
@@ -47,9 +47,9 @@ impl Ledger {
         // What went together with that of others is held for so long that an owner that lives has published it again.
         let together = was.held.is_some_and(|since| self.ended_together(place, was.lease, since));
         let over = held(TTL) || host != place.0 && together && held(PUBLISHED);
-        // A lease that is ended under its owner looks to others like the end of a lost node. Its own host goes on answering,
-        // and so does one whose lease was ended with it, as soon as it knows, or who sees several end.
-        // Over a slow link its owner may take longer to publish again, and until then nobody owes it an answer.
+        // A lease that is ended under its owner looks to others like the end of a lost node. Its own host goes on
+        // answering, and so does one whose lease was ended with it, as soon as it knows, or who sees several end. Over
+        // a slow link its owner may take longer to publish again, and until then nobody owes it an answer.
         let slow_and_not_yet = |at: Instant| agent.slow && agent.published.is_none_or(|published| published < at);
         let not_again = |at: Instant| soon(at) || slow_and_not_yet(at);
         let robbed = agent.revoked.last().filter(|(at, _)| host != place.0 && not_again(*at));
@@ -76,8 +76,8 @@ impl Ledger {
         close(self.agents[place.0].kept(lease)) && others.into_iter().any(|(_, other)| ended(other))
     }
 
-    /// By when what was done at `at` has come to where it matters: time in which the store hung, or one of the hosts could
-    /// not reach it, does not count.
+    /// By when what was done at `at` has come to where it matters: time in which the store hung, or one of the hosts
+    /// could not reach it, does not count.
     fn known_by(&self, at: Instant, hosts: &[&Agent], now: Instant) -> Instant {
         let mut outs: Vec<Out> = hosts.iter().filter_map(|agent| agent.out).chain(self.hangs.iter().copied()).collect();
         outs.sort_by_key(|out| out.since);
@@ -102,8 +102,8 @@ impl Ledger {
             until = until.max(end.min(agent.kept(shown.lease) + TTL + Duration::from_secs(1)) + SPREADS);
         }
         if host == place.0 {
-            // Section 8: etcd is away after "a watch without progress for 5 s", when a change that it confirmed had not come
-            // back yet.
+            // Section 8: etcd is away after "a watch without progress for 5 s", when a change that it confirmed had not
+            // come back yet.
             let away = self.known_by(ended, &[agent], now) + Duration::from_secs(5);
             return Some(if self.hangs.is_empty() && agent.out.is_none() { until } else { until.max(away) });
         }
@@ -112,8 +112,8 @@ impl Ledger {
             return None;
         }
         // Section 8: "held: still answered, … until their owner publishes or one lease TTL is over", after a return "in
-        // the first relist, together with their lease within 10 s of it, or several owners' in one revision"; but "a delete
-        // under a living lease counts at once".
+        // the first relist, together with their lease within 10 s of it, or several owners' in one revision"; but "a
+        // delete under a living lease counts at once".
         let known = [self.returned, self.purged, view.out.and_then(|out| out.until), view.back];
         let known = || known.into_iter().flatten();
         if let Some(since) = shown.held {

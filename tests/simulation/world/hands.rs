@@ -16,8 +16,8 @@ impl World {
         reached && newest.is_none_or(|newest| newest >= revision + LONG)
     }
 
-    /// Whether no agent is of a longer history than the store's. One that is could not tell the store's from its own, once
-    /// that is as long: by section 6 it goes by "another cluster id, or a revision below ours".
+    /// Whether no agent is of a longer history than the store's. One that is could not tell the store's from its own,
+    /// once that is as long: by section 6 it goes by "another cluster id, or a revision below ours".
     pub(super) async fn all_have_noticed(&self) -> bool {
         let revision = crate::cluster::revision(&self.cluster.store()).await;
         self.agents().all(|(_, agent)| agent.view.load().revision() <= revision)

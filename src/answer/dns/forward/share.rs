@@ -3,8 +3,8 @@
 //!
 //! Nobody has to wait for room: what a network may have is as much as is free, what a client may have is a quarter of
 //! what its network has left. So however many take all that they can get, something is free for the next one, and one
-//! who asks alone has [`SHARE`]. Counted without a lock, in cells that a hash chooses: two of them for each, of which the
-//! smaller counts, so that hardly anybody is taken for another one.
+//! who asks alone has [`SHARE`]. Counted without a lock, in cells that a hash chooses: two of them for each, of which
+//! the smaller counts, so that hardly anybody is taken for another one.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! Asking one server, or several in turn, and remembering which of them answer.
 //!
-//! Each server is a pool of hickory-resolver's with that server alone: it chooses numbers, ports and the case of letters,
-//! sends again, keeps streams open and drops broken ones. Which server comes next is decided here, as a pool of several
-//! would take the first refusal for the last word and ask no third server within its deadline.
+//! Each server is a pool of hickory-resolver's with that server alone: it chooses numbers, ports and the case of
+//! letters, sends again, keeps streams open and drops broken ones. Which server comes next is decided here, as a pool
+//! of several would take the first refusal for the last word and ask no third server within its deadline.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! SERVICE_* of one container, from environment and labels: split once, then looked up for each of its ports.
 //!
 //! Per-port keys (`SERVICE_80_NAME`, `SERVICE_53_UDP_NAME`) overrule global ones, labels overrule the environment on
-//! the same level, and the last of several counts. The surprising part is registrator's: an *empty* per-port value hides
-//! the global one, and counts as "the port has a NAME of its own".
+//! the same level, and the last of several counts. The surprising part is registrator's: an *empty* per-port value
+//! hides the global one, and counts as "the port has a NAME of its own".
 
 use std::collections::BTreeMap;
 

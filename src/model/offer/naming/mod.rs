@@ -1,9 +1,9 @@
 //! From a container's facts to the instances that this host means to offer.
 //!
 //! registrator's rules are the law here, so that who migrates finds the same names, ids, ports and tags; where it was
-//! wrong or silent, `docs/migrating-from-registrator.md` says what is done instead. Pure: settings, the host's addresses
-//! and other containers are given. Whatever a container says, each of its ports is either offered or skipped with a
-//! reason; nothing panics and no text leaves its own label.
+//! wrong or silent, `docs/migrating-from-registrator.md` says what is done instead. Pure: settings, the host's
+//! addresses and other containers are given. Whatever a container says, each of its ports is either offered or skipped
+//! with a reason; nothing panics and no text leaves its own label.
 
 mod address;
 mod bounds;
