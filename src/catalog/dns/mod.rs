@@ -157,7 +157,7 @@ impl Answer {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod costs;
+mod costs_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod laws;
@@ -166,4 +166,4 @@ mod laws;
 mod tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod units;
+mod units_tests;
