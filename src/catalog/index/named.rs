@@ -6,8 +6,16 @@ use std::time::Duration;
 
 use super::{Catalog, Entry, path};
 use crate::model::steer::names::{Claim, Head, Heads, Steered};
+use crate::model::steer::topology::MAX_SERVERS;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::Role;
+
+/// A service with more records below it has no topology that is believed: it has room for as many servers as one may name,
+/// and for what else may stand there.
+const LARGEST: usize = 16 * MAX_SERVERS;
+/// So many records are looked at for all of them. Each snapshot does it again, and who writes topologies to the store
+/// chooses how many services have one.
+const MOST: usize = 8 * LARGEST;
 
 impl Catalog {
     /// Lays the topologies of the services below `prefix` over their records. `since` tells of each service that is
@@ -16,9 +24,14 @@ impl Catalog {
         if heads.0.is_empty() {
             return;
         }
-        let mut steered = BTreeMap::new();
+        let (mut steered, mut left) = (BTreeMap::new(), MOST);
         for (service, head) in heads.0.iter().filter(|(_, head)| head.applied.is_some()) {
             let place = service_path(prefix, service);
+            let below = self.dirs.get(&place).map_or(0, |dir| dir.below as usize);
+            if below > LARGEST.min(left) {
+                continue;
+            }
+            left -= below;
             for (entry, role) in self.renamed_roles(&place, head) {
                 self.unlink(&entry);
                 self.insert(Arc::new(entry.with_role(role)));
@@ -96,6 +109,21 @@ mod tests {
         assert_eq!((laid.counts().contested, laid.counts().records), (0, 3));
         assert_eq!(laid.steered("/services/redis-1"), Some(Steered::Named));
         assert_eq!(base.get("/services/redis-1/a").expect("it is there").role(), Some(Role::Replica), "the base stays");
+    }
+
+    #[test]
+    fn a_topology_of_a_huge_service_costs_nobody_a_look_at_all_of_it() {
+        let (mut catalog, prefix) = catalog();
+        let mut put = |key: String| catalog.put(&key, b"10.0.0.1:1", 0, 5).expect("a record");
+        (3..LARGEST).for_each(|number| put(format!("/services/redis-1/{number}")));
+        let named = |catalog: &Catalog| {
+            let mut laid = catalog.clone();
+            laid.lay_heads(&prefix, &heads(false), &BTreeMap::new());
+            laid.steered("/services/redis-1").is_some()
+        };
+        assert!(named(&catalog));
+        catalog.put("/services/redis-1/one/more", b"10.0.0.1:1", 0, 5).expect("a record");
+        assert!(!named(&catalog), "it is answered as its records say");
     }
 
     #[test]
