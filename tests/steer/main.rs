@@ -56,6 +56,19 @@ fn no_history_breaks_a_promise() {
     }
 }
 
+/// Seeds of histories that showed a bug, which is mended.
+const SETTLED: [u64; 1] = [
+    // A store that went back called a replica what had been a master since, and was written again as if it were new.
+    1_712_885_680_092,
+];
+
+#[test]
+fn no_history_that_broke_one_once_does_so_again() {
+    for seed in SETTLED {
+        assert_eq!(live(seed, None, false), None, "{seed}");
+    }
+}
+
 #[track_caller]
 fn is_found(mischief: Mischief, expected: &[Promise]) {
     let (seed, broken) = first_broken(0, SEARCHED, Some(mischief)).expect("a planted bug shows");

@@ -158,7 +158,8 @@ impl Scene<'_> {
         let mut rest = BTreeMap::new();
         let mut refusals = vec![];
         for name in self.seen.servers.keys().filter(|name| !without.contains(&name.as_str())) {
-            let counted = self.seen.applied.as_ref().is_some_and(|applied| applied.has_replica(name));
+            let counted =
+                self.seen.trusted && self.seen.applied.as_ref().is_some_and(|applied| applied.has_replica(name));
             let asked = self.wish.slaves.contains(name);
             let keeps = self.seen.state(name).map(|state| judge.loses_nothing(name, state));
             match (keeps, self.seen.state(name)) {

@@ -236,7 +236,8 @@ fn abort(journal: &Journal, seen: &Seen) -> Step {
         return Step::Send(vec![(old.name.clone(), Command::Unpause)]);
     }
     // The end of a freeze began a history of its own, which is what the replicas will be judged by.
-    let applied = seen.applied.clone().filter(|applied| applied.master.name == old.name && !journal.doubtful);
+    let trusted = seen.trusted && !journal.doubtful;
+    let applied = seen.applied.clone().filter(|applied| trusted && applied.master.name == old.name);
     let applied = applied.map(|applied| Applied { master: now_written(&applied.master, master), ..applied });
     Step::Write { journal: Box::new(journal.in_stage(Stage::Done)), applied: applied.map(Box::new) }
 }
@@ -248,12 +249,8 @@ fn publish(journal: &Journal, seen: &Seen, now: Duration) -> Step {
     if !target.is_master() {
         return write(journal.closing(Stage::Stale, format!("{name} is no master any more")));
     }
-    let judge = Judge {
-        master: name,
-        state: target,
-        applied: seen.applied.as_ref(),
-        trusted: seen.trusted && !journal.doubtful,
-    };
+    let trusted = seen.trusted && !journal.doubtful;
+    let judge = Judge { master: name, state: target, applied: seen.applied.as_ref(), trusted };
     let others = journal.old.iter().chain(&journal.rest).filter(|server| server.name != *name);
     let mut commands = vec![];
     let mut follow = vec![];
@@ -274,7 +271,7 @@ fn publish(journal: &Journal, seen: &Seen, now: Duration) -> Step {
         return Step::Look(follow.into_iter().chain([name.clone()]).collect());
     }
     let applied = seen.applied.as_ref().filter(|applied| applied.master.name == *name);
-    let applied = applied.map(|applied| counting(applied, &follow, &journal.target, target));
+    let applied = applied.map(|applied| counting(applied, trusted, &follow, &journal.target, target));
     Step::Write { journal: Box::new(journal.in_stage(Stage::Done)), applied: applied.map(Box::new) }
 }
 
@@ -288,9 +285,11 @@ fn give(journal: &Journal, state: &ServerState) -> Command {
     }
 }
 
-/// `applied` with those who follow now among its replicas.
-fn counting(applied: &Applied, follow: &[String], server: &Server, target: &ServerState) -> Applied {
+/// `applied` with those who follow now among its replicas. What is written here is trusted from then on, so of one that
+/// was not, only they are left: a store that went back may call a replica what was a master since.
+fn counting(applied: &Applied, trusted: bool, follow: &[String], server: &Server, target: &ServerState) -> Applied {
     let mut counted = applied.clone();
+    counted.replicas.retain(|name| trusted || follow.contains(name));
     counted.replicas.extend(follow.iter().filter(|name| !applied.has_replica(name)).cloned());
     counted.master = now_written(server, target);
     counted

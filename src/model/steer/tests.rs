@@ -373,3 +373,25 @@ fn a_freeze_without_its_journal_is_left_alone_for_ten_seconds() {
     let journal = heal(&seen, None, ME).expect("it is ended").expect("there is something to do");
     assert_eq!((journal.kind, journal.target.name.as_str()), (Kind::Restart, "a"));
 }
+
+#[test]
+fn what_a_store_that_went_back_says_of_replicas_is_not_written_as_if_it_were_new() {
+    let stray = frozen("c2", "new", 0, 5);
+    let mut seen = scene(&[("a", master(100)), ("b", frozen("b1", "r", 90, 5)), ("c", stray.clone())]);
+    seen.trusted = false;
+    let journal = heal(&seen, None, ME).expect("decided").expect("b follows nobody");
+    set(&mut seen, "b", |b| b.follows = of("a"));
+    let Step::Write { applied: Some(applied), .. } = step(&journal, &seen, Duration::ZERO) else { panic!("the end") };
+    assert_eq!(applied.replicas, ["b"], "c may have been a master since");
+    (seen.applied, seen.trusted) = (Some(*applied), true);
+    assert_eq!(heal(&seen, None, ME), Ok(None), "what only c has stays");
+    // A switch counts a silent one by what it trusts, and an abort names nobody by what it does not.
+    let mut seen = scene(&[("a", master(100)), ("b", replica("a", 100)), ("c", stray)]);
+    silence(&mut seen, "c");
+    seen.trusted = false;
+    let journal = begin(&wish("b"), &seen, ME).expect("nothing is against it");
+    assert_eq!(journal.rest, []);
+    set(&mut seen, "a", |a| a.unpaused = true);
+    let end = step(&journal.in_stage(Stage::Abort), &seen, Duration::ZERO);
+    assert!(matches!(end, Step::Write { applied: None, .. }), "{end:?}");
+}
