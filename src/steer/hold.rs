@@ -76,6 +76,8 @@ pub(super) struct Hold {
     session: Session,
     deadline: Instant,
     generation: u64,
+    /// When it was taken, by the store's count.
+    revision: Revision,
 }
 
 impl Hold {
@@ -87,10 +89,13 @@ impl Hold {
         let value = Bytes::from(format!("{owner} {:016x}", rand::random::<u64>()));
         let write = Write::Put { key: keys.hold.clone(), value: value.clone(), lease: session.lease() };
         let made = store.commit(&[Condition::Absent(keys.hold.clone())], &[write]).await;
-        let hold =
-            Self { deadline: asked + TTL.min(session.granted()) - MARGIN, store, keys, value, session, generation };
+        let deadline = asked + TTL.min(session.granted()) - MARGIN;
+        let mut hold = Self { store, keys, value, session, deadline, generation, revision: NOT_THERE };
         match made {
-            Ok(Commit::Done(_)) => Ok(hold),
+            Ok(Commit::Done(revision)) => {
+                hold.revision = revision;
+                Ok(hold)
+            }
             Ok(Commit::Refused(_)) => {
                 hold.let_go().await;
                 Err(HoldError::Busy)
@@ -100,6 +105,11 @@ impl Hold {
                 Err(error.into())
             }
         }
+    }
+
+    /// The store's revision when it was taken.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
     }
 
     /// For how long this operator may still send.
@@ -175,7 +185,8 @@ impl Hold {
     }
 }
 
-/// What is in the store, and whether each was written since it was last seen to have gone back.
+/// What is in the store, and whether each was written since it was last seen to have gone back, by one who took the
+/// hold since: a commit that was under way then tells of the store that was.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     pub(super) journal: Option<(Journal, Revision)>,
@@ -195,19 +206,23 @@ impl Found {
     pub(super) fn of(items: Vec<Item>, keys: &Keys, begun: Option<Revision>) -> Self {
         let mut found = Self { trusted: true, ..Self::default() };
         for item in items {
-            let trusted = begun.is_none_or(|begun| item.revision > begun);
+            let since = |held: Revision| begun.is_none_or(|begun| item.revision.min(held) > begun);
             if item.key == keys.journal {
                 match Journal::decode(&item.value) {
-                    Ok(journal) => found.journal = Some((journal, item.revision)),
+                    Ok(journal) => {
+                        found.trusted &= since(journal.held);
+                        found.journal = Some((journal, item.revision));
+                    }
                     Err(error) => found.unreadable = Some(format!("its journal cannot be read: {error}")),
                 }
-                found.trusted &= trusted;
             } else if item.key == keys.applied {
                 match Applied::decode(&item.value) {
-                    Ok(applied) => found.applied = Some(applied),
+                    Ok(applied) => {
+                        found.trusted &= since(applied.held);
+                        found.applied = Some(applied);
+                    }
                     Err(error) => found.unreadable = Some(format!("what was applied cannot be read: {error}")),
                 }
-                found.trusted &= trusted;
             } else if item.key == keys.desired {
                 found.desired = Some(item);
             } else if item.key == keys.trigger {

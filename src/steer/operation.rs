@@ -226,8 +226,9 @@ impl Operation<'_> {
         loop {
             match next {
                 Step::Write { journal: mut written, applied } => {
-                    written.at = now();
-                    match self.write(&written, applied.map(|applied| *applied), revision).await {
+                    (written.at, written.held) = (now(), self.hold.revision());
+                    let applied = applied.map(|applied| Applied { held: written.held, ..*applied });
+                    match self.write(&written, applied, revision).await {
                         Ok(at) => (journal, revision) = (*written, Some(at)),
                         Err(HoldError::Unknown) => return Outcome::Failed(HoldError::Unknown.to_string()),
                         // Not written for sure, so what was not decided may still be undone.

@@ -20,8 +20,11 @@ struct Below {
 
 /// Whether a name asks for nothing but what stands at it or below it.
 pub fn is_plain(asked: &Asked, catalog: &Catalog) -> bool {
-    let wild = asked.labels.iter().any(|label| label == "*" || label == "any");
-    !wild && below(asked, catalog).records > 0
+    !is_wild(asked) && below(asked, catalog).records > 0
+}
+
+fn is_wild(asked: &Asked) -> bool {
+    asked.labels.iter().any(|label| label == "*" || label == "any")
 }
 
 fn below(asked: &Asked, catalog: &Catalog) -> Below {
@@ -57,7 +60,8 @@ pub fn compare(asked: &Asked, catalog: &Catalog, answer: &Answer) -> Result<(), 
         RecordType::AAAA => address.is_ipv6(),
         _ => false,
     };
-    if !matches!(asked.qtype, RecordType::A | RecordType::AAAA) || asked.labels.is_empty() || asked.zone > 5 {
+    let is_address = matches!(asked.qtype, RecordType::A | RecordType::AAAA);
+    if !is_address || asked.labels.is_empty() || asked.zone > 5 || is_wild(asked) {
         return Ok(());
     }
     let below = below(asked, catalog);

@@ -36,6 +36,8 @@ pub enum Waits {
 #[derive(Clone, Debug)]
 pub struct Operator {
     pub id: u64,
+    /// The store's revision when it took the hold.
+    held: i64,
     pub journal: Option<Journal>,
     pub revision: Option<u64>,
     pub seen: Seen,
@@ -54,9 +56,10 @@ pub enum Act {
 
 impl Operator {
     /// One that has the hold and its connections, and has sent nothing yet.
-    pub fn new(id: u64, seen: Seen, time: u64) -> Self {
+    pub fn new(id: u64, held: u64, seen: Seen, time: u64) -> Self {
         Self {
             id,
+            held: held as i64,
             journal: None,
             revision: None,
             seen,
@@ -96,6 +99,12 @@ impl Operator {
         healed.or_else(wished).map(|journal| (journal, None))
     }
 
+    pub fn wait_for(&mut self, journal: Journal, applied: Option<Applied>) {
+        let held = self.held;
+        let (journal, applied) = (Journal { held, ..journal }, applied.map(|applied| Applied { held, ..applied }));
+        self.waits = Waits::Written { journal, applied, unsure: false };
+    }
+
     /// The commit that it waits for, once more.
     pub fn commit(&mut self) -> Option<Commit> {
         let Waits::Written { journal, applied, .. } = &self.waits else { return None };
@@ -115,8 +124,7 @@ impl Operator {
         self.seen.hold_left = Duration::from_millis(self.deadline.saturating_sub(time));
         match step(journal, &self.seen, self.now(time)) {
             Step::Write { journal, applied } => {
-                self.waits =
-                    Waits::Written { journal: *journal, applied: applied.map(|applied| *applied), unsure: false };
+                self.wait_for(*journal, applied.map(|applied| *applied));
                 self.commit().map_or(Act::End, Act::Commit)
             }
             Step::Send(commands) => {

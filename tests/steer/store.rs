@@ -40,14 +40,15 @@ impl Store {
         }
     }
 
-    pub fn take_hold(&mut self, operator: u64, time: u64) -> bool {
+    /// The revision at which the hold was taken.
+    pub fn take_hold(&mut self, operator: u64, time: u64) -> Option<u64> {
         self.expire(time);
         if self.now.hold.is_some() {
-            return false;
+            return None;
         }
         self.now.revision += 1;
         self.now.hold = Some((operator, time + TTL));
-        true
+        Some(self.now.revision)
     }
 
     pub fn let_go(&mut self, operator: u64) {
@@ -84,8 +85,9 @@ impl Store {
         }
     }
 
-    pub fn trusts(&self, revision: u64) -> bool {
-        self.begun.is_none_or(|begun| revision > begun)
+    /// Whether what is there at `revision`, by one who took the hold at `held`, was written since.
+    pub fn trusts(&self, revision: u64, held: i64) -> bool {
+        self.begun.is_none_or(|begun| revision.min(held as u64) > begun)
     }
 
     pub fn save(&mut self) {

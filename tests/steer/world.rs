@@ -132,7 +132,7 @@ impl World {
         let mut master = list.remove("0").map(|(server, _)| server).unwrap_or_default();
         (master.run, master.position) = (state.run, state.position);
         let replicas = (1..count).map(|at| at.to_string()).collect();
-        let applied = Applied { epoch: 1, number: 0, master, replicas, since: String::new() };
+        let applied = Applied { epoch: 1, master, replicas, ..Applied::default() };
         world.store.now.applied = Some((applied, 1));
         world.store.now.revision = 1;
         world.store.save();

@@ -217,6 +217,7 @@ pub(super) fn blank(kind: Kind, target: Server, seen: &Seen, operator: Operator<
         number: number(seen, operator),
         turn: 0,
         operator: operator.name.to_owned(),
+        held: 0,
         kind,
         stage: Stage::Publish,
         epoch: seen.applied.as_ref().map_or(0, |applied| applied.epoch),

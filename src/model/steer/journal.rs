@@ -50,6 +50,9 @@ pub struct Journal {
     /// Who is at it.
     #[serde(default)]
     pub operator: String,
+    /// The store's revision when its operator took the hold.
+    #[serde(default)]
+    pub held: i64,
     /// What it is for.
     pub kind: Kind,
     /// How far it has come.
@@ -160,6 +163,7 @@ mod tests {
             number: 7,
             turn: 0,
             operator: "op".to_owned(),
+            held: 0,
             kind: Kind::Switch,
             stage,
             epoch: 3,

@@ -192,6 +192,7 @@ fn name_it(journal: &Journal, seen: &Seen, target: &ServerState, now: Duration) 
     let applied = Applied {
         epoch: journal.epoch + 1,
         number: journal.number,
+        held: journal.held,
         master: now_written(&journal.target, target),
         replicas: replicas.filter(|name| *name != journal.target.name).collect(),
         since: seen.wall.clone(),

@@ -60,7 +60,7 @@ fn scene(servers: &[(&str, ServerState)]) -> Seen {
     head.run = format!("{first}1");
     head.position.id = "r".to_owned();
     let replicas = servers[1..].iter().map(|(name, _)| (*name).to_owned()).collect();
-    seen.applied = Some(Applied { epoch: 3, number: 6, master: head, replicas, since: String::new() });
+    seen.applied = Some(Applied { epoch: 3, number: 6, master: head, replicas, ..Applied::default() });
     seen
 }
 

@@ -136,6 +136,8 @@ pub struct Applied {
     pub epoch: u64,
     /// The operation that brought it about.
     pub number: u64,
+    /// The store's revision when the operator who wrote this took the hold.
+    pub held: i64,
     /// Who takes writes.
     pub master: Server,
     /// Who has nothing that the master has not.

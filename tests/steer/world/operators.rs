@@ -153,10 +153,11 @@ impl World {
 
     pub(super) fn begin_at(&mut self, host: usize, wish: Option<usize>) {
         let id = self.name();
-        if self.operators[host].is_some() || !self.store.take_hold(id, self.time) {
+        if self.operators[host].is_some() {
             return;
         }
-        let mut operator = Operator::new(id, self.sees(host, id), self.time);
+        let Some(held) = self.store.take_hold(id, self.time) else { return };
+        let mut operator = Operator::new(id, held, self.sees(host, id), self.time);
         let journal = self.store.now.journal.clone();
         let wish = wish.map(|wish| wish.to_string());
         operator.revision = journal.as_ref().map(|(_, revision)| *revision);
@@ -170,15 +171,15 @@ impl World {
             return;
         }
         let trusted = operator.seen.trusted;
-        if let Some((_, revision)) = &journal {
-            operator.seen.trusted &= self.store.trusts(*revision);
+        if let Some((journal, revision)) = &journal {
+            operator.seen.trusted &= self.store.trusts(*revision, journal.held);
         }
         let first = operator.first(last, self.known[host], wish.as_deref(), self.mischief);
         operator.seen.trusted = trusted;
         let Some((journal, applied)) = first else { return self.store.let_go(id) };
         self.known[host] = self.known[host].max(journal.number);
         self.tell(|| format!("operator {id} begins {:?} {:?} {}", journal.kind, journal.stage, journal.target.name));
-        operator.waits = Waits::Written { journal, applied, unsure: false };
+        operator.wait_for(journal, applied);
         self.commits.extend(operator.commit());
         self.operators[host] = Some(operator);
     }
@@ -189,7 +190,7 @@ impl World {
         let differs_for = std::time::Duration::from_secs(60);
         let mut seen = Seen { servers: servers(self.machines.len()), differs_for, ..Default::default() };
         let applied = self.store.now.applied.clone();
-        seen.trusted = applied.as_ref().is_none_or(|(_, revision)| self.store.trusts(*revision));
+        seen.trusted = applied.as_ref().is_none_or(|(applied, revision)| self.store.trusts(*revision, applied.held));
         seen.applied = applied.map(|(applied, _)| applied);
         for at in 0..self.machines.len() {
             if !self.machines[at].up || self.cut[at][host] {
