@@ -73,9 +73,11 @@ drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), t
 	docker/dist.sh
 	WHARF_DRILL=1 $(CARGO) test --locked --test drill -- --nocapture
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 WHARF_DRILL=1 $(CARGO) test --locked --test simulation -- --nocapture fresh
+	CARGO_PROFILE_DEV_OPT_LEVEL=1 WHARF_HISTORIES=10000000 $(CARGO) test --locked --test steer -- --nocapture no_history
 	@# A thousand switches in a row; WHARF_REDIS=valkey-server takes another server.
 	WHARF_SWITCHES=1000 $(CARGO) test --locked --test topology a_switch_under_writers -- --nocapture
-	WHARF_DRILL=1 $(CARGO) test --locked --release --test hostile -- --nocapture measured burst_of_starts_costs
+	@# Attacks on the program that people run, and what they cost.
+	WHARF_DRILL=1 $(CARGO) test --locked --release --test hostile --test law_of_work -- --nocapture
 	WHARF_DRILL=1 WHARF_OLDER="$${WHARF_OLDER:-$$(tests/setup/older.sh)}" \
 	  $(CARGO) test --locked --no-fail-fast --test cluster --test systemd -- --nocapture --test-threads=1 $(ARGS)
 	@tests/lab/sweep.sh

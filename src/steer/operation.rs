@@ -202,9 +202,9 @@ impl Operation<'_> {
         if let Some(journal) = journal.filter(|journal| !journal.is_over()) {
             return Ok(Some(take_over(journal, &self.ground.owner, self.seen.trusted)));
         }
-        let operator = Operator { name: &self.ground.owner, last };
+        let operator = Operator { name: &self.ground.owner, last, before: journal };
         let Some(wish) = wish else {
-            return heal(&self.seen, journal, operator).map_err(|refusal| Outcome::Refused(vec![refusal.to_string()]));
+            return heal(&self.seen, operator).map_err(|refusal| Outcome::Refused(vec![refusal.to_string()]));
         };
         let words = |refusals: Vec<_>| Outcome::Refused(refusals.iter().map(ToString::to_string).collect());
         let journal = begin(wish, &self.seen, operator).map_err(words)?;

@@ -15,7 +15,7 @@ step() { # TITLE COMMAND...
 
 tests() { tests/setup/second_look.sh "$flaky" "$@"; }
 
-server_tests() { # all but the histories and the search, and those that want the machine for themselves, which come last and alone
+server_tests() { # all but those that are run optimized, and those that want the machine for themselves, which come last and alone
   local file tests=()
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
@@ -29,20 +29,8 @@ server_tests() { # all but the histories and the search, and those that want the
   tests 1200 "${tests[@]}"
 }
 
-histories() { # Ten thousand: optimized they take a fifth of the time, more than it takes to build the library that way.
-  CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 1200 --test simulation
-}
-
-switch_histories() { # A hundred thousand, of the same build.
-  CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 600 --test steer
-}
-
-hostile_tests() { # What others may be kept waiting for is a claim about the program that people run.
-  tests 1200 --release --test hostile
-}
-
-costliest_question() { # What a step takes can be told of an optimized program only.
-  tests 1200 --release --test law_of_work
+optimized() { # Thousands of histories, and how long others are kept waiting: worth building the library once more for.
+  CARGO_PROFILE_DEV_OPT_LEVEL=1 tests 1200 "$@"
 }
 
 lab_tests() { # TARGET ARGUMENTS...
@@ -65,10 +53,10 @@ if [ "${1:-test}" = test ]; then
   step 'unit and property tests' "$cargo" test --locked "${all[@]}"
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
-  step 'hostile tests' hostile_tests
-  step 'histories of the simulation' histories
-  step 'histories of the switch' switch_histories
-  step 'search for the costliest question' costliest_question
+  step 'histories of the switch' optimized --test steer
+  step 'search for the costliest question' optimized --test law_of_work
+  step 'hostile tests' optimized --test hostile
+  step 'histories of the simulation' optimized --test simulation
   step 'lab tests' lab_tests cluster
   # One machine after the other; `make drill` runs the rest of them.
   step 'machines under systemd' lab_tests systemd -- --test-threads=1 everyday::

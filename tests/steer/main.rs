@@ -57,11 +57,13 @@ fn no_history_breaks_a_promise() {
 }
 
 /// Seeds of histories that showed a bug, which is mended.
-const SETTLED: [u64; 2] = [
+const SETTLED: [u64; 3] = [
     // A store that went back called a replica what had been a master since, and was written again as if it were new.
     1_712_885_680_092,
     // A commit of before was written into a store that had gone back, and counted as if it knew what had been since.
     1_712_887_717_460,
+    // A master was asked for after one that was decided, took writes and died before it was named.
+    1_712_891_257_039,
 ];
 
 #[test]

@@ -79,7 +79,7 @@ impl Operator {
         mischief: Option<Mischief>,
     ) -> Option<(Journal, Option<Applied>)> {
         let name = self.id.to_string();
-        let operator = begin::Operator { name: &name, last: number };
+        let operator = begin::Operator { name: &name, last: number, before: last };
         if let Some(journal) = last.filter(|journal| !journal.is_over()) {
             let mut taken = take_over(journal, &name, self.seen.trusted);
             let is_master = |name: &str| self.seen.state(name).is_some_and(|state| state.is_master());
@@ -91,7 +91,7 @@ impl Operator {
             }
             return Some((taken, None));
         }
-        let healed = heal(&self.seen, last, operator).ok().flatten();
+        let healed = heal(&self.seen, operator).ok().flatten();
         let wished = || {
             let wish = Wish { master: wish?.to_owned(), slaves: vec![], force: false, max_pause: 200 };
             begin(&wish, &self.seen, operator).ok()

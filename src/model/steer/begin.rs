@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::safe::Judge;
 use super::seen::Seen;
 use super::server::{Follows, Hindrance, ServerState};
-use super::topology::Server;
+use super::topology::{Applied, Server};
 
 /// How far a target may be behind when writes begin to be held.
 pub const MAX_LAG: u64 = 64 * 1024;
@@ -36,6 +36,15 @@ pub struct Operator<'a> {
     pub name: &'a str,
     /// The highest number that he knows of.
     pub last: u64,
+    /// The journal of the operation before, if there is one.
+    pub before: Option<&'a Journal>,
+}
+
+impl<'a> Operator<'a> {
+    /// The operation before, where a store that went back has not taken another one for it.
+    pub(super) fn before(&self, seen: &Seen) -> Option<&'a Journal> {
+        self.before.filter(|_| seen.trusted)
+    }
 }
 
 /// The journal that brings `wish` about.
@@ -119,7 +128,9 @@ impl Scene<'_> {
     fn stay(&self) -> Plan {
         let wish = &self.wish.master;
         let (rest, losing) = self.rest(&self.judge(wish, self.target), &[wish]);
-        let named = self.seen.applied.as_ref().is_some_and(|applied| applied.master.name == *wish);
+        let head = Journal::head(self.operator.before(self.seen), self.seen.applied.as_ref());
+        let is_named = |applied: &Applied| applied.master.name == *wish && head.is_some_and(|head| head.name == *wish);
+        let named = self.seen.applied.as_ref().is_some_and(is_named);
         // One that is not named yet is decided on and named; there is nothing to promote.
         let (kind, stage) = if named { (Kind::Attach, Stage::Publish) } else { (Kind::First, Stage::Promote) };
         let last = (stage == Stage::Promote).then_some(self.target.position.offset);
@@ -133,7 +144,7 @@ impl Scene<'_> {
         if let Some((server, why)) = self.seen.silent() {
             refusals.push(Refusal::Unreached { server: server.to_owned(), why });
         }
-        if self.seen.applied.is_some() && !holds_all(wish, self.seen, None) {
+        if self.seen.applied.is_some() && !holds_all(wish, self.seen, self.operator.before(self.seen)) {
             refusals.push(Refusal::NoMaster);
         }
         let (rest, losing) = self.rest(&self.judge(wish, self.target), &[wish]);
@@ -158,8 +169,7 @@ impl Scene<'_> {
         let mut rest = BTreeMap::new();
         let mut refusals = vec![];
         for name in self.seen.servers.keys().filter(|name| !without.contains(&name.as_str())) {
-            let counted =
-                self.seen.trusted && self.seen.applied.as_ref().is_some_and(|applied| applied.has_replica(name));
+            let counted = self.counted().is_some_and(|applied| applied.has_replica(name));
             let asked = self.wish.slaves.contains(name);
             let keeps = self.seen.state(name).map(|state| judge.loses_nothing(name, state));
             match (keeps, self.seen.state(name)) {
@@ -197,8 +207,12 @@ impl Scene<'_> {
         hindrances.into_iter().map(move |by| Refusal::Hindered { server: server.clone(), by })
     }
 
+    fn counted(&self) -> Option<&Applied> {
+        self.seen.counted(self.operator.before(self.seen))
+    }
+
     fn judge<'b>(&'b self, master: &'b str, state: &'b ServerState) -> Judge<'b> {
-        Judge { master, state, applied: self.seen.applied.as_ref(), trusted: self.seen.trusted }
+        Judge { master, state, counted: self.counted() }
     }
 
     fn journal(&self, kind: Kind) -> Journal {

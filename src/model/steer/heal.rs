@@ -16,9 +16,9 @@ use super::seen::Seen;
 use super::server::{Follows, Hindrance, ServerState};
 use super::topology::Server;
 
-/// The journal of what is to be done now, if anything is. `last` is the operation before.
-pub fn heal(seen: &Seen, last: Option<&Journal>, operator: Operator<'_>) -> Result<Option<Journal>, Refusal> {
-    let last = last.filter(|_| seen.trusted);
+/// The journal of what is to be done now, if anything is.
+pub fn heal(seen: &Seen, operator: Operator<'_>) -> Result<Option<Journal>, Refusal> {
+    let last = operator.before(seen);
     let Some(head) = Journal::head(last, seen.applied.as_ref()) else { return Ok(None) };
     match seen.state(&head.name) {
         Some(state) if state.is_master() => Ok(attach(seen, head, state, operator)),
@@ -35,7 +35,7 @@ fn attach(seen: &Seen, head: &Server, master: &ServerState, operator: Operator<'
         return None;
     }
     let (server, _) = seen.servers.get(&head.name)?;
-    let judge = Judge { master: &head.name, state: master, applied: Some(applied), trusted: seen.trusted };
+    let judge = Judge { master: &head.name, state: master, counted: seen.counted(operator.before(seen)) };
     let strays = |name: &str, state: &ServerState| {
         name != head.name && !state.is_replica_of(&server.host, server.port) && judge.loses_nothing(name, state)
     };
@@ -142,7 +142,7 @@ fn is_behind(name: &str, other: &ServerState, head: &Server, seen: &Seen, last: 
     let follows = !matches!(other.follows, Follows::NoOne);
     let decided = last.filter(|last| last.last.is_some() && last.target.name == head.name && !last.doubtful);
     let counted =
-        seen.applied.as_ref().is_some_and(|applied| applied.master.name == head.name && applied.has_replica(name));
+        seen.counted(last).is_some_and(|applied| applied.master.name == head.name && applied.has_replica(name));
     let proved = decided.is_some_and(|last| last.old.iter().chain(&last.rest).any(|server| server.name == name));
     follows && seen.trusted && (fed || counted || proved)
 }

@@ -10,10 +10,8 @@ pub struct Judge<'a> {
     pub master: &'a str,
     /// What it says.
     pub state: &'a ServerState,
-    /// The topology that was brought about last.
-    pub applied: Option<&'a Applied>,
-    /// Whether `applied` was written since the store was last seen to have gone back.
-    pub trusted: bool,
+    /// The topology whose word on who is a replica counts, see [`Seen::counted`](super::seen::Seen::counted).
+    pub counted: Option<&'a Applied>,
 }
 
 impl Judge<'_> {
@@ -29,6 +27,6 @@ impl Judge<'_> {
         let counted = |applied: &Applied| {
             applied.has_replica(name) && applied.master.name == self.master && applied.master.run == self.state.run
         };
-        self.trusted && !state.is_master() && self.applied.is_some_and(counted)
+        !state.is_master() && self.counted.is_some_and(counted)
     }
 }

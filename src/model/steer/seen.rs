@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::journal::Journal;
 use super::server::{ServerState, Sight};
 use super::topology::{Applied, Server};
 
@@ -41,6 +42,13 @@ impl Seen {
             position: state.map(|state| state.position.clone()).unwrap_or_default(),
             ..server.clone()
         })
+    }
+
+    /// What was brought about last, where its word on who is a replica still counts: nothing newer may be in a store
+    /// that went back, and the operation before did not decide for another master, who took writes of his own.
+    pub fn counted(&self, before: Option<&Journal>) -> Option<&Applied> {
+        let applied = self.applied.as_ref().filter(|_| self.trusted)?;
+        Journal::head(before, Some(applied)).filter(|head| head.name == applied.master.name).map(|_| applied)
     }
 
     /// Everybody who answers.

@@ -251,7 +251,7 @@ fn publish(journal: &Journal, seen: &Seen, now: Duration) -> Step {
         return write(journal.closing(Stage::Stale, format!("{name} is no master any more")));
     }
     let trusted = seen.trusted && !journal.doubtful;
-    let judge = Judge { master: name, state: target, applied: seen.applied.as_ref(), trusted };
+    let judge = Judge { master: name, state: target, counted: seen.applied.as_ref().filter(|_| trusted) };
     let others = journal.old.iter().chain(&journal.rest).filter(|server| server.name != *name);
     let mut commands = vec![];
     let mut follow = vec![];

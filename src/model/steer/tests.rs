@@ -13,7 +13,7 @@ use super::step::{End, Step, step};
 use super::takeover::take_over;
 use super::topology::{Applied, Server};
 
-const ME: Operator<'static> = Operator { name: "me", last: 6 };
+const ME: Operator<'static> = Operator { name: "me", last: 6, before: None };
 
 fn state(follows: Follows, id: &str, offset: u64, keys: u64) -> ServerState {
     ServerState {
@@ -281,7 +281,7 @@ fn frozen(run: &str, id: &str, offset: u64, keys: u64) -> ServerState {
 
 #[track_caller]
 fn healed_by(seen: &Seen) -> Result<String, String> {
-    let journal = heal(seen, None, ME).map_err(|refusal| refusal.to_string())?.expect("something to do");
+    let journal = heal(seen, ME).map_err(|refusal| refusal.to_string())?.expect("something to do");
     assert_eq!((journal.kind, journal.stage), (Kind::Restart, Stage::Promote));
     Ok(journal.target.name)
 }
@@ -303,7 +303,7 @@ fn a_master_that_comes_back_empty_follows_the_replica_that_came_furthest() {
 fn a_reboot_leaves_the_old_file_alone_and_goes_on_with_a_replica() {
     let back = ServerState { append_only: true, rebooted: Some(true), ..frozen("a2", "new", 0, 5) };
     let seen = scene(&[("a", back), ("b", replica("a", 90)), ("c", replica("a", 95))]);
-    let journal = heal(&seen, None, ME).expect("decided").expect("something to do");
+    let journal = heal(&seen, ME).expect("decided").expect("something to do");
     assert_eq!(journal.target.name, "c");
     assert_eq!(journal.rest.iter().map(|server| server.name.as_str()).collect::<Vec<_>>(), ["b"]);
 }
@@ -324,13 +324,13 @@ fn what_cannot_be_proved_needs_a_hand() {
 #[test]
 fn healing_gives_strays_to_their_master_and_moves_no_master() {
     let mut seen = three();
-    assert_eq!(heal(&seen, None, ME), Ok(None));
+    assert_eq!(heal(&seen, ME), Ok(None));
     set(&mut seen, "c", |c| c.follows = Follows::Frozen(Mark::START));
-    let journal = heal(&seen, None, ME).expect("decided").expect("something to do");
+    let journal = heal(&seen, ME).expect("decided").expect("something to do");
     assert_eq!((journal.kind, journal.stage, journal.target.name.as_str()), (Kind::Attach, Stage::Publish, "a"));
     // A lone master that nobody named is foreign: neither reverted nor given replicas.
     let foreign = scene(&[("a", frozen("a2", "r", 50, 5)), ("b", master(100))]);
-    assert_eq!(heal(&foreign, None, ME), Ok(None));
+    assert_eq!(heal(&foreign, ME), Ok(None));
 }
 
 #[test]
@@ -362,15 +362,15 @@ fn a_freeze_without_its_journal_is_left_alone_for_ten_seconds() {
         set(&mut seen, name, |server| server.follows = Follows::Frozen(Mark::of(9)));
     }
     seen.differs_for = Duration::from_secs(9);
-    let refusal = heal(&seen, None, ME).expect_err("its operator may go on");
+    let refusal = heal(&seen, ME).expect_err("its operator may go on");
     assert!(refusal.to_string().contains("left no journal"), "{refusal}");
     let mut before = begin(&wish("b"), &three(), ME).expect("nothing is against it").in_stage(Stage::Done);
     before.number = 8;
-    assert!(heal(&seen, Some(&before), ME).is_err(), "a journal of before says nothing of it");
+    assert!(heal(&seen, Operator { before: Some(&before), ..ME }).is_err(), "a journal of before says nothing of it");
     before.number = 10;
-    assert!(heal(&seen, Some(&before), ME).is_ok(), "one that came after it has ended it");
+    assert!(heal(&seen, Operator { before: Some(&before), ..ME }).is_ok(), "one that came after it has ended it");
     seen.differs_for = Duration::from_secs(10);
-    let journal = heal(&seen, None, ME).expect("it is ended").expect("there is something to do");
+    let journal = heal(&seen, ME).expect("it is ended").expect("there is something to do");
     assert_eq!((journal.kind, journal.target.name.as_str()), (Kind::Restart, "a"));
 }
 
@@ -379,12 +379,12 @@ fn what_a_store_that_went_back_says_of_replicas_is_not_written_as_if_it_were_new
     let stray = frozen("c2", "new", 0, 5);
     let mut seen = scene(&[("a", master(100)), ("b", frozen("b1", "r", 90, 5)), ("c", stray.clone())]);
     seen.trusted = false;
-    let journal = heal(&seen, None, ME).expect("decided").expect("b follows nobody");
+    let journal = heal(&seen, ME).expect("decided").expect("b follows nobody");
     set(&mut seen, "b", |b| b.follows = of("a"));
     let Step::Write { applied: Some(applied), .. } = step(&journal, &seen, Duration::ZERO) else { panic!("the end") };
     assert_eq!(applied.replicas, ["b"], "c may have been a master since");
     (seen.applied, seen.trusted) = (Some(*applied), true);
-    assert_eq!(heal(&seen, None, ME), Ok(None), "what only c has stays");
+    assert_eq!(heal(&seen, ME), Ok(None), "what only c has stays");
     // A switch counts a silent one by what it trusts, and an abort names nobody by what it does not.
     let mut seen = scene(&[("a", master(100)), ("b", replica("a", 100)), ("c", stray)]);
     silence(&mut seen, "c");
@@ -394,4 +394,22 @@ fn what_a_store_that_went_back_says_of_replicas_is_not_written_as_if_it_were_new
     set(&mut seen, "a", |a| a.unpaused = true);
     let end = step(&journal.in_stage(Stage::Abort), &seen, Duration::ZERO);
     assert!(matches!(end, Step::Write { applied: None, .. }), "{end:?}");
+}
+
+#[test]
+fn who_was_a_replica_before_another_master_was_decided_on_does_not_count() {
+    // b was made master and took writes, but was never named; it came back from a snapshot, and a has none of them.
+    let seen = scene(&[("a", frozen("a1", "r", 100, 5)), ("b", frozen("b2", "s", 120, 7))]);
+    let decided = begin(&wish("b"), &three(), ME).expect("nothing is against it");
+    let decided = Journal { last: Some(100), ..decided.in_stage(Stage::Stale) };
+    let after = Operator { before: Some(&decided), ..ME };
+    let told = begin(&wish("a"), &seen, after).expect_err("b has more");
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|why| why.contains("nobody takes writes")), "{told:?}");
+    assert!(told.iter().any(|why| why.starts_with("b has 7 keys")), "{told:?}");
+    assert!(begin(&wish("a"), &seen, ME).is_ok(), "without that decision b is a's replica as before");
+    // Where a takes writes again, it is named anew, and b is not given to it.
+    let seen = scene(&[("a", master(100)), ("b", frozen("b2", "s", 120, 7))]);
+    let journal = begin(&wish("a"), &seen, after).expect("a is master");
+    assert_eq!((journal.stage, journal.rest), (Stage::Promote, vec![]));
 }

@@ -258,7 +258,7 @@ pub fn astray(name: &str, sight: &Sight, applied: Option<&Applied>, sights: &Sig
         }
         _ => {}
     }
-    let judge = Judge { master: &applied.master.name, state: master, applied: Some(applied), trusted: true };
+    let judge = Judge { master: &applied.master.name, state: master, counted: Some(applied) };
     if judge.loses_nothing(name, state) {
         return Some(format!("it is about to be given to {}", applied.master.name));
     }
