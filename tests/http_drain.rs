@@ -29,7 +29,7 @@ async fn asked(side: &mut Side, request: &str) -> (Reply, Option<bool>) {
     let confirm = async {
         let drain = side.drains.recv().await.unwrap();
         side.local.send_replace(withdrawn());
-        drain.reply.send(Ok(())).unwrap();
+        drain.reply.send(Ok(vec![])).unwrap();
         drain.drain
     };
     tokio::pin!(sent);
@@ -64,7 +64,7 @@ async fn a_drain_that_the_store_has_not_confirmed_is_accepted_and_says_what_it_w
         let sent = tokio::spawn(async move { side::send_to(address, &request).await });
         let drain = side.drains.recv().await.unwrap();
         side.local.send_replace(Arc::new(local));
-        drain.reply.send(Ok(())).unwrap();
+        drain.reply.send(Ok(vec![])).unwrap();
         let reply = sent.await.unwrap();
         assert_eq!((reply.status, &reply.json()["drained"]), (202, &json!(true)));
         assert!(reply.json()["awaits"].as_str().unwrap().contains(word), "{reply:?}");
@@ -115,7 +115,7 @@ async fn the_unix_socket_always_drains() {
     let sent = tokio::spawn(async move { send_unix(&socket, &request).await });
     let drain = side.drains.recv().await.unwrap();
     side.local.send_replace(withdrawn());
-    drain.reply.send(Ok(())).unwrap();
+    drain.reply.send(Ok(vec![])).unwrap();
     assert_eq!((drain.drain, sent.await.unwrap().status), (true, 200));
     side.stop().await;
 }

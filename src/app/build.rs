@@ -16,7 +16,7 @@ use super::neighbours::Neighbours;
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
 use super::sources::Sources;
-use super::topology;
+use super::topology::{self, Masters};
 use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::answer::dns::{self, DnsServer};
@@ -84,6 +84,7 @@ pub(super) struct Agent {
     pub(super) inventory: watch::Sender<Arc<inventory::Settings>>,
     pub(super) local: watch::Receiver<Arc<Local>>,
     pub(super) drain: Drain,
+    masters: Masters,
 }
 
 /// Makes every worker of the agent and hands it to the supervisor.
@@ -97,6 +98,7 @@ pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supe
     let farewell = Farewell {
         announcements,
         switch: offering.drain.clone(),
+        masters: finding.masters.clone(),
         local: offering.published.local.clone(),
         dns_ttl: config.dns.ttl,
     };
@@ -104,8 +106,9 @@ pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supe
     let logind = ShutdownWatch::new(logind::Settings::default(), announce);
     supervisor.spawn("logind", Half::Offer, logind.run(stop.clone()));
     supervisor.spawn("farewell", Half::Offer, farewell.run(stop));
+    let masters = finding.masters.clone();
     finding.watch_over(config, &offering, supervisor);
-    Ok(Agent { inventory: offering.settings, local: offering.published.local, drain: offering.drain })
+    Ok(Agent { inventory: offering.settings, local: offering.published.local, drain: offering.drain, masters })
 }
 
 impl Agent {
@@ -117,7 +120,7 @@ impl Agent {
             DrainState::ShuttingDown { .. } => true,
         };
         if !over && logind::system_is_stopping().await {
-            shutdown::leave(&self.drain, &mut self.local.clone(), dns_ttl).await;
+            shutdown::leave(&self.drain, &self.masters, &mut self.local.clone(), dns_ttl).await;
         }
     }
 }
@@ -208,6 +211,7 @@ struct Finding {
     dns: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     door: Option<Door>,
+    masters: Masters,
 }
 
 impl Finding {
@@ -230,12 +234,12 @@ impl Finding {
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
-        let (desk, drain_requests) = DrainDesk::new(offering.drain.clone());
         let (ready, ready_seen) = watch::channel(Readiness::default());
         let neighbours =
             Neighbours { nodes: node_list.clone(), place: offering.place.clone(), owner: ground.resumed.owner.clone() };
         supervisor.spawn("neighbours", Half::Find, neighbours.run(stop.clone()));
-        let topology = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
+        let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
+        let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
         let sources = http::Sources {
             catalog: view.clone(),
             zones: Arc::new(ground.zones.clone()),
@@ -248,7 +252,7 @@ impl Finding {
             registry: Arc::new(registry),
         };
         let http = HttpServer::bind(translate::http(config)?, sources).await?;
-        let found = Self { view, ready, dns: dns.addresses(), http: http.addresses(), door: http.door() };
+        let found = Self { view, ready, dns: dns.addresses(), http: http.addresses(), door: http.door(), masters };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
         supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
         supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));

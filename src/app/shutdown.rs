@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::topology::Masters;
 use crate::host::logind::{Hold, Shutdown};
 use crate::model::publish::local::Local;
 use crate::offer::drain::Drain;
@@ -14,12 +15,13 @@ use crate::offer::drain::Drain;
 /// How long the withdrawal itself is waited for.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
 /// How long a farewell takes at most, besides the time for which answers may be kept.
-pub(super) const LEAVE: Duration = Duration::from_secs(3);
+pub(super) const LEAVE: Duration = Duration::from_secs(6);
 
 /// The worker between logind and the drain switch.
 pub(super) struct Farewell {
     pub(super) announcements: mpsc::Receiver<Shutdown>,
     pub(super) switch: Drain,
+    pub(super) masters: Masters,
     pub(super) local: watch::Receiver<Arc<Local>>,
     /// How long an answer given before may be kept.
     pub(super) dns_ttl: Duration,
@@ -42,13 +44,19 @@ impl Farewell {
     }
 
     async fn withdraw(&mut self, hold: Hold, stop: &CancellationToken) {
-        stop.run_until_cancelled(leave(&self.switch, &mut self.local, self.dns_ttl)).await;
+        stop.run_until_cancelled(leave(&self.switch, &self.masters, &mut self.local, self.dns_ttl)).await;
         drop(hold);
     }
 }
 
-/// Withdraws for a shutdown and waits until caches have let go of what they were told before.
-pub(super) async fn leave(switch: &Drain, local: &mut watch::Receiver<Arc<Local>>, dns_ttl: Duration) {
+/// Gives masters away, withdraws for a shutdown, and waits until caches have let go of what they were told before.
+pub(super) async fn leave(
+    switch: &Drain,
+    masters: &Masters,
+    local: &mut watch::Receiver<Arc<Local>>,
+    dns_ttl: Duration,
+) {
+    masters.give_away().await;
     tracing::info!(wait = ?dns_ttl, "the host goes down, withdrawing");
     switch.shut_down(SystemTime::now());
     let withdrawn = local.wait_for(|local| local.awaits().is_none());

@@ -41,7 +41,39 @@ fn listed(endpoint: &Endpoint) -> Option<Listed> {
     })
 }
 
-/// Starts a desk for each table, and one before all of them; returns where that is asked.
+/// How long a drain waits for masters of this host to be given away.
+const GIVING_AWAY: Duration = Duration::from_secs(3);
+
+/// The topologies whose masters leave a host that is drained or goes down.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Masters(Vec<Handle>);
+
+impl Masters {
+    /// Gives them away, while nothing of this host is withdrawn yet; says which stay here and why.
+    pub(super) async fn give_away(&self) -> Vec<String> {
+        let asked = self.0.iter().map(async |handle| {
+            let (reply, outcome) = oneshot::channel();
+            let ask = async {
+                handle.requests.send(Request { ask: Ask::GiveAway, reply }).await.ok()?;
+                outcome.await.ok()
+            };
+            match timeout(GIVING_AWAY, ask).await {
+                Ok(Some(Outcome::Done { .. })) => None,
+                Ok(Some(outcome)) => Some(format!("{} keeps its master here: {outcome}", handle.service)),
+                Ok(None) => Some(format!("{} keeps its master here: the agent is stopping", handle.service)),
+                Err(_) => Some(format!("{} may keep its master here: it took longer than 3 s", handle.service)),
+            }
+        });
+        let kept: Vec<String> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        for why in &kept {
+            tracing::warn!(why, "a master is not given away");
+        }
+        kept
+    }
+}
+
+/// Starts a desk for each table, and one before all of them; returns where that is asked, and whose masters a drain
+/// gives away.
 pub(super) fn start(
     config: &Config,
     ground: &Ground,
@@ -49,7 +81,7 @@ pub(super) fn start(
     nodes: &watch::Receiver<Arc<api::Nodes>>,
     supervisor: &mut Supervisor,
     metrics: &mut Metrics,
-) -> mpsc::Sender<TopologyAsk> {
+) -> (mpsc::Sender<TopologyAsk>, Masters) {
     let stop = supervisor.stop_of(Half::Find);
     let (view, nodes, zones) = (view.clone(), nodes.clone(), ground.zones.clone());
     let registry: Registry = Arc::new(move |service| {
@@ -60,6 +92,7 @@ pub(super) fn start(
     let (ask, asked) = mpsc::channel(WAITING);
     let counts = (!config.topologies.is_empty()).then(|| steer::Metrics::register(metrics));
     let mut handles = BTreeMap::new();
+    let mut masters = Masters::default();
     for table in &config.topologies {
         let inputs = steer::Inputs {
             store: Arc::clone(&ground.store),
@@ -71,12 +104,13 @@ pub(super) fn start(
             registry: Arc::clone(&registry),
         };
         let (desk, handle) = Desk::new(settings(config, table), inputs);
+        masters.0.extend(table.gives_away.then(|| handle.clone()));
         handles.insert(table.service.clone(), handle);
         supervisor.spawn("steer", Half::Find, desk.run(stop.clone()));
     }
     let front = Front { handles, registry, asked };
     supervisor.spawn("topologies", Half::Find, front.run(stop));
-    ask
+    (ask, masters)
 }
 
 fn settings(config: &Config, table: &TopologyConfig) -> steer::Settings {

@@ -45,6 +45,9 @@ pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit 
         let todo = "leave the host running until `wharf explain` says that it is withdrawn; other hosts may answer for it till then";
         terminal.fail(&format!("not withdrawn yet: {awaits}"), todo);
     }
+    for stays in &drain.stays {
+        terminal.fail(stays, "`wharf topology switch` gives it away once that is mended");
+    }
     terminal.print(match drain.drained {
         true => {
             "drained: nothing of this host is offered until `wharf undrain`

@@ -268,6 +268,9 @@ pub struct RawTopology {
     /// Whether the servers speak TLS.
     #[serde(deserialize_with = "scalar")]
     pub tls: Option<String>,
+    /// What a drain does with a master on this host, `stay` or `switch`.
+    #[serde(deserialize_with = "scalar")]
+    pub on_drain: Option<String>,
     /// Where the two endpoints of the programs before are served, `PUT /master` and `PUT /dns`.
     #[serde(deserialize_with = "scalar")]
     pub seed_http: Option<String>,

@@ -31,6 +31,8 @@ pub struct TopologyConfig {
     pub max_pause: Duration,
     /// Whether the servers speak TLS.
     pub tls: bool,
+    /// Whether a host that is drained or goes down gives its master away first.
+    pub gives_away: bool,
     /// Where `PUT /master` and `PUT /dns` are served.
     pub seed_http: Option<SocketAddr>,
 }
@@ -74,9 +76,10 @@ fn fields(table: &RawTopology, has_secrets: bool, problems: &mut Problems) -> Op
     let pause = |text: &str| parse::duration(text, PAUSE.0, PAUSE.1);
     let max_pause = given("max-pause", table.max_pause.as_deref(), pause, problems).unwrap_or(USUAL_PAUSE);
     let tls = given("tls", table.tls.as_deref(), parse::truth, problems).unwrap_or(false);
+    let gives_away = given("on-drain", table.on_drain.as_deref(), on_drain, problems).unwrap_or(false);
     let seed_http = given("seed-http", table.seed_http.as_deref(), parse::socket, problems);
     let (service, user) = (service?, table.user.clone());
-    Some(TopologyConfig { service, servers, user, password_file, max_pause, tls, seed_http })
+    Some(TopologyConfig { service, servers, user, password_file, max_pause, tls, gives_away, seed_http })
 }
 
 fn given<T>(
@@ -95,6 +98,14 @@ fn service(text: &str) -> Parsed<String> {
             Err(format!("{text:?} is no service's name: {word} means something else to those who look names up"))
         }
         None => Ok(name.to_string()),
+    }
+}
+
+fn on_drain(text: &str) -> Parsed<bool> {
+    match text {
+        "switch" => Ok(true),
+        "stay" => Ok(false),
+        _ => Err(format!("{text:?} is neither stay nor switch")),
     }
 }
 

@@ -150,9 +150,31 @@ impl Desk {
         let outcome = match request.ask {
             Ask::Apply { desired, force, dry_run } => self.operate(&Task::Apply { desired, force, dry_run }).await,
             Ask::Pause(pause) => self.pause(pause).await,
+            Ask::GiveAway => self.give_away().await,
         };
         // Whoever asked may have gone: what he asked for is done all the same.
         _ = request.reply.send(outcome);
+    }
+
+    /// Makes the first that may be master in place of this host's own; done where that is elsewhere already.
+    async fn give_away(&mut self) -> Outcome {
+        let applied = self.shown.borrow().applied.clone();
+        let roster = (self.registry)(&self.settings.service);
+        let Some((applied, names)) = applied.as_ref().and_then(|applied| {
+            let names = roster.successors(applied, &self.node)?;
+            Some((applied, names))
+        }) else {
+            return Outcome::Done { gap: None };
+        };
+        let mut outcome = Outcome::Refused(vec!["no replica on another host is ready".to_owned()]);
+        for name in names {
+            let desired = Desired::successor(&self.settings.service, applied, name);
+            outcome = self.operate(&Task::Apply { desired, force: false, dry_run: false }).await;
+            if !matches!(outcome, Outcome::Refused(_)) {
+                break;
+            }
+        }
+        outcome
     }
 
     async fn pause(&self, pause: bool) -> Outcome {

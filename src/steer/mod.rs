@@ -12,7 +12,7 @@
 //!
 //! | channel | from | to | when full |
 //! |---|---|---|---|
-//! | [`Request`] | HTTP, the command line | [`Desk`] | the next request is told that an operation is at work |
+//! | [`Request`] | HTTP, the command line, a drain | [`Desk`] | the next request is told that an operation is at work |
 //! | [`Handle::looks`] | HTTP, the command line | [`Glance`](glance::Glance) | whoever asks waits, and gives up |
 
 mod desk;
@@ -79,6 +79,8 @@ pub enum Ask {
     },
     /// That nothing be done to it any more, or again.
     Pause(bool),
+    /// That a master on this host give way to a replica on another one.
+    GiveAway,
 }
 
 /// Something to be done about a topology. One whose asker has gone before its turn is not begun.

@@ -27,7 +27,7 @@ pub fn started() -> [Server; 3] {
 }
 
 /// The code of a command, and what it said on either side.
-fn asked(agent: &Agent, line: &str) -> (i32, String) {
+pub fn asked(agent: &Agent, line: &str) -> (i32, String) {
     let (code, out, err) = told(&agent.wharf(line));
     (code.unwrap_or(-1), format!("{out}{err}"))
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
 mod agent;
+mod drain;
 mod faults;
 #[path = "../program/mod.rs"]
 mod program;
@@ -18,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use wharf::model::steer::journal::{Journal, Stage};
+use wharf::model::steer::roster::Roster;
 use wharf::model::steer::topology::{Applied, Desired};
 use wharf::model::words::key::Prefix;
 use wharf::state::topology::KeptTopology;
@@ -58,7 +60,17 @@ fn operator_with(
     settings: Settings,
     kept: Option<KeptTopology>,
 ) -> Operator {
-    let roster = roster(servers);
+    operator_of(name, store, roster(servers), settings, kept)
+}
+
+/// One whose registry says this of the servers.
+fn operator_of(
+    name: &str,
+    store: &Embedded,
+    roster: Roster,
+    settings: Settings,
+    kept: Option<KeptTopology>,
+) -> Operator {
     let inputs = Inputs {
         store: Arc::new(store.clone()),
         prefix: Prefix::parse("/services").unwrap(),

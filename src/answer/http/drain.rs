@@ -29,8 +29,8 @@ const WITHDRAWAL: Duration = Duration::from_secs(3);
 pub struct DrainRequest {
     /// Drain, or end it.
     pub drain: bool,
-    /// Told once it is remembered and under way, or why it cannot be.
-    pub reply: oneshot::Sender<Result<(), String>>,
+    /// Told once it is remembered and under way, with the masters that stay here and why, or why it cannot be.
+    pub reply: oneshot::Sender<Result<Vec<String>, String>>,
 }
 
 pub(super) async fn drain(
@@ -43,14 +43,14 @@ pub(super) async fn drain(
     guard::check_deed(guest.peer, &headers, &uri, context.settings.token.as_ref(), guard::DRAIN)?;
     let drain = method == Method::POST;
     info!(drain, peer = ?guest.peer, "drain was asked for");
-    ask(&context.sources.drain, drain).await?;
+    let stays = ask(&context.sources.drain, drain).await?.into_iter().map(Into::into).collect();
     let awaits = if drain {
         awaited(context.sources.local.clone()).await.map(|awaited| awaited.to_string().into())
     } else {
         None
     };
     let status = if awaits.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(json::reply(status, &api::Drain { drained: drain, awaits }))
+    Ok(json::reply(status, &api::Drain { drained: drain, awaits, stays }))
 }
 
 /// What the withdrawal still waits for after its time.
@@ -60,14 +60,14 @@ async fn awaited(mut local: watch::Receiver<Arc<Local>>) -> Option<Awaited> {
     local.borrow().awaits()
 }
 
-async fn ask(to: &mpsc::Sender<DrainRequest>, drain: bool) -> Result<(), Problem> {
+async fn ask(to: &mpsc::Sender<DrainRequest>, drain: bool) -> Result<Vec<String>, Problem> {
     let (reply, answer) = oneshot::channel();
     let asked = async {
         to.send(DrainRequest { drain, reply }).await.ok()?;
         answer.await.ok()
     };
     match timeout(CONFIRM, asked).await {
-        Ok(Some(Ok(()))) => Ok(()),
+        Ok(Some(Ok(stays))) => Ok(stays),
         Ok(Some(Err(why))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why, "see the agent's log")),
         Ok(None) => Err(Problem::not_yet("the agent is stopping", "ask again once it runs")),
         Err(_) => {

@@ -230,6 +230,9 @@ pub struct Drain {
     /// What the withdrawal still waits for, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Text>,
+    /// The services whose master stays on this host although it was to be given away, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<Text>,
 }
 
 /// What an unmet request is told.

@@ -92,6 +92,15 @@ impl Roster {
         }
     }
 
+    /// Where the master that `applied` names is on `node`: the replicas on other hosts that are ready, one of which may
+    /// be master in its place.
+    pub fn successors<'a>(&self, applied: &'a Applied, node: &str) -> Option<Vec<&'a str>> {
+        let is_here = |name: &str| self.0.get(name).is_some_and(|listed| listed.node == node);
+        let is_ready = |name: &str| self.0.get(name).is_some_and(|listed| listed.role == Some(Role::Replica));
+        let fit = applied.replicas.iter().map(String::as_str).filter(|name| is_ready(name) && !is_here(name));
+        is_here(&applied.master.name).then(|| fit.collect())
+    }
+
     fn at(&self, ip: IpAddr, port: Option<u16>) -> Vec<String> {
         let fits = |listed: &&Listed| listed.host == ip && port.is_none_or(|port| listed.port == port);
         self.0.values().filter(fits).map(|listed| listed.name.clone()).collect()
@@ -146,6 +155,18 @@ mod tests {
         let address = Address { address: address.to_owned(), port };
         let found = roster().find("redis-1", &address);
         assert_eq!(found.as_deref().map_err(String::as_str), expected, "{address:?}");
+    }
+
+    #[test]
+    fn successors_are_ready_replicas_on_other_hosts() {
+        let mut roster = roster();
+        let master = Server { name: "core-01".to_owned(), ..Server::default() };
+        let replicas = ["b-1", "b-2", "gone"].map(str::to_owned).to_vec();
+        let applied = Applied { master, replicas, ..Applied::default() };
+        assert_eq!(roster.successors(&applied, "host-a"), Some(vec![]), "none is ready");
+        roster.0.values_mut().for_each(|listed| listed.role = Some(Role::Replica));
+        assert_eq!(roster.successors(&applied, "host-a"), Some(vec!["b-1", "b-2"]));
+        assert_eq!(roster.successors(&applied, "host-b"), None, "its master is elsewhere");
     }
 
     #[test]

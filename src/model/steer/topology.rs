@@ -85,6 +85,13 @@ impl Desired {
         Ok(Self { master, slaves: followers })
     }
 
+    /// The one in which `master` is master, and whoever else `applied` has follows it.
+    pub fn successor(service: &str, applied: &Applied, master: &str) -> Self {
+        let address = |name: &str| Address { address: format!("{name}.{service}"), port: None };
+        let others = applied.replicas.iter().chain([&applied.master.name]).filter(|name| *name != master);
+        Self { master: address(master), slaves: others.map(|name| address(name)).collect() }
+    }
+
     /// The JSON that is kept in the store.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text and numbers always encode")
