@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use super::message::UDP_MOST;
 use super::metrics::Metrics;
 use super::packet::{Handled, handle};
-use super::ready::{MOST, Ready};
+use super::ready::{MOST, Ready, Remembered};
 use super::rules::Rules;
 use super::serving::Serving;
 use crate::catalog::index::Catalog;
@@ -86,6 +86,16 @@ impl Dry {
             ("nothing", 16),
         ];
         let (name, qtype) = KINDS[number % KINDS.len()];
+        let mut packet = Self::named(name, qtype);
+        if number / KINDS.len() % 2 == 1 {
+            packet[11] = 1;
+            packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        }
+        packet
+    }
+
+    /// A question for a name of the zone, plainly.
+    pub(super) fn named(name: &str, qtype: u16) -> Vec<u8> {
         let mut packet = vec![0, 77, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         for label in name.split('.').chain(["services", "internal"]) {
             packet.push(u8::try_from(label.len()).expect("labels are short"));
@@ -94,10 +104,6 @@ impl Dry {
         packet.push(0);
         packet.extend_from_slice(&qtype.to_be_bytes());
         packet.extend_from_slice(&[0, 1]);
-        if number / KINDS.len() % 2 == 1 {
-            packet[11] = 1;
-            packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-        }
         packet
     }
 
@@ -143,7 +149,7 @@ impl Dry {
         }
         let handled = self.handled(packet, Protocol::Udp);
         if let Handled { reply: Some(reply), rests: Some((rests, place)) } = handled {
-            self.ready.remember(&reply, rests, place);
+            self.ready.remember((packet, CLIENT.ip()), &self.serving, Remembered { reply, rests, place });
         }
         None
     }

@@ -43,9 +43,15 @@ pub(super) struct Ready {
     most: usize,
     bytes: usize,
     metrics: Arc<Metrics>,
-    /// The key of the question that was looked for last; empty when it was not plain.
+    /// The key of the question that is looked for.
     key: Vec<u8>,
-    question: usize,
+}
+
+/// What the handler said, with what it rests on and its counter's place.
+pub(super) struct Remembered {
+    pub(super) reply: Vec<u8>,
+    pub(super) rests: Rests,
+    pub(super) place: usize,
 }
 
 struct Reply {
@@ -105,7 +111,6 @@ impl Ready {
             bytes: 0,
             metrics: serving.metrics.clone(),
             key: Vec::with_capacity(320),
-            question: 0,
         }
     }
 
@@ -117,14 +122,7 @@ impl Ready {
         client: IpAddr,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
-        self.key.clear();
-        let end = plain(packet, &mut self.key)?;
-        if !serving.rules.allows(client) {
-            self.key.clear();
-            return None;
-        }
-        self.key.push(u8::from(serving.rules.recursion_for(client)));
-        self.question = end;
+        let end = self.look_for(packet, serving, client)?;
         let reply = self.replies.get_mut(self.key.as_slice())?;
         let catalog = self.catalog.load();
         if !still_true(&mut reply.rests, catalog, serving) {
@@ -140,17 +138,24 @@ impl Ready {
         Some(reply.place)
     }
 
-    /// Keeps what the handler said to the question that was looked for last, if it can be said in another order.
-    pub(super) fn remember(&mut self, reply: &[u8], rests: Rests, place: usize) {
-        if self.key.is_empty() || reply.len() < self.question {
-            return;
-        }
+    /// What the answer to this question depends on is the key from now on; gives where the question ends.
+    fn look_for(&mut self, packet: &[u8], serving: &Serving, client: IpAddr) -> Option<usize> {
+        self.key.clear();
+        let end = plain(packet, &mut self.key)?;
+        self.key.push(u8::from(serving.rules.recursion_for(client)));
+        serving.rules.allows(client).then_some(end)
+    }
+
+    /// Keeps what the handler said to a question, if it can be said in another order.
+    pub(super) fn remember(&mut self, asked: (&[u8], IpAddr), serving: &Serving, said: Remembered) {
+        let Remembered { reply, rests, place } = said;
+        let Some(end) = self.look_for(asked.0, serving, asked.1).filter(|end| reply.len() >= *end) else { return };
         self.forget();
-        if self.may_lack_glue(reply) {
+        if self.may_lack_glue(&reply, end) {
             return;
         }
-        let Some(wheel) = Wheel::of(reply, self.question) else { return };
-        let reply = Reply::new(reply, wheel, rests, place);
+        let Some(wheel) = Wheel::of(&reply, end) else { return };
+        let reply = Reply::new(&reply, wheel, rests, place);
         let cost = reply.cost(&self.key);
         if cost > self.most / 2 {
             return;
@@ -162,11 +167,11 @@ impl Ready {
         self.count(self.bytes + cost);
     }
 
-    fn may_lack_glue(&self, reply: &[u8]) -> bool {
+    fn may_lack_glue(&self, reply: &[u8], end: usize) -> bool {
         // Behind the question, the key has the size that the client takes and two more bytes; see `plain`.
         let size = self.key.len().checked_sub(4).and_then(|at| self.key.get(at..at + 2)).unwrap_or(&[0, 0]);
         let limit = u16::from_be_bytes([size[0], size[1]]).max(UDP_PLAIN);
-        let asked = &reply[self.question - 4..self.question - 2];
+        let asked = &reply[end - 4..end - 2];
         asked == SRV && reply.len() + GLUE > usize::from(limit)
     }
 
@@ -249,19 +254,6 @@ mod tests {
     use super::*;
     use crate::answer::dns::dry::Dry;
 
-    /// A question of this type for a name of the dry server.
-    fn question(name: &str, kind: u16) -> Vec<u8> {
-        let mut packet = vec![0, 77, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in name.split('.').chain(["services", "internal"]) {
-            packet.push(u8::try_from(label.len()).expect("short"));
-            packet.extend_from_slice(label.as_bytes());
-        }
-        packet.extend_from_slice(&[0]);
-        packet.extend_from_slice(&kind.to_be_bytes());
-        packet.extend_from_slice(&[0, 1]);
-        packet
-    }
-
     /// A name that exists, as many times as wanted: any label stands for any.
     fn spelled(number: usize) -> String {
         let star = |bit: usize| if number >> bit & 1 == 1 { "any" } else { "*" };
@@ -272,7 +264,7 @@ mod tests {
     fn what_is_kept_is_bounded_in_bytes_and_given_back() {
         let mut dry = Dry::with_room(20_000);
         for number in 0..400_u16 {
-            let mut packet = question(&spelled(usize::from(number)), [1, 33, 28, 16][usize::from(number / 4 % 4)]);
+            let mut packet = Dry::named(&spelled(usize::from(number)), [1, 33, 28, 16][usize::from(number / 4 % 4)]);
             packet[11] = 1;
             packet.extend_from_slice(&[0, 0, 41]);
             packet.extend_from_slice(&(512 + number).to_be_bytes());
@@ -293,7 +285,7 @@ mod tests {
     fn only_types_that_are_asked_for_are_kept() {
         let mut dry = Dry::new();
         for kind in (0..300).chain((300..=u16::MAX).step_by(997)) {
-            dry.answer(&question("web", kind));
+            dry.answer(&Dry::named("web", kind));
         }
         assert!(dry.ready.replies.len() <= 14, "{} kinds", dry.ready.replies.len());
     }
@@ -301,9 +293,9 @@ mod tests {
     #[test]
     fn a_flood_leaves_what_is_asked_for_again_and_again() {
         let mut dry = Dry::with_room(20_000);
-        let popular = question("web", 33);
+        let popular = Dry::named("web", 33);
         for number in 0..300_u16 {
-            let mut packet = question("*.web", 1);
+            let mut packet = Dry::named("*.web", 1);
             packet[11] = 1;
             packet.extend_from_slice(&[0, 0, 41]);
             packet.extend_from_slice(&(512 + number % 700).to_be_bytes());

@@ -26,7 +26,7 @@ use super::limit::{RateLimit, Share};
 use super::message::HEADER;
 use super::metrics::{Dropped, TRUNCATED, outcome};
 use super::packet::{self, Handled};
-use super::ready::Ready;
+use super::ready::{Ready, Remembered};
 use super::serving::Serving;
 use super::socket::{Peer, Udp};
 use super::waiting::Waiting;
@@ -178,7 +178,8 @@ impl Thread {
             Some(Handled { reply: Some(reply), rests }) => {
                 let _ = self.socket.send(&reply, peer);
                 if let Some((rests, place)) = rests {
-                    ready.remember(&reply, rests, place);
+                    let said = Remembered { reply, rests, place };
+                    ready.remember((question, peer.from.ip()), &self.serving, said);
                 }
             }
             Some(Handled { reply: None, .. }) => {}
@@ -281,5 +282,29 @@ mod tests {
             thread.answer_some(&mut desk);
         }
         (0..40).for_each(|_| assert!(crowd.recv(&mut reply).expect("an answer") > HEADER));
+    }
+
+    #[test]
+    fn an_answer_is_remembered_for_its_own_question() {
+        let dry = Dry::new();
+        let (thread, server) = thread(&dry);
+        let mut desk = desk(&thread);
+        let client = client("127.0.0.1:0", server);
+        let (known, unknown): (&[u8], &[u8]) = (&Dry::named("web", 1), &Dry::named("bew", 1));
+        let ask = |desk: &mut Desk, questions: &[&[u8]]| -> Vec<u8> {
+            questions.iter().for_each(|question| assert!(client.send(question).is_ok()));
+            desk.burst = BURST;
+            thread.read(desk);
+            while !desk.waiting.is_empty() {
+                thread.answer_some(desk);
+            }
+            let mut reply = [0; 4_096];
+            questions.iter().map(|_| (client.recv(&mut reply).expect("an answer"), reply[3] & 0x0f).1).collect()
+        };
+        let (found, nothing) = (0, 3);
+        assert_eq!(ask(&mut desk, &[known, unknown]), [found, nothing]);
+        assert_eq!(ask(&mut desk, &[unknown]), [nothing]);
+        assert_eq!(ask(&mut desk, &[known]), [found]);
+        assert!(desk.ready.answer(known, &thread.serving, [127, 0, 0, 1].into(), &mut Vec::new()).is_some());
     }
 }
