@@ -27,6 +27,7 @@ mod etcd;
 mod program;
 
 mod beats;
+mod dns_client;
 mod host;
 mod http_client;
 mod key_writer;
