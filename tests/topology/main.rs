@@ -5,6 +5,7 @@ mod agent;
 mod faults;
 #[path = "../program/mod.rs"]
 mod program;
+mod sentinel;
 mod servers;
 mod writers;
 
