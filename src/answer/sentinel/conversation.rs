@@ -47,24 +47,27 @@ pub(super) struct Surroundings {
 
 /// Talks with a client until it leaves, is too slow, says what is no command, or the agent stops.
 pub(super) async fn serve(link: Link, guest: Guest, number: i64, around: Surroundings, stop: CancellationToken) {
-    let Link::Tcp(stream) = link else { return };
-    prepare(&stream);
+    match link {
+        Link::Tcp(stream) => {
+            prepare(&stream);
+            converse(stream, guest, number, around, stop).await;
+        }
+        Link::Unix(stream) => converse(stream, guest, number, around, stop).await,
+        Link::Inside(stream) => converse(stream, guest, number, around, stop).await,
+    }
+}
+
+async fn converse<S>(stream: S, guest: Guest, number: i64, around: Surroundings, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let stream = Impatient::new(stream, guest.clone(), UNREAD);
     let talk = Talk::new(number, &around.facts);
     let (masters, events) = (around.shown.masters.clone(), around.shown.events());
     let (buffer, out) = (BytesMut::new(), Vec::new());
-    let mut conversation = Conversation {
-        stream,
-        guest,
-        talk,
-        around,
-        masters,
-        events,
-        buffer,
-        out,
-        since: Instant::now(),
-        is_greeted: false,
-    };
+    let (since, is_greeted) = (Instant::now(), false);
+    let mut conversation =
+        Conversation { stream, guest, talk, around, masters, events, buffer, out, since, is_greeted };
     // What fails here is the client's doing.
     let _ = stop.run_until_cancelled(conversation.run()).await;
 }
@@ -128,7 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
                     Next::Over
                 }
             },
-            () = sleep_until(deadline) => Next::Over,
+            () = over(deadline) => Next::Over,
         };
         if was_empty && matches!(next, Next::Bytes(_)) {
             self.since = Instant::now();
@@ -137,11 +140,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 
     /// By when the client has to say something. One who waits for events need not.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self) -> Option<Instant> {
         match (self.buffer.is_empty(), self.talk.is_subscribed()) {
-            (true, true) => self.since + Duration::from_secs(u32::MAX.into()),
-            (true, false) if self.is_greeted => self.since + IDLE,
-            _ => self.since + BEGIN,
+            (true, true) => None,
+            (true, false) if self.is_greeted => Some(self.since + IDLE),
+            _ => Some(self.since + BEGIN),
         }
     }
 
@@ -249,6 +252,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     }
 }
 
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn ground<'g>(masters: &'g Masters, around: &'g Surroundings) -> Ground<'g> {
     Ground { masters, facts: &around.facts, clients: around.metrics.clients.open.get(), now: around.view.now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::answer::sentinel::desk::Desk;
+    use crate::catalog::index::Catalog;
+    use crate::host::clients::{Bounds, Clients, Counts, Door, Listener};
+    use crate::model::words::key::Prefix;
+    use crate::model::words::zone::Zones;
+
+    /// A way in to a server that sees nothing.
+    async fn stage() -> Door {
+        let view = CatalogView::fixed(Catalog::default());
+        let zones = Zones::new("services.internal", Prefix::parse("/services").expect("a prefix"), Vec::new());
+        let (_nodes, seen) = watch::channel(Arc::default());
+        let (_desk, shown) = Desk::new(view.clone(), zones.expect("a zone"), seen, BTreeMap::new(), "owner".into());
+        let facts = Arc::new(SentinelFacts::new("owner", "1.0.0", 26379, None));
+        let around = Surroundings { shown, facts, view, metrics: SentinelMetrics::default() };
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.expect("a free port");
+        let bounds = Bounds { clients: 8, drain: Duration::from_secs(1) };
+        let (clients, door) = Clients::new(listener, bounds, Counts::default());
+        let stop = CancellationToken::new();
+        let serving = move |link, guest| serve(link, guest, 1, around.clone(), CancellationToken::new());
+        tokio::spawn(clients.serve(stop, serving));
+        door
+    }
+
+    async fn say(stream: &mut DuplexStream, line: &str) {
+        stream.write_all(line.as_bytes()).await.expect("it listens");
+    }
+
+    /// The time until the other side closes.
+    async fn closed(stream: &mut DuplexStream) -> Duration {
+        let (begun, mut rest) = (Instant::now(), Vec::new());
+        let _ = stream.read_to_end(&mut rest).await;
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_owes_a_command_or_the_rest_of_one_is_waited_for_so_long_and_no_longer() {
+        let door = stage().await;
+        let cases =
+            [("", BEGIN), ("PI", BEGIN), ("PING\r\n", IDLE), ("PING\r\nPI", BEGIN), ("SUBSCRIBE a\r\nPI", BEGIN)];
+        for (said, patience) in cases {
+            let mut stream = door.enter().await.expect("it serves");
+            say(&mut stream, said).await;
+            let waited = closed(&mut stream).await;
+            assert!(waited >= patience && waited < patience + BEGIN, "{said:?}: {waited:?}");
+        }
+    }
 }
