@@ -398,7 +398,7 @@ async fn drain_and_undrain_by_address_token_and_socket() {
         assert_eq!(asked.drain, drained);
         let withdrawn = Local { drained: Some(SystemTime::UNIX_EPOCH), known: true, ..Local::default() };
         side.local.send_replace(Arc::new(withdrawn.clone()));
-        asked.reply.send(Ok(())).unwrap();
+        asked.reply.send(Ok(vec![])).unwrap();
         let ran = running.await.unwrap();
         assert_eq!((ran.exit, ran.err.as_str()), (Exit::Done, ""));
     }
@@ -407,7 +407,7 @@ async fn drain_and_undrain_by_address_token_and_socket() {
     let asked = side.drains.recv().await.unwrap();
     let standing = Local { drained: Some(SystemTime::UNIX_EPOCH), records: 3, ..Local::default() };
     side.local.send_replace(Arc::new(standing));
-    asked.reply.send(Ok(())).unwrap();
+    asked.reply.send(Ok(vec![])).unwrap();
     let ran = running.await.unwrap();
     assert_eq!(ran.exit, Exit::Done, "it is drained all the same");
     assert!(ran.err.contains("not withdrawn yet: 3 records"), "{}", ran.err);

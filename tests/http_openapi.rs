@@ -163,6 +163,7 @@ async fn full_side() -> Side {
     let node = NodeRecord {
         node: "core-01".into(),
         addresses: vec!["10.0.0.1".parse().unwrap()],
+        sentinel: Some(26379),
         drained: Some("2026-03-04T05:06:07Z".into()),
         states: [("down".into(), 1)].into(),
         waiting: vec![waiting],

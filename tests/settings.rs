@@ -177,6 +177,7 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("http", &["'127.0.0.1:0'", "'192.0.2.1:0'", "'0.0.0.0:0'", "'localhost:1'", "'239.1.1.1:0'"]),
     ("http-socket", &["'DIR/http.sock'", "'DIR/no/http.sock'", "''", "'DIR/token'", "'DIR/'"]),
     ("http-token-file", &["'DIR/token'", "'DIR/empty'", "'DIR/nothing'", "'DIR'"]),
+    ("sentinel", &["'127.0.0.1:0'", "'192.0.2.1:0'", "'26379'"]),
     ("zone", &["'skydns.local=/skydns'", "'a..b=/x'", "'x=/services'", "'x'"]),
     ("prefix", &["'/services'", "'/a/b'", "'/'", "'/wharf'", "'a'"]),
     ("domain", &["'services.internal'", "'.'", "'a b'", "'x.'"]),

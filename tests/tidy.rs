@@ -73,7 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog::fold", &["model::words", "catalog::index"]),
     ("catalog::select", &["model::words", "model::steer", "catalog::index", "catalog::steps"]),
     ("catalog::dns", &["model::words", "model::steer", "catalog::index", "catalog::select", "catalog::steps"]),
-    ("catalog::facade", &["model::words", "catalog::index", "catalog::select"]),
+    ("catalog::facade", &["model::words", "model::steer", "catalog::index", "catalog::select"]),
 ];
 
 #[test]

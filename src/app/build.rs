@@ -21,6 +21,7 @@ use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::answer::dns::{self, DnsServer};
 use crate::answer::http::{self, HttpMetrics, HttpServer, Readiness};
+use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
 use crate::config::Config;
 use crate::docker;
@@ -70,12 +71,18 @@ pub(super) enum BuildError {
     Token { file: PathBuf, source: std::io::Error },
     #[error("--http-token-file {0} is empty")]
     EmptyToken(PathBuf),
+    #[error("Sentinel's protocol cannot be spoken")]
+    Sentinel(#[source] http::BindError),
+    #[error("--sentinel-password-file {file} cannot be read")]
+    SentinelPassword { file: PathBuf, source: std::io::Error },
+    #[error("--sentinel-password-file {0} is empty")]
+    EmptySentinelPassword(PathBuf),
 }
 
 impl BuildError {
     /// Whether the settings are to blame, rather than the host.
     pub(super) fn is_wrong_use(&self) -> bool {
-        !matches!(self, Self::Http(_) | Self::Dns(_))
+        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_))
     }
 }
 
@@ -210,6 +217,7 @@ struct Finding {
     ready: watch::Sender<Readiness>,
     dns: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    sentinel: Vec<SocketAddr>,
     door: Option<Door>,
     masters: Masters,
 }
@@ -238,6 +246,9 @@ impl Finding {
         let neighbours =
             Neighbours { nodes: node_list.clone(), place: offering.place.clone(), owner: ground.resumed.owner.clone() };
         supervisor.spawn("neighbours", Half::Find, neighbours.run(stop.clone()));
+        let sentinel = translate::sentinel(config, &ground.resumed.owner)?;
+        let sentinel = SentinelServer::bind_all(sentinel, &view, &ground.zones, &node_list, &mut registry).await;
+        let sentinel = sentinel.map_err(BuildError::Sentinel)?;
         let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
         let sources = http::Sources {
@@ -252,12 +263,23 @@ impl Finding {
             registry: Arc::new(registry),
         };
         let http = HttpServer::bind(translate::http(config)?, sources).await?;
-        let found = Self { view, ready, dns: dns.addresses(), http: http.addresses(), door: http.door(), masters };
+        let found = Self {
+            view,
+            ready,
+            dns: dns.addresses(),
+            http: http.addresses(),
+            sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
+            door: http.door(),
+            masters,
+        };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
         supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
         supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));
         supervisor.spawn("dns", Half::Find, dns.run(stop.clone()));
         supervisor.spawn("drain", Half::Find, desk.run(stop.clone()));
+        if let Some(sentinel) = sentinel {
+            supervisor.spawn("sentinel", Half::Find, sentinel.run(stop.clone()));
+        }
         supervisor.spawn("http", Half::Find, http.run(stop));
         Ok(found)
     }
@@ -265,13 +287,14 @@ impl Finding {
     /// Starts what watches the agent as a whole.
     fn watch_over(self, config: &Config, offering: &Offering, supervisor: &mut Supervisor) {
         let stop = supervisor.stop_of(Half::Find);
-        let (dns, http) = (&self.dns, &self.http);
+        let (dns, http, sentinel) = (&self.dns, &self.http, &self.sentinel);
         tracing::info!(
             version = VERSION,
             node = config.node,
             store = translate::store_name(config),
             ?dns,
             ?http,
+            ?sentinel,
             "serving"
         );
         if let Some(period) = Notify.watchdog_period() {

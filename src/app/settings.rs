@@ -43,6 +43,14 @@ fn on_this_host(config: &Config) -> Vec<Problem> {
     if let Some(file) = &config.http.token_file {
         found.extend(unusable(file, None).map(|what| ("http-token-file", what)));
     }
+    if let Some(sentinel) = &config.sentinel {
+        let file = sentinel.password_file.as_ref();
+        found.extend(file.and_then(|file| unusable(file, None)).map(|what| ("sentinel-password-file", what)));
+        let bound = UdpSocket::bind((sentinel.listen.ip(), 0));
+        if bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable) {
+            found.push(("sentinel", format!("{} is no address of this host", sentinel.listen.ip())));
+        }
+    }
     if let Some(socket) = &config.http.socket {
         found.extend(no_room(socket).map(|what| ("http-socket", what)));
     }

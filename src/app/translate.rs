@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::build::BuildError;
-use crate::answer::{dns, http};
+use crate::answer::{dns, http, sentinel};
+use crate::catalog::facade::sentinel::SentinelPassword;
 use crate::cli::VERSION;
-use crate::config::{Config, Forward};
+use crate::config::{Config, Forward, SentinelConfig, TopologyConfig};
 use crate::docker;
 use crate::follow::keep::{self, own_records};
 use crate::follow::mirror;
@@ -135,7 +136,12 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
         prefix: config.store.prefix.clone(),
         lease_ttl: config.store.lease_ttl,
         on_stop: if withdraw { registrar::OnStop::Withdraw } else { registrar::OnStop::Keep },
-        agent: AgentFacts { version: VERSION.into(), addresses: Vec::new(), started: SystemTime::now() },
+        agent: AgentFacts {
+            version: VERSION.into(),
+            addresses: Vec::new(),
+            sentinel: config.sentinel.as_ref().map(|sentinel| sentinel.listen).filter(|at| at.port() > 0),
+            started: SystemTime::now(),
+        },
         resumed: resumed.clone(),
         kept: kept.collect(),
         seed: rand::random(),
@@ -168,6 +174,27 @@ pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
         version: VERSION.to_owned(),
         seeds: config.topologies.iter().filter_map(|table| Some((table.seed_http?, table.service.clone()))).collect(),
     })
+}
+
+/// Nothing where Sentinel's protocol is not spoken.
+pub(super) fn sentinel(config: &Config, owner: &str) -> Result<Option<sentinel::Settings>, BuildError> {
+    let Some(SentinelConfig { listen, password_file }) = &config.sentinel else { return Ok(None) };
+    let password = match password_file {
+        None => None,
+        Some(file) => {
+            let unreadable = |source| BuildError::SentinelPassword { file: file.clone(), source };
+            let text = std::fs::read_to_string(file).map_err(unreadable)?;
+            Some(SentinelPassword::new(&text).ok_or_else(|| BuildError::EmptySentinelPassword(file.clone()))?)
+        }
+    };
+    let named = |table: &TopologyConfig| Some((table.alias.clone()?, table.service.clone()));
+    Ok(Some(sentinel::Settings {
+        listen: *listen,
+        password,
+        owner: owner.into(),
+        version: VERSION.into(),
+        aliases: config.topologies.iter().filter_map(named).collect(),
+    }))
 }
 
 pub(super) fn dns(config: &Config, zones: Zones, passed: Passed) -> dns::Settings {

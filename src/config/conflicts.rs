@@ -10,6 +10,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     listening(&config.dns, &config.http, &mut found);
     seeds(config, &mut found);
+    sentinel(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -39,13 +40,23 @@ fn listening(dns: &DnsConfig, http: &HttpConfig, found: &mut Found) {
 /// Nor by the endpoints of a topology.
 fn seeds(config: &Config, found: &mut Found) {
     let of = |table: &TopologyConfig| table.seed_http;
+    let sentinel = config.sentinel.as_ref().map(|sentinel| sentinel.listen);
     for (place, address) in config.topologies.iter().enumerate().filter_map(|(place, table)| Some((place, of(table)?)))
     {
         let others = config.topologies[..place].iter().filter_map(of);
-        let taken = config.dns.listen.iter().copied().chain([config.http.listen]).chain(others);
+        let taken = config.dns.listen.iter().copied().chain([config.http.listen]).chain(others).chain(sentinel);
         for other in taken.filter(|other| overlap(*other, address)) {
             found.push(("topology", format!("seed-http {address} cannot be served on beside {other}")));
         }
+    }
+}
+
+/// Nor by Sentinel's protocol.
+fn sentinel(config: &Config, found: &mut Found) {
+    let Some(address) = config.sentinel.as_ref().map(|sentinel| sentinel.listen) else { return };
+    for other in config.dns.listen.iter().copied().chain([config.http.listen]).filter(|other| overlap(*other, address))
+    {
+        found.push(("sentinel", format!("{address} cannot be served on beside {other}")));
     }
 }
 

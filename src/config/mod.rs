@@ -45,6 +45,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// How HTTP is served.
     pub http: HttpConfig,
+    /// How Sentinel's protocol is spoken, if it is.
+    pub sentinel: Option<SentinelConfig>,
     /// What is logged and how.
     pub log: LogConfig,
     /// `[[topology]]` tables.
@@ -166,6 +168,15 @@ pub struct HttpConfig {
     pub token_file: Option<PathBuf>,
     /// Host names that requests may name.
     pub hosts: Vec<String>,
+}
+
+/// How Sentinel's protocol is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelConfig {
+    /// Where.
+    pub listen: SocketAddr,
+    /// File with the password that clients have to know.
+    pub password_file: Option<PathBuf>,
 }
 
 /// What is logged.

@@ -220,6 +220,16 @@ pub struct Raw {
     #[serde(deserialize_with = "list")]
     pub http_host: Option<Vec<String>>,
 
+    /// Address to speak Redis Sentinel's protocol on, such as 127.0.0.1:26379
+    #[arg(long, env = "WHARF_SENTINEL", value_name = "ADDR", help_heading = "Sentinel")]
+    #[serde(deserialize_with = "scalar")]
+    pub sentinel: Option<String>,
+
+    /// File with the password that its clients have to know
+    #[arg(long, env = "WHARF_SENTINEL_PASSWORD_FILE", value_name = "FILE", help_heading = "Sentinel")]
+    #[serde(deserialize_with = "scalar")]
+    pub sentinel_password_file: Option<String>,
+
     /// What is logged, as in wharf=debug [default: info]
     #[arg(long, env = "WHARF_LOG", value_name = "FILTER", help_heading = "Log")]
     #[serde(deserialize_with = "scalar")]
@@ -253,6 +263,9 @@ pub struct RawTopology {
     /// The service.
     #[serde(deserialize_with = "scalar")]
     pub service: Option<String>,
+    /// Another name under which Sentinel's clients ask for it.
+    #[serde(deserialize_with = "scalar")]
+    pub alias: Option<String>,
     /// The networks that its servers may be in.
     #[serde(deserialize_with = "list")]
     pub servers: Option<Vec<String>>,

@@ -14,6 +14,8 @@ use crate::model::words::name::ServiceName;
 
 /// What writes may be held for: less than a network's own jitter gives up for nothing, more makes clients ask again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+/// The longest alias, as of a name of DNS.
+const MAX_ALIAS: usize = 253;
 const USUAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// A `[[topology]]` table, valid.
@@ -21,6 +23,8 @@ const USUAL_PAUSE: Duration = Duration::from_millis(200);
 pub struct TopologyConfig {
     /// The service.
     pub service: String,
+    /// Another name under which Sentinel's clients ask for it.
+    pub alias: Option<String>,
     /// Where its servers may be.
     pub servers: Vec<IpNet>,
     /// The ACL user to be.
@@ -52,11 +56,19 @@ pub(super) fn twins(tables: &[TopologyConfig]) -> BTreeSet<&str> {
     tables.iter().map(|table| table.service.as_str()).filter(|service| !seen.insert(*service)).collect()
 }
 
+/// Aliases that are also another table's, or another table's service.
+pub(super) fn twin_aliases(tables: &[TopologyConfig]) -> BTreeSet<&str> {
+    let services = tables.iter().map(|table| table.service.as_str());
+    let mut seen: BTreeSet<&str> = services.collect();
+    tables.iter().filter_map(|table| table.alias.as_deref()).filter(|alias| !seen.insert(*alias)).collect()
+}
+
 fn fields(table: &RawTopology, has_secrets: bool, problems: &mut Problems) -> Option<TopologyConfig> {
     if table.service.is_none() {
         problems.push(("service", "is needed".to_owned()));
     }
     let service = given("service", table.service.as_deref(), service, problems);
+    let alias = given("alias", table.alias.as_deref(), alias, problems);
     let servers: Vec<IpNet> = table
         .servers
         .iter()
@@ -79,7 +91,7 @@ fn fields(table: &RawTopology, has_secrets: bool, problems: &mut Problems) -> Op
     let gives_away = given("on-drain", table.on_drain.as_deref(), on_drain, problems).unwrap_or(false);
     let seed_http = given("seed-http", table.seed_http.as_deref(), parse::socket, problems);
     let (service, user) = (service?, table.user.clone());
-    Some(TopologyConfig { service, servers, user, password_file, max_pause, tls, gives_away, seed_http })
+    Some(TopologyConfig { service, alias, servers, user, password_file, max_pause, tls, gives_away, seed_http })
 }
 
 fn given<T>(
@@ -107,6 +119,15 @@ fn on_drain(text: &str) -> Parsed<bool> {
         "stay" => Ok(false),
         _ => Err(format!("{text:?} is neither stay nor switch")),
     }
+}
+
+/// What Sentinel takes for the name of a master.
+fn alias(text: &str) -> Parsed<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let is_name = !text.is_empty() && text.len() <= MAX_ALIAS && text.bytes().all(is_plain);
+    is_name
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("{text:?} is no name of letters, digits, dots, hyphens and _"))
 }
 
 fn bare(text: &str) -> Parsed<String> {
@@ -149,6 +170,22 @@ mod tests {
         let (config, _) =
             read(&toml::from_str("service=\"a\"\nservers=[\"::/0\"]\npassword-file=\"x\"").expect("a table"), false);
         assert_eq!(config, None, "a password file without --check-secrets");
+    }
+
+    #[test]
+    fn an_alias_means_one_service() {
+        let of = |service: &str, alias: &str| {
+            let (config, problems) =
+                table(&format!("service = \"{service}\"\nservers = [\"::/0\"]\nalias = \"{alias}\"\n"));
+            config.unwrap_or_else(|| panic!("{problems:?}"))
+        };
+        assert!(twin_aliases(&[of("a", "mymaster"), of("b", "other")]).is_empty());
+        assert_eq!(twin_aliases(&[of("a", "mymaster"), of("b", "mymaster")]), BTreeSet::from(["mymaster"]));
+        assert_eq!(twin_aliases(&[of("a", "b"), of("b", "c")]), BTreeSet::from(["b"]));
+        for bad in ["", "my master", "a/b"] {
+            let (config, _) = table(&format!("service = \"a\"\nservers = [\"::/0\"]\nalias = \"{bad}\"\n"));
+            assert_eq!(config, None, "{bad}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use super::raw::Raw;
 use super::service;
 use super::topology::{self, TopologyConfig};
 use super::{
-    Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem, StoreConfig, Surroundings,
+    Config, DnsConfig, EtcdConfig, HttpConfig, LogConfig, OfferConfig, ProbeConfig, Problem, SentinelConfig,
+    StoreConfig, Surroundings,
 };
 use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
@@ -42,6 +43,7 @@ pub(super) fn validate(
     let probe = reader.probe(raw);
     let dns = reader.dns(raw);
     let http = reader.http(raw);
+    let sentinel = reader.sentinel(raw);
     let log = reader.log(raw);
     let topologies = reader.topologies(raw);
     Some(Config {
@@ -53,6 +55,7 @@ pub(super) fn validate(
         store: store?,
         dns: dns?,
         http: http?,
+        sentinel: sentinel?,
         log: log?,
         topologies,
     })
@@ -174,6 +177,9 @@ impl Reader<'_> {
         }
         for twin in topology::twins(&topologies) {
             self.problem("topology", format!("{twin} has more than one table"));
+        }
+        for alias in topology::twin_aliases(&topologies) {
+            self.problem("topology", format!("the alias {alias} means more than one service"));
         }
         topologies
     }
@@ -349,6 +355,19 @@ impl Reader<'_> {
             token_file: self.path("http-token-file", raw.http_token_file.as_ref()),
             hosts,
         })
+    }
+
+    /// `Some(None)` where it is not spoken.
+    fn sentinel(&mut self, raw: &Raw) -> Option<Option<SentinelConfig>> {
+        let password_file = self.path("sentinel-password-file", raw.sentinel_password_file.as_ref());
+        let Some(address) = &raw.sentinel else {
+            if password_file.is_some() {
+                self.problem("sentinel-password-file", "nobody is asked for it: give --sentinel too");
+            }
+            return Some(None);
+        };
+        let listen = self.kept("sentinel", parse::socket(address))?;
+        Some(Some(SentinelConfig { listen, password_file }))
     }
 
     fn log(&mut self, raw: &Raw) -> Option<LogConfig> {

@@ -155,7 +155,12 @@ impl Host {
             prefix: Prefix::parse(setup.prefix).unwrap(),
             lease_ttl: setup.ttl,
             on_stop: setup.on_stop,
-            agent: AgentFacts { version: "test".into(), addresses: Vec::new(), started: SystemTime::UNIX_EPOCH },
+            agent: AgentFacts {
+                version: "test".into(),
+                addresses: Vec::new(),
+                sentinel: None,
+                started: SystemTime::UNIX_EPOCH,
+            },
             resumed,
             kept: setup.kept.clone(),
             seed: setup.seed,

@@ -6,6 +6,7 @@ mod drain;
 mod faults;
 #[path = "../program/mod.rs"]
 mod program;
+mod sentinel;
 mod servers;
 mod writers;
 

@@ -1,3 +1,4 @@
 //! Snapshot to a protocol's reply, as values.
 
 pub mod api;
+pub mod sentinel;

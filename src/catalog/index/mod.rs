@@ -36,7 +36,7 @@ pub use self::read::Dependency;
 pub(crate) use self::read::Found;
 use self::selectors::{Addresses, Selectors};
 pub(crate) use self::selectors::{DATAGRAMS, family_term};
-pub use self::services::Service;
+pub use self::services::{Led, Service};
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;
 use self::window::Marks;

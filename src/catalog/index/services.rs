@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::selectors::role_term;
 use super::{Catalog, Endpoint, path};
+use crate::model::steer::names::Steered;
+use crate::model::words::record::{Role, Text};
 use crate::model::words::zone::Zones;
 
 /// One service: its name, and what was found under it.
@@ -17,7 +20,41 @@ pub struct Service {
     pub contested: bool,
 }
 
+/// Records with a role that are looked at for one service: some may stand in services below it.
+const LOOKED_AT: usize = 256;
+
+/// A service that has one primary, or whose role names go by a topology.
+#[derive(Clone, Debug)]
+pub struct Led {
+    /// Its path.
+    pub path: Text,
+    /// How its role names stand, where they go by a topology.
+    pub steered: Option<Steered>,
+    /// The one that is named primary.
+    pub primary: Option<Endpoint>,
+    /// Some of its replicas.
+    pub replicas: Vec<Endpoint>,
+}
+
 impl Catalog {
+    /// Every service with one primary or a topology, each with at most so many replicas.
+    pub fn led(&self, replicas: usize) -> impl Iterator<Item = Led> {
+        let with_role = move |role, path: &str, most: usize| -> Vec<Endpoint> {
+            let found = self.selectors.within(role_term(role), path, None).take(LOOKED_AT);
+            let direct = found.filter(|entry| path::parent(entry.path()) == Some(path));
+            direct.take(most).cloned().map(Endpoint).collect()
+        };
+        self.services.iter().filter_map(move |(path, members)| {
+            let steered = self.steered(path);
+            (members.primaries == 1 || steered.is_some()).then(|| Led {
+                steered,
+                primary: with_role(Role::Primary, path, 1).pop().filter(|_| members.primaries == 1),
+                replicas: with_role(Role::Replica, path, replicas),
+                path: path.clone(),
+            })
+        })
+    }
+
     /// Every service, by name. Records of no zone are left out.
     pub fn services(&self, zones: &Zones) -> Vec<Service> {
         let mut services: BTreeMap<String, Service> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What the cluster is told of this host: its node record.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use super::local::{Local, LocalInstance};
@@ -14,8 +14,22 @@ pub struct AgentFacts {
     pub version: Text,
     /// The addresses it advertises.
     pub addresses: Vec<IpAddr>,
+    /// Where it speaks Sentinel's protocol.
+    pub sentinel: Option<SocketAddr>,
     /// When it started.
     pub started: SystemTime,
+}
+
+impl AgentFacts {
+    /// The port at which others reach its Sentinel under every address that it advertises.
+    fn sentinel_port(&self) -> Option<u16> {
+        let at = self.sentinel?;
+        let is_reached = |address: &IpAddr| {
+            let everywhere = at.ip().is_unspecified() && (at.is_ipv6() || address.is_ipv4());
+            everywhere || at.ip() == *address
+        };
+        (!self.addresses.is_empty() && self.addresses.iter().all(is_reached)).then_some(at.port())
+    }
 }
 
 impl NodeRecord {
@@ -27,6 +41,7 @@ impl NodeRecord {
             owner: local.owner.clone(),
             version: agent.version.clone(),
             addresses: agent.addresses.clone(),
+            sentinel: agent.sentinel_port(),
             started: time(agent.started),
             drained: local.drained.map(time),
             states: local.states().into_iter().map(|(state, count)| (state.as_str().into(), count)).collect(),

@@ -33,6 +33,9 @@ pub struct NodeRecord {
     pub version: Text,
     /// The addresses it advertises.
     pub addresses: Vec<IpAddr>,
+    /// The port on which it speaks Sentinel's protocol at these addresses.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "port")]
+    pub sentinel: Option<u16>,
     /// RFC 3339 time of the agent's start.
     pub started: Text,
     /// RFC 3339 time since when it has been drained.

@@ -5,6 +5,7 @@
 
 pub mod operator;
 pub mod reply;
+pub mod request;
 
 use super::{Connection, Parsed, WireError, line};
 
