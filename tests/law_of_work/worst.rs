@@ -7,7 +7,7 @@ use super::search::{asked_of, check_plain};
 use super::world::{Line, World};
 
 /// What took longest once: questions, and the lines of the world that they were asked of.
-const KNOWN: [(&[&str], &str); 7] = [
+const KNOWN: [(&[&str], &str); 8] = [
     // Groups were compared by their texts, and each record's again.
     (
         &["*.10.in-addr.arpa A", "primary.0.0.10.in-addr.arpa A", "green.primary.0.0.10.in-addr.arpa SRV"],
@@ -34,6 +34,8 @@ const KNOWN: [(&[&str], &str); 7] = [
     ),
     (&["apex.dns.services.internal SRV", "apex.dns.many.test SRV"], LONG_HOSTS),
     (&["b.many.test SRV", "b.services.internal SRV", "b.many.test A"], SEVERAL_PREFIXES),
+    // Two families of a whole zone: what each record has is looked at, and where it leads.
+    (&["many.test A", "many.test AAAA"], SEVERAL_TAGGED),
     (&["large.services.internal SRV", "core-1.large.services.internal SRV", "_large._tcp.services.internal A"], ""),
     (&["a.a.services.internal SRV"], r#"4000 × /services/a/a/{n}/{63}/{63} {"host":"10.{n}","port":{n}} held"#),
 ];
@@ -43,6 +45,11 @@ const LONG_HOSTS: &str = r#"
 "#;
 const SEVERAL_PREFIXES: &str = r#"
     3000 × /services/b/{63}{n} {"host":"10.{n}"} held
+    3000 × /m1/b/i{n} {"host":"10.{n}","port":{n}}
+    3000 × /m2/b/{63}{n} {"host":"i{n+1}.b.many.test","port":{n}}
+"#;
+const SEVERAL_TAGGED: &str = r#"
+    3000 × /services/b/{63}{n} {"host":"10.{n}","tags":["Blue {n}","{500}{n}","green"]} held
     3000 × /m1/b/i{n} {"host":"10.{n}","port":{n}}
     3000 × /m2/b/{63}{n} {"host":"i{n+1}.b.many.test","port":{n}}
 "#;
