@@ -157,10 +157,9 @@ impl Search {
         let answer = asked.answer(&world.catalog, &SERVED)?;
         let nanoseconds = cpu() - begun;
         let mut case = Case { world: world.clone(), asked, steps: answer.steps, nanoseconds };
-        self.wait_until_quick(&mut case);
+        let is_quick = self.is_quick_once(&mut case);
         let verdict = lawful(&case, &answer, compared);
         assert!(verdict.is_ok(), "{}: {case}", verdict.unwrap_err());
-        let is_quick = self.is_quick(&case) || self.is_like_known(&case);
         assert!(is_quick, "not counted, a plain step takes {:.0?} ns: {case}", self.plain);
         if self.plain.is_some() && self.is_among_the_worst(&case) {
             case.nanoseconds = case.least_time(5);
@@ -168,16 +167,17 @@ impl Search {
         Some(case)
     }
 
-    /// Asks again until it was quick once: others take caches and half a core away, but not for so long.
+    /// Whether it was quick once, of many times: others take caches and half a core away, but not for so long.
     #[allow(clippy::disallowed_methods)] // plain threads: nobody's runtime is held up
-    fn wait_until_quick(&self, case: &mut Case) {
-        for _ in 0..PATIENCE {
+    fn is_quick_once(&self, case: &mut Case) -> bool {
+        (0..PATIENCE).any(|_| {
             if self.is_quick(case) || self.is_like_known(case) {
-                return;
+                return true;
             }
             case.nanoseconds = case.least_time(25);
             std::thread::sleep(Duration::from_millis(20));
-        }
+            false
+        })
     }
 
     /// Whether what is known to take longest does not take much less at this moment.
@@ -298,8 +298,8 @@ fn search_for_what_costs_most() {
     let mut search = Search::new(seed, number("WHARF_SEARCH").is_some());
     for (world, asked) in known() {
         search.tried(&world, asked, true).iter().for_each(|case| _ = search.keep(case));
+        search.known = search.kept[Most::Time as usize].first().cloned();
     }
-    search.known = search.kept[Most::Time as usize].first().cloned();
     let mut told = Instant::now();
     while Instant::now() < end {
         search.round();
