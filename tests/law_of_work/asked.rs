@@ -48,11 +48,13 @@ impl fmt::Display for Asked {
 impl Asked {
     /// Reads `NAME TYPE`.
     pub fn read(text: &str) -> Self {
-        let (name, qtype) = text.split_once(' ').unwrap();
+        let mut words = text.split(' ');
+        let (name, qtype) = (words.next().unwrap(), words.next().unwrap());
+        let seed = words.nth(1).map_or(0, |seed| seed.parse().unwrap());
         let zone = ZONES.iter().position(|(zone, _)| name == *zone || name.ends_with(&format!(".{zone}"))).unwrap();
         let below = name.strip_suffix(ZONES[zone].0).unwrap().trim_end_matches('.');
         let labels = below.split('.').filter(|label| !label.is_empty()).map(str::to_owned).collect();
-        Self { labels, zone, qtype: qtype.parse().unwrap(), seed: 0, room: 65_535 }
+        Self { labels, zone, qtype: qtype.parse().unwrap(), seed, room: 65_535 }
     }
 
     pub fn any(chance: &mut Chance, world: &World) -> Self {

@@ -245,7 +245,9 @@ impl<'c> Work<'c> {
 
     /// The way from a target on; nothing where it leads in a circle, too far or costs too much.
     pub(super) fn way_on(&mut self, target: &Name, wanted: Wanted, passed: &mut Vec<Name>) -> Way {
-        self.steps.take(passed.len());
+        if !self.steps.may(passed.len()) {
+            return self.not_gone();
+        }
         if passed.len() >= MAX_CHAIN || passed.contains(target) {
             return Way::default();
         }
@@ -257,8 +259,7 @@ impl<'c> Work<'c> {
             return Way { missing: true, zone: Some(place), ..Way::default() };
         };
         if !self.may_look_for(place, &own) {
-            self.left_out += 1;
-            return Way { open: true, ..Way::default() };
+            return self.not_gone();
         }
         match self.find_target(place, &own) {
             Some(hits) => self.way(place, hits, target, wanted, passed),
@@ -267,6 +268,12 @@ impl<'c> Work<'c> {
                 Way { missing: !open, open, zone: Some(place), ..Way::default() }
             }
         }
+    }
+
+    /// A way that there are no steps left for.
+    fn not_gone(&mut self) -> Way {
+        self.left_out += 1;
+        Way { open: true, ..Way::default() }
     }
 
     /// Whether there are steps to look for a target. Looking takes them.

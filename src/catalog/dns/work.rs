@@ -167,7 +167,9 @@ impl<'c> Work<'c> {
 
     /// Whether a name that the tree does not hold may take something all the same.
     pub(super) fn may_be_selected(&mut self, place: usize, own: &[&str]) -> bool {
-        self.steps.take(8);
+        if !self.steps.may(8) {
+            return true;
+        }
         self.with_finder(place, 0, |finder| finder.may_be_selected(own)).unwrap_or_default()
     }
 

@@ -33,7 +33,7 @@ pub use self::entry::{Endpoint, LeaseId, LeaseTimes};
 use self::hashed::Hashed;
 use self::intern::Interner;
 pub use self::read::Dependency;
-pub(crate) use self::read::Found;
+pub(crate) use self::read::{Found, SEEK};
 use self::selectors::{Addresses, Selectors};
 pub(crate) use self::selectors::{DATAGRAMS, family_term};
 pub use self::services::{Led, Service};

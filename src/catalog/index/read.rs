@@ -31,7 +31,7 @@ pub(crate) struct Found<'c> {
 }
 
 /// Steps that finding the beginning of a range takes.
-pub(super) const SEEK: usize = 8;
+pub(crate) const SEEK: usize = 8;
 
 impl Catalog {
     /// The record under exactly this key.
@@ -179,9 +179,9 @@ impl Catalog {
         found
     }
 
-    /// Steps that finding the window of a set of so many records takes.
-    pub(crate) fn steps_of_window(size: usize) -> usize {
-        window::steps(size)
+    /// The most steps that finding at most `limit` of a set of more records takes.
+    pub(crate) fn steps_of_window(size: usize, limit: usize) -> usize {
+        1 + 2 * (SEEK + limit) + window::steps(size)
     }
 
     /// The records whose name is exactly this path, at most `limit`: the one whose key it is comes first.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use self::query::{Base, Fitting, Query, Selector};
 use super::steps::{Steps, lookup};
-use crate::catalog::index::{Catalog, Dependency, Entry, Found, Pattern};
+use crate::catalog::index::{Catalog, Dependency, Entry, Found, Pattern, SEEK};
 use crate::model::steer::names::Steered;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::{Proto, Role, Text};
@@ -304,8 +304,8 @@ impl<'c> Finder<'c> {
         let share = if size > enough { (enough / paths.len()).max(A_FEW) } else { enough };
         let mut selection = Selection::default();
         for ((prefix, path), size) in paths.iter().zip(sizes) {
-            let limit = share.min(self.steps.left());
-            if size > limit && self.steps.spare() < limit + Catalog::steps_of_window(size) {
+            let limit = share.min(self.steps.left().saturating_sub(SEEK));
+            if size > limit && self.steps.spare() < Catalog::steps_of_window(size, limit) {
                 selection.cut = true;
                 continue;
             }
