@@ -1,4 +1,5 @@
-//! `/openapi.json` is true: every endpoint is described, and every answer is as described, nothing more and nothing less.
+//! `/openapi.json` is true: every endpoint is described, and every answer is as described, nothing more and nothing
+//! less.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod side;

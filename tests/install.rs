@@ -1,5 +1,5 @@
-//! `systemd/install.sh` and `systemd/wharf-address` on hosts that are not as they should be, in a mount namespace of the
-//! test's own: its `/etc` and `/opt` are the test's, and what would speak to systemd is a stand-in. Needs root.
+//! `systemd/install.sh` and `systemd/wharf-address` on hosts that are not as they should be, in a mount namespace of
+//! the test's own: its `/etc` and `/opt` are the test's, and what would speak to systemd is a stand-in. Needs root.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;

@@ -1,5 +1,6 @@
-//! `tests/setup/setup.sh` is gentle: it installs only what is missing and only where it may, keeps servers from starting,
-//! replaces no engine, and elsewhere says what is missing and changes nothing. It sees a small world of stand-ins here.
+//! `tests/setup/setup.sh` is gentle: it installs only what is missing and only where it may, keeps servers from
+//! starting, replaces no engine, and elsewhere says what is missing and changes nothing. It sees a small world of
+//! stand-ins here.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,8 +1,8 @@
 //! What one more host, one more instance and one more change cost etcd and every other host: measured with real agents
 //! on one etcd member, then multiplied out for clusters that fit on no bench.
 //!
-//! `cargo bench --bench scale`. `docs/scale.md` says what follows from it. The agents watch an engine without containers;
-//! records are written by this program.
+//! `cargo bench --bench scale`. `docs/scale.md` says what follows from it. The agents watch an engine without
+//! containers; records are written by this program.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

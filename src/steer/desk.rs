@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -150,14 +150,15 @@ impl Desk {
         let outcome = match request.ask {
             Ask::Apply { desired, force, dry_run } => self.operate(&Task::Apply { desired, force, dry_run }).await,
             Ask::Pause(pause) => self.pause(pause).await,
-            Ask::GiveAway => self.give_away().await,
+            Ask::GiveAway => self.give_away(&request.reply).await,
         };
         // Whoever asked may have gone: what he asked for is done all the same.
         _ = request.reply.send(outcome);
     }
 
-    /// Makes the first that may be master in place of this host's own; done where that is elsewhere already.
-    async fn give_away(&mut self) -> Outcome {
+    /// Makes the first that may be master in place of this host's own; done where that is elsewhere already. None is
+    /// tried any more once whoever asked has gone: his host is withdrawn by then.
+    async fn give_away(&mut self, asker: &oneshot::Sender<Outcome>) -> Outcome {
         let applied = self.shown.borrow().applied.clone();
         let roster = (self.registry)(&self.settings.service);
         let Some((applied, names)) = applied.as_ref().and_then(|applied| {
@@ -170,7 +171,7 @@ impl Desk {
         for name in names {
             let desired = Desired::successor(&self.settings.service, applied, name);
             outcome = self.operate(&Task::Apply { desired, force: false, dry_run: false }).await;
-            if !matches!(outcome, Outcome::Refused(_)) {
+            if !matches!(outcome, Outcome::Refused(_)) || asker.is_closed() {
                 break;
             }
         }

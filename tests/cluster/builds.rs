@@ -1,7 +1,7 @@
 //! Two builds in one cluster, host by host up and back down: no record goes, no host misses an answer.
 //!
-//! `WHARF_OLDER` names the older build's program; for the drill `tests/setup/older.sh` makes one from the history. Without
-//! it one build plays both parts, on state files and records that another has written.
+//! `WHARF_OLDER` names the older build's program; for the drill `tests/setup/older.sh` makes one from the history.
+//! Without it one build plays both parts, on state files and records that another has written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 //! A history is a seed: containers come and go, agents are killed, links are cut and lossy, the store hangs, is wiped
 //! and restored, hands meddle. Time is the test's own. A witness holds the invariants of ARCHITECTURE.md against every
 //! snapshot and every commit; a history that breaks one is made as short as it can be and told with its seed.
-//! `WHARF_SEED=n cargo test --test simulation` runs one again, `WHARF_HISTORIES=n` so many from there on, `WHARF_TRACE=1`
-//! tells all that happens. The same seed is the same history, to the last word.
+//! `WHARF_SEED=n cargo test --test simulation` runs one again, `WHARF_HISTORIES=n` so many from there on,
+//! `WHARF_TRACE=1` tells all that happens. The same seed is the same history, to the last word.
 #![allow(clippy::print_stderr, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod broken;

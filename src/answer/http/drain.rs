@@ -1,5 +1,5 @@
-//! `POST /v1/drain` and `DELETE /v1/drain`: the one thing that HTTP changes. A drain is 200 once the store has nothing of this
-//! host, 202 while that is on its way.
+//! `POST /v1/drain` and `DELETE /v1/drain`: the one thing that HTTP changes. A drain is 200 once the store has nothing
+//! of this host, 202 while that is on its way.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `/v1/topology`: which Redis server is master, and asking for another one; and `PUT /master` and `PUT /dns` on an address
-//! of their own, as the programs before spoke.
+//! `/v1/topology`: which Redis server is master, and asking for another one; and `PUT /master` and `PUT /dns` on an
+//! address of their own, as the programs before spoke.
 //!
 //! What is asked for is answered when it is done. A request whose asker goes before its turn is not begun.
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::desk::Shown;
 use super::metrics::SentinelMetrics;
 use crate::catalog::facade::sentinel::{
-    Ground, Masters, Resp, RespValue, Said, SentinelEvent, SentinelFacts, Talk, master_fields,
+    Ground, HOLD, Masters, Resp, RespValue, Said, SentinelEvent, SentinelFacts, Talk, master_fields,
 };
 use crate::host::clients::{Guest, Impatient, Link};
 use crate::view::CatalogView;
@@ -23,14 +23,13 @@ use crate::wire::redis::request::{self, LONGEST, Words};
 
 /// Time for the first command, and for the rest of each one that has begun.
 const BEGIN: Duration = Duration::from_secs(10);
-/// Time that one may say nothing. Clients keep a connection for their next question, and open another one when it is gone.
+/// Time that one may say nothing. Clients keep a connection for their next question, and open another one when it is
+/// gone.
 const IDLE: Duration = Duration::from_secs(300);
 /// Time that a client may leave what it was sent unread.
 const UNREAD: Duration = Duration::from_secs(20);
 /// Who waits for events says nothing for days; his host is asked so often whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// The longest that one who asks for a master waits for a switch.
-const HOLD: Duration = Duration::from_secs(2);
 /// Replies are sent in pieces of about this size.
 const PIECE: usize = 64 * 1024;
 /// Bytes that are made room for at a time.

@@ -5,8 +5,8 @@
 //! | [`desk::Desk::run`] | snapshots, node records | the masters (latest wins), events (a ring: who is too slow is closed) |
 //! | `Clients::serve` | the socket | one [`conversation`] per client |
 //!
-//! No command waits for the store or for a server. One that asks for a master while another one is being made master waits
-//! for that, 2 s at most.
+//! No command waits for the store or for a server. One that asks for a master while another one is being made master
+//! waits for that, 2 s at most.
 
 mod conversation;
 mod desk;

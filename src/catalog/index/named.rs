@@ -10,8 +10,8 @@ use crate::model::steer::topology::MAX_SERVERS;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::Role;
 
-/// A service with more records below it has no topology that is believed: it has room for as many servers as one may name,
-/// and for what else may stand there.
+/// A service with more records below it has no topology that is believed: it has room for as many servers as one may
+/// name, and for what else may stand there.
 const LARGEST: usize = 16 * MAX_SERVERS;
 /// So many records are looked at for all of them. Each snapshot does it again, and who writes topologies to the store
 /// chooses how many services have one.

@@ -18,7 +18,8 @@ use crate::store::{Batch, Event, Item, Revision};
 const TTL: Duration = Duration::from_secs(30);
 const BACK: Option<Duration> = Some(Duration::ZERO);
 
-/// `name owner lease revision [port [id]]`: a record under `/services/s/name`, whose id is the name where none is given.
+/// `name owner lease revision [port [id]]`: a record under `/services/s/name`, whose id is the name where none is
+/// given.
 fn item(text: &str) -> Item {
     let parts: Vec<&str> = text.split_whitespace().collect();
     let value = match parts[1] {

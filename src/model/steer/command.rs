@@ -53,8 +53,8 @@ pub enum Command {
     Unpause,
     /// `MULTI / REPLICAOF NO ONE / INFO replication / EXEC`: the one command that makes a master.
     Promote,
-    /// `MULTI / REPLICAOF … / CLIENT KILL TYPE normal SKIPME yes / CLIENT KILL TYPE pubsub / CLIENT UNPAUSE / EXEC`: writers
-    /// that were held are closed unexecuted, and may send again elsewhere.
+    /// `MULTI / REPLICAOF … / CLIENT KILL TYPE normal SKIPME yes / CLIENT KILL TYPE pubsub / CLIENT UNPAUSE / EXEC`:
+    /// writers that were held are closed unexecuted, and may send again elsewhere.
     Release {
         /// Whom to follow.
         host: String,

@@ -141,8 +141,7 @@ fn is_behind(name: &str, other: &ServerState, head: &Server, seen: &Seen, last: 
     let fed = other.position.id == head.position.id || head.position.contains(&other.position);
     let follows = !matches!(other.follows, Follows::NoOne);
     let decided = last.filter(|last| last.last.is_some() && last.target.name == head.name && !last.doubtful);
-    let counted =
-        seen.counted(last).is_some_and(|applied| applied.master.name == head.name && applied.has_replica(name));
+    let counted = seen.counted(last).is_some_and(|applied| applied.has_replica(name));
     let proved = decided.is_some_and(|last| last.old.iter().chain(&last.rest).any(|server| server.name == name));
     follows && seen.trusted && (fed || counted || proved)
 }

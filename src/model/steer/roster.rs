@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
-use super::topology::{Address, Applied, Server};
+use super::topology::{Address, Applied, MAX_SERVERS, Server};
 use crate::model::words::name::Label;
 use crate::model::words::node::NodeRecord;
 use crate::model::words::record::Role;
@@ -93,12 +93,12 @@ impl Roster {
     }
 
     /// Where the master that `applied` names is on `node`: the replicas on other hosts that are ready, one of which may
-    /// be master in its place.
+    /// be master in its place. Each may be tried, so there are no more than a topology has servers.
     pub fn successors<'a>(&self, applied: &'a Applied, node: &str) -> Option<Vec<&'a str>> {
         let is_here = |name: &str| self.0.get(name).is_some_and(|listed| listed.node == node);
         let is_ready = |name: &str| self.0.get(name).is_some_and(|listed| listed.role == Some(Role::Replica));
         let fit = applied.replicas.iter().map(String::as_str).filter(|name| is_ready(name) && !is_here(name));
-        is_here(&applied.master.name).then(|| fit.collect())
+        is_here(&applied.master.name).then(|| fit.take(MAX_SERVERS).collect())
     }
 
     fn at(&self, ip: IpAddr, port: Option<u16>) -> Vec<String> {

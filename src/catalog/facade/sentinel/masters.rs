@@ -25,7 +25,7 @@ const IMAGES: [&str; 4] = ["redis", "valkey", "redis-stack", "redis-stack-server
 /// Redis' own port tells it of servers whose image nobody knows.
 const PORT: u16 = 6379;
 /// How long one that asks for a master that is being switched waits for the new one.
-const HOLD: Duration = Duration::from_secs(2);
+pub const HOLD: Duration = Duration::from_secs(2);
 
 /// A server as clients reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]

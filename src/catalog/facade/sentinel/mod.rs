@@ -16,6 +16,6 @@ mod tests;
 
 pub use events::{SentinelEvent, difference};
 pub use listing::master_fields;
-pub use masters::{Masters, SeenMaster, SeenSentinel, SeenServer};
+pub use masters::{HOLD, Masters, SeenMaster, SeenSentinel, SeenServer};
 pub use reply::{Resp, RespValue};
 pub use talk::{Ground, Said, SentinelFacts, SentinelPassword, Talk};

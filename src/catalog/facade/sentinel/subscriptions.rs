@@ -85,8 +85,8 @@ fn change(kind: &'static str, name: Option<&[u8]>, count: usize) -> RespValue {
     RespValue::Push(vec![RespValue::text(kind), name, RespValue::Number(i64::try_from(count).unwrap_or_default())])
 }
 
-/// Whether a text fits one of Redis' patterns: `*`, `?`, `[a-z]`, `[^a]`, and a backslash before what is meant as it is.
-/// Only the last star is gone back to, so that the work is at most one length times the other.
+/// Whether a text fits one of Redis' patterns: `*`, `?`, `[a-z]`, `[^a]`, and a backslash before what is meant as it
+/// is. Only the last star is gone back to, so that the work is at most one length times the other.
 fn fits(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut place) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

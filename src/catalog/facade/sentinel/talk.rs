@@ -154,14 +154,13 @@ impl Talk {
     }
 
     fn told(&mut self, command: &str, rest: &[Vec<u8>], words: &[Vec<u8>], ground: &Ground<'_>) -> Outcome<Said> {
-        let is_known = least_words(command).is_some_and(|least| words.len() >= least);
         if !self.is_in && !["auth", "hello", "quit", "reset"].contains(&command) {
             return Err(RespValue::Error("NOAUTH Authentication required.".to_owned()));
         }
-        match least_words(command) {
-            None => return Err(unknown(words)),
-            Some(_) if !is_known => return Err(wrong_number(command)),
-            Some(_) => {}
+        let known = COMMANDS.iter().find(|(name, _)| *name == command);
+        let (_, least) = known.ok_or_else(|| unknown(words))?;
+        if words.len() < *least {
+            return Err(wrong_number(command));
         }
         self.may_now(command)?;
         Ok(match command {
@@ -305,37 +304,29 @@ impl Talk {
     }
 }
 
-/// The fewest words of a command that is known, itself among them.
-fn least_words(command: &str) -> Option<usize> {
-    match command {
-        "ping" | "hello" | "command" | "info" | "role" | "quit" | "reset" | "unsubscribe" | "punsubscribe" => Some(1),
-        "auth" | "client" | "sentinel" | "subscribe" | "psubscribe" => Some(2),
-        _ => None,
-    }
-}
-
-const COMMANDS: [&str; 14] = [
-    "auth",
-    "client",
-    "command",
-    "hello",
-    "info",
-    "ping",
-    "psubscribe",
-    "punsubscribe",
-    "quit",
-    "reset",
-    "role",
-    "sentinel",
-    "subscribe",
-    "unsubscribe",
+/// The commands that are known, each with its fewest words, itself among them.
+const COMMANDS: [(&str, usize); 14] = [
+    ("auth", 2),
+    ("client", 2),
+    ("command", 1),
+    ("hello", 1),
+    ("info", 1),
+    ("ping", 1),
+    ("psubscribe", 2),
+    ("punsubscribe", 1),
+    ("quit", 1),
+    ("reset", 1),
+    ("role", 1),
+    ("sentinel", 2),
+    ("subscribe", 2),
+    ("unsubscribe", 1),
 ];
 
 fn commands(rest: &[Vec<u8>]) -> Outcome<RespValue> {
     let Some((subcommand, names)) = rest.split_first() else { return Ok(RespValue::Array(Vec::new())) };
     match lower(subcommand).as_str() {
         "count" => Ok(RespValue::Number(COMMANDS.len() as i64)),
-        "list" => Ok(RespValue::Array(COMMANDS.map(RespValue::text).to_vec())),
+        "list" => Ok(RespValue::Array(COMMANDS.map(|(name, _)| RespValue::text(name)).to_vec())),
         "docs" => Ok(RespValue::Map(Vec::new())),
         "info" => Ok(RespValue::Array(names.iter().map(|_| RespValue::NoText).collect())),
         _ => Err(RespValue::err(format_args!("unknown subcommand '{}'. Try COMMAND HELP.", shown(subcommand)))),
@@ -388,7 +379,7 @@ fn sentinel(rest: &[Vec<u8>], ground: &Ground<'_>) -> Outcome<Said> {
                 "{known} is not for clients of this Sentinel: masters are those of the catalog, and wharf topology moves them"
             )));
         }
-        (name, _) if takes_arguments(name) => return Err(wrong_number(&format!("sentinel|{name}"))),
+        (name, _) if SUBCOMMANDS.contains(&name) => return Err(wrong_number(&format!("sentinel|{name}"))),
         _ => {
             return Err(RespValue::err(format_args!("unknown subcommand '{}'. Try SENTINEL HELP.", shown(subcommand))));
         }
@@ -421,10 +412,6 @@ const SUBCOMMANDS: [&str; 14] = [
     "sentinels",
     "slaves",
 ];
-
-fn takes_arguments(subcommand: &str) -> bool {
-    SUBCOMMANDS.contains(&subcommand)
-}
 
 fn help() -> RespValue {
     let first = "SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:";
