@@ -19,7 +19,7 @@ use super::sources::Sources;
 use super::topology::{self, Masters};
 use super::translate;
 use super::watchdog::{self, Watchdog};
-use crate::answer::dns::{self, DnsServer};
+use crate::answer::dns::{self, DnsServer, Insider};
 use crate::answer::http::{self, HttpMetrics, HttpServer, Readiness};
 use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
@@ -219,6 +219,7 @@ struct Finding {
     http: Vec<SocketAddr>,
     sentinel: Vec<SocketAddr>,
     door: Option<Door>,
+    insider: Insider,
     masters: Masters,
 }
 
@@ -270,6 +271,7 @@ impl Finding {
             http: http.addresses(),
             sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
             door: http.door(),
+            insider: dns.insider(),
             masters,
         };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
@@ -302,6 +304,7 @@ impl Finding {
                 period,
                 dns: self.dns.clone(),
                 domain: config.dns.domain.clone(),
+                insider: self.insider,
                 http: self.door,
             };
             let watchdog = Watchdog::new(settings, supervisor.pulses(), Notify);

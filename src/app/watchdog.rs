@@ -1,18 +1,19 @@
 //! Tells systemd that the agent moves, and only while it does.
 //!
 //! A timer of its own would beat on while everything else stands still. So each beat is earned: a question is asked of
-//! the agent's own DNS socket, from outside as a client would, and of its HTTP through a door of its own: a crowd of
-//! clients must not keep the watchdog out, and it is served by the very loop and the very handlers that serve them. And
-//! no worker may be stuck in one turn ([`Pulses`]). Without a watchdog in the unit nothing of this runs.
+//! the agent's own DNS socket, from outside as a client would, and of its HTTP through a door of its own. A crowd of
+//! clients must not keep the watchdog out, so it takes no turn among them (by TCP it is known by its own address); the
+//! very loops and handlers answer it that answer them. And no worker may be stuck in one turn ([`Pulses`]). Without a watchdog in the unit nothing of this runs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::dns::Insider;
 use crate::host::clients::Door;
 use crate::notify::Notify;
 use crate::pulse::Pulses;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub dns: Vec<SocketAddr>,
     /// The zone to ask for.
     pub domain: String,
+    /// Who is told where DNS is asked from.
+    pub insider: Insider,
     /// The way to HTTP.
     pub http: Option<Door>,
 }
@@ -111,7 +114,7 @@ async fn check(settings: &Settings, pulses: &Pulses) -> Result<(), Still> {
     };
     let tcp = async {
         let Some(at) = dns else { return Ok(()) };
-        let asked = timeout(deadline, ask_tcp(at, &settings.domain)).await;
+        let asked = timeout(deadline, ask_tcp(at, &settings.domain, &settings.insider)).await;
         if matches!(asked, Ok(Ok(()))) { Ok(()) } else { Err(Still::Tcp(at)) }
     };
     let http = async {
@@ -162,8 +165,11 @@ async fn ask_udp(at: SocketAddr, domain: &str, patience: Duration) -> std::io::R
     }
 }
 
-async fn ask_tcp(at: SocketAddr, domain: &str) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(at).await?;
+async fn ask_tcp(at: SocketAddr, domain: &str, insider: &Insider) -> std::io::Result<()> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(at.ip(), 0))?;
+    insider.asks_from(socket.local_addr()?);
+    let mut stream = socket.connect(at).await?;
     let id = rand::random();
     let question = question(id, domain);
     let length = u16::try_from(question.len()).unwrap_or(u16::MAX);
@@ -239,7 +245,7 @@ mod tests {
     }
 
     fn settings(dns: SocketAddr) -> Settings {
-        Settings { period: PERIOD, dns: vec![dns], domain: "services.internal".into(), http: None }
+        Settings { period: PERIOD, dns: vec![dns], domain: "services.internal".into(), insider: Insider::default(), http: None }
     }
 
     #[tokio::test]

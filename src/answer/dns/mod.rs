@@ -43,6 +43,7 @@ use self::forward::{Forwarder, Job, TOGETHER};
 use self::late::{Late, finish};
 use self::limit::RateLimit;
 use self::metrics::Metrics;
+pub use self::places::Insider;
 use self::places::Places;
 use self::rules::Rules;
 use self::serving::Serving;
@@ -106,6 +107,7 @@ pub struct DnsServer {
     limit: Arc<RateLimit>,
     forwarder: Forwarder,
     jobs: mpsc::Receiver<Job>,
+    insider: Insider,
 }
 
 impl DnsServer {
@@ -130,12 +132,17 @@ impl DnsServer {
         };
         let forwarder = Forwarder::new(settings.forward, own, metrics.cached_bytes.clone());
         let (serving, jobs) = Serving::new(rules, metrics, view);
-        Ok(Self { serving, sockets, limit: Arc::new(RateLimit::new(settings.rate_limit)), forwarder, jobs })
+        Ok(Self { serving, sockets, limit: Arc::new(RateLimit::new(settings.rate_limit)), forwarder, jobs, insider: Insider::default() })
     }
 
     /// The addresses that are answered on, each once.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.addresses()
+    }
+
+    /// Where this process says that it asks from.
+    pub fn insider(&self) -> Insider {
+        self.insider.clone()
     }
 
     /// Answers until told to stop. What waits in the sockets then is left there, for who may read them next.
@@ -152,7 +159,7 @@ impl DnsServer {
         let mut tasks = JoinSet::new();
         tasks.spawn(finish(waits, stop.clone()));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let places = Arc::new(Places::new(cores / 2, self.serving.metrics.clone()));
+        let places = Arc::new(Places::new(cores / 2, self.insider, self.serving.metrics.clone()));
         for listener in self.sockets.tcp {
             let streams = Streams::new(self.serving.clone(), listener, places.clone()).map_err(DnsError::Socket)?;
             tasks.spawn(streams.run(stop.clone()));

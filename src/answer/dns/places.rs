@@ -3,12 +3,13 @@
 //!
 //! When every place is taken, one of those who have most makes room: of the network with most, the client with most,
 //! and of its streams the one that has been silent longest. So a crowd costs itself, not those who ask. Likewise a
-//! client has one turn at a time, however many its streams and questions, and so has a network.
+//! client has one turn at a time, however many its streams and questions, and so has a network. This process itself
+//! ([`Insider`]) waits behind nobody, so that no crowd keeps its watchdog from an answer.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,7 +32,24 @@ pub(super) struct Places {
     clock: AtomicU64,
     /// Questions being answered at once.
     turns: Semaphore,
+    insider: Insider,
     metrics: Arc<Metrics>,
+}
+
+/// The address that this process asks itself from. Nobody else can have it as long as its socket is bound.
+#[derive(Clone, Debug, Default)]
+pub struct Insider(Arc<Mutex<Option<SocketAddr>>>);
+
+impl Insider {
+    /// Says where this process asks from; to be said before it connects.
+    pub fn asks_from(&self, address: SocketAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+    }
+
+    fn is(&self, client: SocketAddr) -> bool {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Some(client)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -52,22 +70,24 @@ pub(super) struct Taken {
     places: Arc<Places>,
     number: u64,
     place: Place,
+    inside: bool,
 }
 
 /// A turn to be answered, for as long as it is kept.
 #[derive(Debug)]
 pub(super) struct Turn<'t> {
-    _permits: [SemaphorePermit<'t>; 3],
+    _permits: Option<[SemaphorePermit<'t>; 3]>,
 }
 
 impl Places {
     /// For as many answers at once as may be.
-    pub(super) fn new(turns: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(turns: usize, insider: Insider, metrics: Arc<Metrics>) -> Self {
         Self {
             open: Mutex::default(),
             next: AtomicU64::new(0),
             clock: AtomicU64::new(0),
             turns: Semaphore::new(turns.max(1)),
+            insider,
             metrics,
         }
     }
@@ -77,19 +97,21 @@ impl Places {
     }
 
     /// A place for a client. Who makes room for it is told to leave.
-    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Taken {
-        let client = client.to_canonical();
+    pub(super) fn take(self: &Arc<Self>, client: SocketAddr) -> Taken {
+        let (inside, client) = (self.insider.is(client), client.ip().to_canonical());
         let mut open = self.lock();
-        if let Some(place) = makes_room(&open, client).and_then(|number| open.remove(&number)) {
+        if !inside && let Some(place) = makes_room(&open, client).and_then(|number| open.remove(&number)) {
             place.leave.cancel();
             self.metrics.evicted.fetch_add(1, Ordering::Relaxed);
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let last = self.clock.fetch_add(1, Ordering::Relaxed);
         let place = Place::among(&open, client, last);
-        open.insert(number, place.clone());
+        if !inside {
+            open.insert(number, place.clone());
+        }
         self.metrics.streams.fetch_add(1, Ordering::Relaxed);
-        Taken { places: self.clone(), number, place }
+        Taken { places: self.clone(), number, place, inside }
     }
 }
 
@@ -124,10 +146,13 @@ impl Taken {
 
     /// Waits for the turn of this stream: after the others of its client, then of its network, then of all.
     pub(super) async fn turn(&self) -> Turn<'_> {
+        if self.inside {
+            return Turn { _permits: None };
+        }
         let open = "these are never closed";
         let own = self.place.own.acquire().await.expect(open);
         let shared = self.place.shared.acquire().await.expect(open);
-        Turn { _permits: [own, shared, self.places.turns.acquire().await.expect(open)] }
+        Turn { _permits: Some([own, shared, self.places.turns.acquire().await.expect(open)]) }
     }
 }
 
@@ -167,11 +192,16 @@ mod tests {
     use super::*;
 
     fn places() -> Arc<Places> {
-        Arc::new(Places::new(1, Metrics::register(Vec::new(), &mut Registry::default())))
+        of_turns(1)
     }
 
-    fn client(text: &str) -> IpAddr {
-        text.parse().expect("an address")
+    fn of_turns(turns: usize) -> Arc<Places> {
+        let metrics = Metrics::register(Vec::new(), &mut Registry::default());
+        Arc::new(Places::new(turns, Insider::default(), metrics))
+    }
+
+    fn client(text: &str) -> SocketAddr {
+        SocketAddr::new(text.parse().expect("an address"), 40_000)
     }
 
     fn take(places: &Arc<Places>, of: &str, times: usize) -> Vec<Taken> {
@@ -226,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_of_many_streams_has_one_turn_at_a_time() {
-        let places = Arc::new(Places::new(8, places().metrics.clone()));
+        let places = of_turns(8);
         let (greedy, polite) = (take(&places, "127.0.0.2", 2), take(&places, "192.0.2.1", 1));
         let begun = greedy[0].turn().await;
         let second = futures_util::FutureExt::now_or_never(greedy[1].turn());
@@ -234,5 +264,20 @@ mod tests {
         assert!(futures_util::FutureExt::now_or_never(polite[0].turn()).is_some());
         drop(begun);
         assert!(futures_util::FutureExt::now_or_never(greedy[1].turn()).is_some());
+    }
+
+    #[tokio::test]
+    async fn this_process_waits_behind_nobody_and_takes_nobodys_place() {
+        let places = places();
+        let crowd: Vec<Taken> = (0..4).flat_map(|last| take(&places, &format!("127.0.0.{last}"), OF_ONE)).collect();
+        let _answered = crowd[0].turn().await;
+        let at = SocketAddr::new(client("127.0.0.1").ip(), 50_000);
+        places.insider.asks_from(at);
+        let inside = places.take(at);
+        assert!(futures_util::FutureExt::now_or_never(inside.turn()).is_some());
+        assert_eq!(left(&crowd), 0);
+        places.insider.asks_from(client("127.0.0.9"));
+        let outside = places.take(at);
+        assert!(futures_util::FutureExt::now_or_never(outside.turn()).is_none(), "anybody may have that port now");
     }
 }

@@ -83,7 +83,7 @@ impl Streams {
     }
 
     fn begin(&self, open: &mut JoinSet<()>, stream: TcpStream, client: SocketAddr, stop: &CancellationToken) {
-        let taken = self.places.take(client.ip());
+        let taken = self.places.take(client);
         let (serving, stop) = (self.serving.clone(), stop.clone());
         open.spawn(async move {
             let leave = taken.leave();

@@ -326,8 +326,9 @@ impl Desk {
 
     /// When the overlay has to be looked at again: for a change that waits, or a store that has settled.
     pub(super) fn overlay_due(&self, now: Instant) -> Option<Instant> {
-        let late = self.pending.values().map(|since| *since + UNCONFIRMED);
-        late.chain(self.settled()).filter(|due| *due > now).min()
+        // What is laid over already stays until nothing waits, however long each change has waited.
+        let waits = self.pending.values().filter(|_| !self.overlaid);
+        waits.map(|since| *since + UNCONFIRMED).chain(self.settled()).filter(|due| *due > now).min()
     }
 
     /// When the store, back or with another lease, is believed again. A hung etcd answers first and revokes the leases
