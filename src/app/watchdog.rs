@@ -245,7 +245,13 @@ mod tests {
     }
 
     fn settings(dns: SocketAddr) -> Settings {
-        Settings { period: PERIOD, dns: vec![dns], domain: "services.internal".into(), insider: Insider::default(), http: None }
+        Settings {
+            period: PERIOD,
+            dns: vec![dns],
+            domain: "services.internal".into(),
+            insider: Insider::default(),
+            http: None,
+        }
     }
 
     #[tokio::test]

@@ -10,4 +10,5 @@ mod faults;
 mod lab_itself;
 mod migration;
 mod outage;
+mod switch;
 mod thread;

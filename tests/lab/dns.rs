@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::host::Host;
+use super::process::try_run;
 
 /// What `dig` got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,14 +69,26 @@ impl Answer {
 }
 
 pub(crate) fn dig(from: &Host, server: Ipv4Addr, question: &[&str]) -> Answer {
+    let argv = argv(server, question);
+    answered(from.try_exec(&argv.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// The agent on `server`, asked from this machine.
+pub(crate) fn dig_from_here(server: Ipv4Addr, question: &[&str]) -> Answer {
+    let mut argv = argv(server, question);
+    argv.extend(["-p", "5300"].map(str::to_owned));
+    answered(try_run(&argv.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
+fn argv(server: Ipv4Addr, question: &[&str]) -> Vec<String> {
     let server = format!("@{server}");
-    let argv: Vec<&str> = ["dig", "+tries=1", "+time=2", "+noall", "+comments", "+answer", "+additional", &server]
-        .iter()
-        .chain(question)
-        .copied()
-        .collect();
-    from.try_exec(&argv)
-        .map_or_else(|_| Answer { status: "TIMEOUT".into(), answers: vec![], additional: vec![] }, |text| read(&text))
+    let argv = ["dig", "+tries=1", "+time=2", "+noall", "+comments", "+answer", "+additional", &server];
+    argv.iter().chain(question).map(|word| (*word).to_owned()).collect()
+}
+
+fn answered<E>(told: Result<String, E>) -> Answer {
+    let nothing = Answer { status: "TIMEOUT".into(), answers: vec![], additional: vec![] };
+    told.map_or(nothing, |text| read(&text))
 }
 
 fn read(text: &str) -> Answer {

@@ -15,12 +15,14 @@
 #![allow(dead_code, unused_imports, unreachable_pub, clippy::print_stderr, clippy::needless_pass_by_value)] // a library that is compiled into each of its users
 
 pub mod container;
+pub mod counter;
 pub mod dns;
 pub mod etcd;
 pub mod ground;
 pub mod host;
 pub mod image;
 pub mod process;
+pub mod steered;
 pub mod wait;
 pub mod wharf;
 
@@ -88,7 +90,19 @@ impl Lab {
 
     /// Starts an agent on every host and waits until all are ready.
     pub fn wharves(&self) -> Vec<Wharf<'_>> {
-        let agents: Vec<Wharf<'_>> = self.hosts.iter().map(|host| host.wharf().start_only()).collect();
+        self.wharves_told("")
+    }
+
+    /// The same, with this in their settings file.
+    pub fn wharves_told(&self, settings: &str) -> Vec<Wharf<'_>> {
+        let written = |host: &Host| {
+            let file = host.dir().join("wharf.toml");
+            fs::write(&file, settings).expect("the lab's folder can be written");
+            file.display().to_string()
+        };
+        let files: Vec<String> = self.hosts.iter().map(written).collect();
+        let specs = self.hosts.iter().zip(&files).map(|(host, file)| host.wharf().flag("--config", file));
+        let agents: Vec<Wharf<'_>> = specs.map(wharf::WharfSpec::start_only).collect();
         for agent in &agents {
             agent.wait_ready();
         }

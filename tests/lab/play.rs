@@ -8,6 +8,8 @@ mod lab;
 use std::process::ExitCode;
 
 use lab::container::Container;
+use lab::counter::{Counter, Tally};
+use lab::steered::{MASTER, SERVICE, make_master};
 use lab::wharf::Wharf;
 use lab::{Lab, eventually, memcached, postgres, redis};
 
@@ -31,8 +33,9 @@ fn main() -> ExitCode {
     }
     println!("bringing up {title} …");
     let lab = Lab::start();
-    let agents = lab.wharves();
-    let containers = if commands == ["demo"] { start_services(&lab) } else { vec![] };
+    let demo = commands == ["demo"];
+    let agents = lab.wharves_told(&if demo { lab.steering() } else { String::new() });
+    let containers = if demo { start_services(&lab) } else { vec![] };
     show(&lab, &agents);
     show_ways_in(&lab);
     if !once {
@@ -57,6 +60,9 @@ fn start_services(lab: &Lab) -> Vec<Container<'_>> {
         two.run(redis().name("sessions-2").publish(6379).arguments(&["--replicaof", &primary, "6379"])),
         two.run(postgres().name("orders").env("POSTGRES_PASSWORD", "demo").publish(5432)),
     ]
+    .into_iter()
+    .chain(lab.frozen_servers())
+    .collect()
 }
 
 fn show_services(lab: &Lab, agents: &[Wharf<'_>]) {
@@ -81,6 +87,25 @@ fn show_services(lab: &Lab, agents: &[Wharf<'_>]) {
         Ok(table) => print!("{table}"),
         Err(error) => println!("{error}"),
     }
+    show_switches(lab, &agents[0]);
+}
+
+/// The master of a redis service moves under a counter that writes to it.
+fn show_switches(lab: &Lab, agent: &Wharf<'_>) {
+    make_master(agent, lab.host(1).name());
+    let counter = Counter::start(lab.host(1).address(), MASTER);
+    counter.counts_on(50);
+    println!();
+    for to in [2, 3, 1] {
+        let to = lab.host(to).name();
+        let told = make_master(agent, to);
+        print!("{}$ wharf topology switch {SERVICE} --to {to}\n{told}", lab.host(1).name());
+        counter.counts_on(50);
+    }
+    let Tally { acknowledged, missing, failed, phantom } = counter.stop();
+    println!(
+        "a counter at {MASTER}: {acknowledged} acknowledged ({missing} missing), {failed} failed ({phantom} phantom)"
+    );
 }
 
 fn show_ways_in(lab: &Lab) {

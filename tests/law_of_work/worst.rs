@@ -38,7 +38,12 @@ const KNOWN: [(&[&str], &str); 9] = [
     (&["many.test A", "many.test AAAA"], SEVERAL_TAGGED),
     // Each name that is led to took a step or two more, when there were none left.
     (
-        &["services.internal A seed 7932430762592280412", "services.internal A", "services.internal AAAA"],
+        &[
+            "services.internal A seed 7932430762592280412",
+            "services.internal AAAA seed 1289222906553006805",
+            "services.internal A",
+            "services.internal AAAA",
+        ],
         r#"
     1000 × /services/{n}.b/dns/a {"host":"10.{n}","group":"{500}{n}","targetstrip":{n%7},"ttl":4294967295,"tags":["Blue {n}","{500}{n}","green"]} leases
     5000 × /services/web/web/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/i{n} {"host":"web.services.internal","role":"primary"} held

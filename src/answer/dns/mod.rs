@@ -132,7 +132,14 @@ impl DnsServer {
         };
         let forwarder = Forwarder::new(settings.forward, own, metrics.cached_bytes.clone());
         let (serving, jobs) = Serving::new(rules, metrics, view);
-        Ok(Self { serving, sockets, limit: Arc::new(RateLimit::new(settings.rate_limit)), forwarder, jobs, insider: Insider::default() })
+        Ok(Self {
+            serving,
+            sockets,
+            limit: Arc::new(RateLimit::new(settings.rate_limit)),
+            forwarder,
+            jobs,
+            insider: Insider::default(),
+        })
     }
 
     /// The addresses that are answered on, each once.

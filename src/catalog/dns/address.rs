@@ -262,12 +262,27 @@ impl<'c> Work<'c> {
             return self.not_gone();
         }
         match self.find_target(place, &own) {
-            Some(hits) => self.way(place, hits, target, wanted, passed),
+            Some(hits) => self.way_of_target(place, hits, target, wanted, passed),
             None => {
                 let open = self.may_be_selected(place, &own);
                 Way { missing: !open, open, zone: Some(place), ..Way::default() }
             }
         }
+    }
+
+    /// A target that costs too much is left out. What the question's own name takes is known all the same.
+    fn way_of_target(
+        &mut self,
+        place: usize,
+        hits: Vec<Hit<'c>>,
+        target: &Name,
+        wanted: Wanted,
+        passed: &mut Vec<Name>,
+    ) -> Way {
+        let unsure = std::mem::take(&mut self.unsure);
+        let way = self.way(place, hits, target, wanted, passed);
+        self.left_out += usize::from(std::mem::replace(&mut self.unsure, unsure));
+        way
     }
 
     /// A way that there are no steps left for.

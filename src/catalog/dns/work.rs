@@ -43,7 +43,7 @@ pub(super) struct Work<'c> {
     steered: Option<Steered>,
     cut: bool,
     /// Nothing was found where the name's labels ask for more than could be looked at.
-    unsure: bool,
+    pub(super) unsure: bool,
     pub(super) left_out: usize,
 }
 

@@ -23,6 +23,7 @@ use futures_util::future::{BoxFuture, OptionFuture};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::chores::Chores;
@@ -44,6 +45,12 @@ use crate::view::{CatalogView, Outlet, Progress};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
 const TOGETHER: usize = 64;
+
+/// What is laid over takes as long to show as this host has records. Rests so many times as long leave it a fifth of
+/// one core in a burst of starts,
+const RESTS: u32 = 4;
+/// and no news waits longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How long the store is given to speak first. The kept catalog lacks what was published in the last seconds before the
 /// agent ended, and to answer from it what the store would have told a moment later is to deny what serves.
@@ -100,6 +107,10 @@ pub struct Mirror {
     said: Arc<Overlay>,
     /// What is laid over the catalog, while something is.
     laid: Option<Arc<Overlay>>,
+    /// Until then what is new waits for the next turn of handing out.
+    rested: Duration,
+    /// Whether something waits.
+    unshown: bool,
 }
 
 /// A lease, what the store said of it, and whether that is with its keys.
@@ -138,6 +149,8 @@ impl Mirror {
             heads: HeadsHere::default(),
             said: Arc::default(),
             laid: None,
+            rested: Duration::ZERO,
+            unshown: false,
         };
         (mirror, view)
     }
@@ -185,7 +198,7 @@ impl Mirror {
                 () = stop.cancelled() => break,
                 Ok(()) = self.overlay.changed() => {
                     if self.listen() && (self.holding.is_none() || self.said.active) {
-                        self.publish();
+                        self.publish_in_turn();
                     }
                 }
                 () = self.heads.changed() => {
@@ -264,7 +277,7 @@ impl Mirror {
             }
         }
         if changed {
-            self.publish();
+            self.publish_in_turn();
         }
     }
 
@@ -387,7 +400,8 @@ impl Mirror {
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
         self.chores.turn(&mut self.fold, now);
-        if self.fold.expire(now) || self.holding.is_some_and(|until| until <= now) {
+        let waited = self.unshown && self.rested <= now;
+        if self.fold.expire(now) || waited || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }
         if self.progress == Progress::Read
@@ -402,7 +416,8 @@ impl Mirror {
     fn wake(&self, now: Duration) -> Duration {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
-        let due = [self.fold.next(), lease, self.keep_due(), self.holding, self.chores.due()];
+        let unshown = self.unshown.then_some(self.rested);
+        let due = [self.fold.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -410,8 +425,23 @@ impl Mirror {
         self.keep.as_ref().filter(|_| self.progress == Progress::Read).map(Keep::due)
     }
 
+    /// Hands out what is new, at once or when the last turn's rest is over.
+    fn publish_in_turn(&mut self) {
+        self.unshown = true;
+        if self.rested <= self.outlet.clock().now() {
+            self.publish();
+        }
+    }
+
     /// Hands out what the store says, with what is laid over it.
     fn publish(&mut self) {
+        let begun = Instant::now();
+        self.show();
+        self.unshown = false;
+        self.rested = self.outlet.clock().now() + (RESTS * begun.elapsed()).min(LONGEST_REST);
+    }
+
+    fn show(&mut self) {
         self.holding = None;
         self.listen();
         let overlay = self.overlay();

@@ -1,0 +1,35 @@
+//! A redis master that moves from host to host, over the real etcd and under a counter that must not lose a number.
+
+use crate::lab::counter::Counter;
+use crate::lab::steered::{MASTER, SERVICE, make_master};
+use crate::lab::{self, eventually};
+
+#[test]
+fn a_counter_loses_nothing_while_its_master_goes_round_the_hosts() {
+    let lab = lab::alone();
+    let agents = lab.wharves_told(&lab.steering());
+    let _servers = lab.frozen_servers();
+    make_master(&agents[0], lab.host(1).name());
+    let counter = Counter::start(lab.host(3).address(), MASTER);
+    counter.counts_on(20);
+    for (asked, to) in [(0, 2), (1, 3), (2, 1)] {
+        make_master(&agents[asked], lab.host(to).name());
+        let at = [lab.host(to).at(6380)];
+        eventually("every host names the new master", || {
+            lab.hosts().iter().try_for_each(|of| of.dig(MASTER, "SRV").is(&at))
+        });
+        counter.counts_on(20);
+    }
+
+    // One of three members hangs: the others decide, whoever is asked.
+    lab.host(2).etcd().hang();
+    make_master(&agents[2], lab.host(3).name());
+    counter.counts_on(20);
+    lab.host(2).etcd().thaw();
+    let tally = counter.stop();
+    println!("{tally:?}");
+    assert!(tally.acknowledged >= 100 && tally.failed <= 8, "{tally:?}");
+    assert_eq!((tally.missing, tally.phantom), (0, 0), "{tally:?}");
+    let told = agents[0].command(&["topology", SERVICE]).unwrap();
+    assert!(told.contains(&format!("master {}-{SERVICE}", lab.host(3).name())), "{told}");
+}
