@@ -89,6 +89,7 @@ impl Counter {
     }
 }
 
+#[allow(clippy::disallowed_methods)] // a plain thread: nobody's runtime is held up
 fn count(master: &Master, stop: &AtomicBool, acknowledged: &AtomicUsize) -> Told {
     let mut told = Told::default();
     let mut connection = None;
