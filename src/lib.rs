@@ -20,6 +20,7 @@ pub mod answer;
 pub mod cli;
 pub mod follow;
 pub mod offer;
+pub mod proxy;
 pub mod steer;
 
 // Floor 3: only here may two workers be known at once.

@@ -205,3 +205,26 @@ async fn the_unix_socket_answers_like_tcp() {
     side.stop().await;
     assert!(!socket.exists(), "the socket's file goes with the agent");
 }
+
+#[tokio::test]
+async fn a_process_apart_tells_how_its_ambassadors_stand() {
+    let side = Side::start().await;
+    let own = side.get("/v1/proxies").await.json()["proxies"].as_array().unwrap().len();
+    let put = async |head: &str, body: &str| {
+        let (host, length) = (side.address, body.len());
+        let request = format!(
+            "PUT /v1/proxies HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+        );
+        side.send(&request).await
+    };
+    let told = put("", r#"{"proxies":[{"name":"apart","connections":2,"later":true}]}"#).await;
+    assert_eq!(told.status, 200, "{}", told.body);
+    let shown = side.get("/v1/proxies").await.json();
+    let last = shown["proxies"].as_array().unwrap().last().unwrap();
+    assert_eq!((shown["proxies"].as_array().unwrap().len(), &last["name"]), (own + 1, &"apart".into()));
+    assert_eq!(put("", "nonsense").await.status, 400);
+    assert_eq!(put("Origin: http://evil.example\r\n", r#"{"proxies":[]}"#).await.status, 403, "no web page may");
+    assert_eq!(put("", &" ".repeat(70_000)).await.status, 413);
+    assert_eq!(side.get("/v1/proxies").await.json(), shown, "what is refused changes nothing");
+    side.stop().await;
+}

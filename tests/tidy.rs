@@ -73,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog::fold", &["model::words", "catalog::index"]),
     ("catalog::select", &["model::words", "model::steer", "catalog::index", "catalog::steps"]),
     ("catalog::dns", &["model::words", "model::steer", "catalog::index", "catalog::select", "catalog::steps"]),
+    ("catalog::proxy", &["model::words", "model::steer", "catalog::index"]),
     ("catalog::facade", &["model::words", "model::steer", "catalog::index", "catalog::select"]),
 ];
 

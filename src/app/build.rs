@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
+use super::proxies::{self, Ambassadors};
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
 use super::sources::Sources;
@@ -20,7 +21,7 @@ use super::topology::{self, Masters};
 use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::answer::dns::{self, DnsServer, Insider};
-use crate::answer::http::{self, HttpMetrics, HttpServer, Readiness};
+use crate::answer::http::{self, HttpMetrics, HttpServer, ProxySource, Readiness};
 use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
 use crate::config::Config;
@@ -42,6 +43,7 @@ use crate::offer::drain::Drain;
 use crate::offer::inventory::{self, Inventory};
 use crate::offer::probe::Fleet;
 use crate::offer::registrar::{self, Registrar};
+use crate::proxy::Table;
 use crate::state::{StateDir, StateError};
 use crate::store::Store;
 use crate::supervisor::{Half, Supervisor};
@@ -91,6 +93,7 @@ pub(super) struct Agent {
     pub(super) inventory: watch::Sender<Arc<inventory::Settings>>,
     pub(super) local: watch::Receiver<Arc<Local>>,
     pub(super) drain: Drain,
+    pub(super) proxies: watch::Sender<Arc<Vec<Table>>>,
     masters: Masters,
 }
 
@@ -114,8 +117,9 @@ pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supe
     supervisor.spawn("logind", Half::Offer, logind.run(stop.clone()));
     supervisor.spawn("farewell", Half::Offer, farewell.run(stop));
     let masters = finding.masters.clone();
+    let proxies = finding.proxies.clone();
     finding.watch_over(config, &offering, supervisor);
-    Ok(Agent { inventory: offering.settings, local: offering.published.local, drain: offering.drain, masters })
+    Ok(Agent { inventory: offering.settings, local: offering.published.local, drain: offering.drain, proxies, masters })
 }
 
 impl Agent {
@@ -220,6 +224,7 @@ struct Finding {
     sentinel: Vec<SocketAddr>,
     door: Option<Door>,
     insider: Insider,
+    proxies: watch::Sender<Arc<Vec<Table>>>,
     masters: Masters,
 }
 
@@ -251,6 +256,14 @@ impl Finding {
         let sentinel = SentinelServer::bind_all(sentinel, &view, &ground.zones, &node_list, &mut registry).await;
         let sentinel = sentinel.map_err(BuildError::Sentinel)?;
         let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
+        let inputs = proxies::Inputs {
+            view: &view,
+            zones: &ground.zones,
+            nodes: &node_list,
+            local: Some(offering.published.local.clone()),
+        };
+        let Ambassadors { tables: proxies, handle } =
+            proxies::start(proxies::of_agent(config), inputs, supervisor, &mut registry);
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
         let sources = http::Sources {
             catalog: view.clone(),
@@ -260,6 +273,7 @@ impl Finding {
             ready: ready_seen,
             drain: drain_requests,
             topology,
+            proxies: ProxySource::new(move || handle.told()),
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
         };
@@ -272,6 +286,7 @@ impl Finding {
             sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
             door: http.door(),
             insider: dns.insider(),
+            proxies,
             masters,
         };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));

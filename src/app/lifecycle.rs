@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::WRONG_USE;
 use super::build::{self, Agent};
-use super::{settings, shutdown, translate};
+use super::{ABORTED, WRONG_USE};
+use super::{proxies, settings, shutdown, translate};
 use crate::cli::AgentArgs;
 use crate::config::Config;
 use crate::host::sockets::Passed;
@@ -20,28 +20,26 @@ use crate::telemetry::{LogFilter, whole};
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// What a stop may take beyond the deadlines of its steps.
 const AFTER_STOP: Duration = Duration::from_secs(3);
-/// What a second signal exits with, as a shell would show it.
-const ABORTED: u8 = 130;
 
 /// The settings that a reload applies.
-const LIVE: [&str; 9] =
-    ["address-label", "allow-name", "checks", "explicit", "log", "network", "secret", "service", "tags"];
+const LIVE: [&str; 10] =
+    ["address-label", "allow-name", "checks", "explicit", "log", "network", "proxy", "secret", "service", "tags"];
 
 /// The signals that mean something here.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 /// What ends or interrupts the agent's life.
-enum Told {
+pub(super) enum Told {
     Stop(&'static str),
     Reload,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -49,7 +47,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.terminate.recv() => Told::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Told::Stop("SIGINT"),
@@ -93,19 +91,20 @@ pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &
         }
     };
     Notify.stopping();
-    supervisor.end_at_the_latest(shutdown::LEAVE + running.dns.ttl + 2 * STOP_DEADLINE + AFTER_STOP);
+    let patience = STOP_DEADLINE + proxies::drain(&running);
+    supervisor.end_at_the_latest(shutdown::LEAVE + running.dns.ttl + STOP_DEADLINE + patience + AFTER_STOP);
     tokio::select! {
         () = agent.leave_with_host(running.dns.ttl) => {}
         () = stopped_twice(&mut signals) => return ExitCode::from(ABORTED),
     }
     tokio::select! {
-        ends = supervisor.stop(STOP_DEADLINE) => report(&ends, code),
+        ends = supervisor.stop(patience) => report(&ends, code),
         () = stopped_twice(&mut signals) => ExitCode::from(ABORTED),
     }
 }
 
 /// Says which workers did not stop well; one that hangs makes the stop a failure.
-fn report(ends: &[WorkerEnd], code: ExitCode) -> ExitCode {
+pub(super) fn report(ends: &[WorkerEnd], code: ExitCode) -> ExitCode {
     for end in ends {
         tracing::error!(error = whole(end), "a worker did not stop well");
     }
@@ -132,6 +131,7 @@ fn reload(args: &AgentArgs, running: Config, agent: &Agent, log: &LogFilter) -> 
             }
             log.set(&now.log.filter);
             agent.inventory.send_replace(Arc::new(translate::inventory(&now)));
+            agent.proxies.send_replace(Arc::new(proxies::of_agent(&now)));
             now
         }
     };
@@ -139,7 +139,7 @@ fn reload(args: &AgentArgs, running: Config, agent: &Agent, log: &LogFilter) -> 
     running
 }
 
-async fn stopped_twice(signals: &mut Signals) {
+pub(super) async fn stopped_twice(signals: &mut Signals) {
     while !matches!(signals.next().await, Told::Stop(_)) {}
     tracing::warn!("told to stop a second time, leaving at once");
 }

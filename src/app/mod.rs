@@ -1,9 +1,11 @@
 //! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
 
+mod apart;
 mod build;
 mod drain;
 mod lifecycle;
 mod neighbours;
+mod proxies;
 mod ready;
 mod settings;
 mod shutdown;
@@ -20,17 +22,20 @@ use crate::cli::exit::Exit;
 use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
 use crate::config::Problems;
-use crate::host::sockets;
+use crate::host::{descriptors, sockets};
 use crate::model::words::plain::plain;
 use crate::telemetry;
 
 /// Wrong use: a flag, a key of the file, a state directory that another agent holds.
 const WRONG_USE: u8 = 2;
+/// What a second signal exits with, as a shell would show it.
+const ABORTED: u8 = 130;
 
 /// Runs the command and tells the exit code.
 pub fn main(cli: Cli) -> ExitCode {
     match cli.command {
-        Command::Agent(args) => agent(&args),
+        Command::Agent(args) => daemon(&args, Daemon::Agent),
+        Command::Proxy(args) => daemon(&args, Daemon::Proxy),
         Command::CheckConfig(args) => check_config(&args),
         command => ask(command),
     }
@@ -42,12 +47,13 @@ fn ask(command: Command) -> ExitCode {
     let terminal = &mut Terminal::stdio();
     let exit = runtime.block_on(async {
         match command {
-            Command::Agent(_) | Command::CheckConfig(_) => Exit::Usage,
+            Command::Agent(_) | Command::Proxy(_) | Command::CheckConfig(_) => Exit::Usage,
             Command::Services(args) => cli::services::run(args, terminal).await,
             Command::Wait(args) => cli::wait::run(args, terminal).await,
             Command::Resolve(args) => cli::resolve::run(args, terminal).await,
             Command::Explain(args) => cli::explain::run(args, terminal).await,
             Command::Nodes(args) => cli::nodes::run(args, terminal).await,
+            Command::Proxies(args) => cli::proxies::run(args, terminal).await,
             Command::Drain(args) => cli::drain::run(args, true, terminal).await,
             Command::Undrain(args) => cli::drain::run(args, false, terminal).await,
             Command::Topology(args) => cli::topology::run(args, terminal).await,
@@ -85,7 +91,14 @@ fn refuse(problems: &Problems) {
     }
 }
 
-fn agent(args: &AgentArgs) -> ExitCode {
+/// What runs until it is told to stop.
+#[derive(Clone, Copy)]
+enum Daemon {
+    Agent,
+    Proxy,
+}
+
+fn daemon(args: &AgentArgs, kind: Daemon) -> ExitCode {
     let config = match settings::read(args) {
         Ok(config) => config,
         Err(problems) => {
@@ -93,6 +106,9 @@ fn agent(args: &AgentArgs) -> ExitCode {
             return ExitCode::from(WRONG_USE);
         }
     };
+    if !config.proxies.is_empty() {
+        descriptors::raise_descriptors();
+    }
     let passed = sockets::passed(); // before the first thread
     let log = telemetry::start(&config.log.filter, config.log.json);
     // With one thread alone a worker that hangs would keep even a signal from being heard.
@@ -101,7 +117,10 @@ fn agent(args: &AgentArgs) -> ExitCode {
         builder.worker_threads(2);
     }
     let Some(runtime) = runtime(&mut builder) else { return ExitCode::FAILURE };
-    let code = runtime.block_on(lifecycle::run(args, config, passed, &log));
+    let code = match kind {
+        Daemon::Agent => runtime.block_on(lifecycle::run(args, config, passed, &log)),
+        Daemon::Proxy => runtime.block_on(apart::run(args, config, &log)),
+    };
     runtime.shutdown_background(); // after a second signal nothing is waited for
     code
 }

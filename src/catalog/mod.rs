@@ -7,5 +7,6 @@ pub mod dns;
 pub mod facade;
 pub mod fold;
 pub mod index;
+pub mod proxy;
 pub(crate) mod select;
 pub mod steps;

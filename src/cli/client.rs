@@ -139,6 +139,11 @@ impl Client {
         }
     }
 
+    /// Sends a body; only a refusal says anything.
+    pub async fn tell(&self, method: Method, path: &str, body: Bytes) -> Result<(), ClientError> {
+        self.reach(method, path, body, ANSWER).await?.accepted().await.map(|_| ())
+    }
+
     /// Sends a request and waits for the head of its answer; a refusal is an error.
     pub async fn open(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
         self.reach(method, path, Bytes::new(), ANSWER).await?.accepted().await

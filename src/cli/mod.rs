@@ -13,6 +13,7 @@ pub mod healthcheck;
 pub mod nodes;
 pub mod output;
 pub mod place;
+pub mod proxies;
 pub mod resolve;
 pub mod services;
 pub mod source;
@@ -62,6 +63,8 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Run the daemon: offer what serves on this host, answer for the whole cluster
     Agent(Box<AgentArgs>),
+    /// Serve the `[[proxy]]` tables apart from the agent, whose restart then touches no connection
+    Proxy(Box<AgentArgs>),
     /// Read the settings as `agent` would, print every problem, start nothing
     CheckConfig(Box<AgentArgs>),
     Services(services::ServicesArgs),
@@ -69,6 +72,7 @@ pub enum Command {
     Resolve(resolve::ResolveArgs),
     Explain(explain::ExplainArgs),
     Nodes(nodes::NodesArgs),
+    Proxies(proxies::ProxiesArgs),
     Drain(drain::DrainArgs),
     /// Offer again what a drain has withdrawn
     Undrain(drain::DrainArgs),

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Config, DnsConfig, Forward, HttpConfig, OfferConfig, TopologyConfig};
+use super::{Config, DnsConfig, Forward, HttpConfig, OfferConfig, ProxyUpstream, TopologyConfig};
+use crate::model::offer::advertise::Advertise;
+use crate::model::offer::naming::StaticService;
+use crate::model::words::record::Proto;
 use crate::model::words::zone::Zones;
 
 /// Every conflict, by the setting that has to give way.
@@ -11,6 +14,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     listening(&config.dns, &config.http, &mut found);
     seeds(config, &mut found);
     sentinel(config, &mut found);
+    proxies(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -58,6 +62,48 @@ fn sentinel(config: &Config, found: &mut Found) {
     {
         found.push(("sentinel", format!("{address} cannot be served on beside {other}")));
     }
+}
+
+/// Nor by ambassadors; and what they listen on is no instance of this host, or it would lead to itself.
+fn proxies(config: &Config, found: &mut Found) {
+    let seeds = config.topologies.iter().filter_map(|table| table.seed_http);
+    let sentinel = config.sentinel.as_ref().map(|sentinel| sentinel.listen);
+    let mut taken: Vec<SocketAddr> =
+        config.dns.listen.iter().copied().chain([config.http.listen]).chain(seeds).chain(sentinel).collect();
+    for (place, table) in config.proxies.iter().enumerate() {
+        let at = format!("table {}: ", place + 1);
+        for address in &table.listen {
+            for other in taken.iter().filter(|other| overlap(**other, *address)) {
+                found.push(("proxy", format!("{at}{address} cannot be listened on beside {other}")));
+            }
+            for service in config.offer.services.iter().filter(|service| is_at(service, *address, &config.offer)) {
+                found.push(("proxy", format!("{at}{address} is where the service {} is", service.name)));
+            }
+            taken.push(*address);
+        }
+        if table.upstream == ProxyUpstream::Etcd && etcd_addresses(config).is_none() {
+            let what = "upstream \"etcd\" needs --etcd-endpoints that are addresses, or localhost";
+            found.push(("proxy", format!("{at}{what}")));
+        }
+    }
+}
+
+/// Whether a `[[service]]` table means what is listened on there. One without an address is at the advertised one.
+fn is_at(service: &StaticService, listen: SocketAddr, offer: &OfferConfig) -> bool {
+    let is_advertised = offer.advertise.contains(&Advertise::Address(listen.ip()));
+    let is_named = service.address.map_or(is_advertised, |address| address == listen.ip());
+    let is_there = is_named || listen.ip().is_unspecified();
+    service.port == listen.port() && service.proto != Proto::Udp && is_there
+}
+
+/// Where the store is, as addresses.
+pub(super) fn etcd_addresses(config: &Config) -> Option<Vec<SocketAddr>> {
+    let address = |endpoint: &String| {
+        let (_, authority) = endpoint.split_once("://")?;
+        authority.replace("localhost", "127.0.0.1").parse().ok()
+    };
+    let etcd = config.store.etcd.as_ref()?;
+    etcd.endpoints.iter().map(address).collect()
 }
 
 /// Whether the one address takes in the other. A port that is chosen is free.

@@ -40,10 +40,15 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     let services = tables(&mut table, "service", &origins.file, &mut problems);
     let secrets = tables(&mut table, "secret", &origins.file, &mut problems);
     let topologies = tables(&mut table, "topology", &origins.file, &mut problems);
+    let proxies = tables(&mut table, "proxy", &origins.file, &mut problems);
     table.retain(|key, value| readable::<Raw>(key, value, &format!("{}: {key}", origins.file), &mut problems));
     origins.keys = table.keys().cloned().collect();
-    let given =
-        [("service", !services.is_empty()), ("secret", !secrets.is_empty()), ("topology", !topologies.is_empty())];
+    let given = [
+        ("service", !services.is_empty()),
+        ("secret", !secrets.is_empty()),
+        ("topology", !topologies.is_empty()),
+        ("proxy", !proxies.is_empty()),
+    ];
     for (key, given) in given {
         if given {
             origins.keys.insert(key.to_owned());
@@ -55,6 +60,7 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     }
     let mut merged: Raw = table.try_into().unwrap_or_default();
     (merged.service, merged.secret, merged.topology) = (services, secrets, topologies);
+    merged.proxy = proxies;
     (merged, origins, problems)
 }
 

@@ -6,6 +6,7 @@
 mod conflicts;
 mod file;
 pub(crate) mod parse;
+mod proxy;
 pub mod raw;
 mod service;
 mod topology;
@@ -23,6 +24,7 @@ use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 use crate::model::words::key::Prefix;
 use file::Origins;
+pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
 pub use topology::TopologyConfig;
 
@@ -51,6 +53,10 @@ pub struct Config {
     pub log: LogConfig,
     /// `[[topology]]` tables.
     pub topologies: Vec<TopologyConfig>,
+    /// `[[proxy]]` tables.
+    pub proxies: Vec<ProxyConfig>,
+    /// Whether these are left to a process of their own.
+    pub proxy_apart: bool,
 }
 
 /// What this host offers.
@@ -255,6 +261,11 @@ impl Config {
     pub fn taking(&self, new: &Self, live: &[&str], surroundings: &Surroundings) -> Result<Self, Problems> {
         let written = file::taking(&self.written, &new.written, live);
         Self::read(&written, &new.origins, surroundings, Vec::new())
+    }
+
+    /// Where the store is; none where that is not told by addresses.
+    pub fn etcd_addresses(&self) -> Option<Vec<SocketAddr>> {
+        conflicts::etcd_addresses(self)
     }
 
     /// A problem of a setting, with the place where it is written.

@@ -240,6 +240,11 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub log_format: Option<String>,
 
+    /// Leave the `[[proxy]]` tables to `wharf proxy`, which reads the same file [default: false]
+    #[arg(long, env = "WHARF_PROXY_APART", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Ambassadors")]
+    #[serde(deserialize_with = "scalar")]
+    pub proxy_apart: Option<String>,
+
     /// `[[service]]`: what runs outside Docker.
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -254,6 +259,11 @@ pub struct Raw {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub topology: Vec<RawTopology>,
+
+    /// `[[proxy]]`: local ports that lead to services.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proxy: Vec<RawProxy>,
 }
 
 /// One `[[topology]]` table of the file.
@@ -287,6 +297,63 @@ pub struct RawTopology {
     /// Where the two endpoints of the programs before are served, `PUT /master` and `PUT /dns`.
     #[serde(deserialize_with = "scalar")]
     pub seed_http: Option<String>,
+}
+
+/// One `[[proxy]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawProxy {
+    /// Its name.
+    #[serde(deserialize_with = "scalar")]
+    pub name: Option<String>,
+    /// Where it listens.
+    #[serde(deserialize_with = "list")]
+    pub listen: Option<Vec<String>>,
+    /// The service that it leads to.
+    #[serde(deserialize_with = "scalar")]
+    pub service: Option<String>,
+    /// What it leads to instead: `etcd`, or addresses.
+    #[serde(deserialize_with = "list")]
+    pub upstream: Option<Vec<String>>,
+    /// Only endpoints of this role.
+    #[serde(deserialize_with = "scalar")]
+    pub role: Option<String>,
+    /// Only endpoints with this tag.
+    #[serde(deserialize_with = "scalar")]
+    pub tag: Option<String>,
+    /// Only endpoints on this node.
+    #[serde(deserialize_with = "scalar")]
+    pub node: Option<String>,
+    /// Whether endpoints on this host are taken before others.
+    #[serde(deserialize_with = "scalar")]
+    pub near: Option<String>,
+    /// How long a connection may wait for an endpoint.
+    #[serde(deserialize_with = "scalar")]
+    pub wait: Option<String>,
+    /// `least`, `round-robin` or `first`.
+    #[serde(deserialize_with = "scalar")]
+    pub balance: Option<String>,
+    /// The networks whose clients may connect.
+    #[serde(deserialize_with = "list")]
+    pub allow: Option<Vec<String>>,
+    /// Connections on which nothing moves for so long are closed.
+    #[serde(deserialize_with = "scalar")]
+    pub timeout: Option<String>,
+    /// `off`, `v1` or `v2`.
+    #[serde(deserialize_with = "scalar")]
+    pub send_proxy: Option<String>,
+    /// Connections at a time.
+    #[serde(deserialize_with = "scalar")]
+    pub max_connections: Option<String>,
+    /// `tcp`.
+    #[serde(deserialize_with = "scalar")]
+    pub protocol: Option<String>,
+    /// `cut` or `keep` connections whose endpoint is not right any more.
+    #[serde(deserialize_with = "scalar")]
+    pub on_change: Option<String>,
+    /// How long connections may go on when the table ends.
+    #[serde(deserialize_with = "scalar")]
+    pub drain: Option<String>,
 }
 
 /// One `[[secret]]` table of the file.

@@ -236,3 +236,30 @@ fn only_what_is_live_is_taken_while_the_agent_runs() {
     assert_eq!(again, now, "read a second time nothing more is taken");
     assert_eq!(read.changed_keys(&again), ["advertise", "internal", "node"], "and it still waits");
 }
+
+#[test]
+fn an_ambassador_listens_where_nothing_else_does_and_leads_to_nothing_of_its_own() {
+    let table = |listen: &str, rest: &str| format!("[[proxy]]\nname = 'a'\nlisten = '{listen}'\n{rest}\n");
+    let service = "[[service]]\nname = 'db'\nport = 5432\n";
+    let second = "[[proxy]]\nname = 'b'\nlisten = '127.0.0.1:5432'\nservice = 'db'\n";
+    let refused = |text: &str, expected: &str| {
+        let problems = load(text).expect_err(text);
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{expected}: {problems:?}");
+    };
+    assert!(load(&format!("{}{service}", table("127.0.0.1:5432", "service = 'db'"))).is_ok());
+    refused(&table("127.0.0.1:5300", "service = 'db'"), "table 1: 127.0.0.1:5300 cannot be listened on beside");
+    refused(&format!("{}{second}", table("0.0.0.0:5432", "service = 'db'")), "table 2: 127.0.0.1:5432");
+    refused(&format!("{}{second}", table("127.0.0.1:1", "service = 'db'\n[[proxy]]\nname = 'a'\n")), "proxy[2].listen");
+    refused(&format!("{}{service}", table("0.0.0.0:5432", "service = 'db'")), "is where the service db is");
+    let advertised = "advertise = '10.0.0.1'\n";
+    refused(&format!("{advertised}{}{service}", table("10.0.0.1:5432", "service = 'db'")), "where the service db");
+    assert!(load(&format!("{advertised}{}{service}", table("172.17.0.1:5432", "service = 'db'"))).is_ok());
+    let etcd = table("127.0.0.1:2379", "upstream = 'etcd'");
+    refused(&etcd, "needs --etcd-endpoints");
+    refused(
+        &format!("etcd-endpoints = 'http://etcd.example:2379'\n{etcd}"),
+        "needs --etcd-endpoints that are addresses",
+    );
+    let config = load(&format!("etcd-endpoints = ['http://localhost:1', 'http://[::1]:2']\n{etcd}")).expect("valid");
+    assert_eq!(config.etcd_addresses().map(|addresses| addresses.len()), Some(2));
+}

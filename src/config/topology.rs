@@ -103,7 +103,8 @@ fn given<T>(
     read(text?).map_err(|what| problems.push((key, what))).ok()
 }
 
-fn service(text: &str) -> Parsed<String> {
+/// A service's own name, without what selects of it.
+pub(super) fn service(text: &str) -> Parsed<String> {
     let name = ServiceName::parse(text).ok_or_else(|| format!("{text:?} is no service name"))?;
     match reserved(text) {
         Some(word) => {

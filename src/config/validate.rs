@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::file::Origins;
 use super::parse::{self, Parsed};
+use super::proxy::{self, ProxyConfig};
 use super::raw::Raw;
 use super::service;
 use super::topology::{self, TopologyConfig};
@@ -46,6 +47,8 @@ pub(super) fn validate(
     let sentinel = reader.sentinel(raw);
     let log = reader.log(raw);
     let topologies = reader.topologies(raw);
+    let proxies = reader.proxies(raw);
+    let proxy_apart = reader.one("proxy-apart", raw.proxy_apart.as_ref(), "false", parse::truth);
     Some(Config {
         written: raw.clone(),
         origins: origins.clone(),
@@ -58,6 +61,8 @@ pub(super) fn validate(
         sentinel: sentinel?,
         log: log?,
         topologies,
+        proxies,
+        proxy_apart: proxy_apart?,
     })
 }
 
@@ -182,6 +187,21 @@ impl Reader<'_> {
             self.problem("topology", format!("the alias {alias} means more than one service"));
         }
         topologies
+    }
+
+    fn proxies(&mut self, raw: &Raw) -> Vec<ProxyConfig> {
+        let mut proxies = Vec::new();
+        for (position, table) in raw.proxy.iter().enumerate() {
+            let (proxy, problems) = proxy::read(table);
+            for (key, what) in problems {
+                self.problem(&format!("proxy[{}].{key}", position + 1), what);
+            }
+            proxies.extend(proxy);
+        }
+        for twin in proxy::twins(&proxies) {
+            self.problem("proxy", format!("{twin} is the name of more than one table"));
+        }
+        proxies
     }
 
     fn one_per_family(&mut self, advertise: &[Advertise]) {

@@ -4,6 +4,7 @@
 
 mod addresses;
 pub mod clients;
+pub(crate) mod descriptors;
 mod holder;
 pub mod identity;
 pub mod logind;

@@ -30,6 +30,11 @@ impl<P: Clone + Eq + Hash, V> Shares<P, V> {
         Self { limit, next: 0, lent: HashMap::new() }
     }
 
+    /// Lends so many places from now on; whoever has one keeps it.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// The place that a newcomer of this peer displaces: of the peer that has most, the one of the lowest rank. `None`
     /// while there is room.
     pub fn crowding<K: Ord>(&self, newcomer: &P, rank: impl Fn(&V) -> K) -> Option<Crowding> {

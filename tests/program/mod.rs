@@ -92,6 +92,17 @@ impl Agent {
         self.child.id()
     }
 
+    /// The file with its settings.
+    pub fn settings(&self) -> PathBuf {
+        self.dir.path().join("wharf.toml")
+    }
+
+    /// Has it read them again.
+    pub fn reload(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("http.sock")
     }

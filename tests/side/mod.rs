@@ -13,9 +13,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wharf::answer::http::{DrainRequest, HttpMetrics, HttpServer, Readiness, Settings, Sources, Token, TopologyAsk};
+use wharf::answer::http::{
+    DrainRequest, HttpMetrics, HttpServer, ProxySource, Readiness, Settings, Sources, Token, TopologyAsk,
+};
 use wharf::catalog::facade::api::Nodes;
 use wharf::catalog::index::Catalog;
+use wharf::catalog::proxy::told::{Proxies, Proxy};
 use wharf::model::publish::local::Local;
 use wharf::model::steer::told::{Answer, Instance, Last, Named, Paused, Topology};
 use wharf::model::words::key::Prefix;
@@ -30,6 +33,22 @@ pub fn own_address() -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::new(127, 77, high, low), 0));
     listener.expect("all of 127.0.0.0/8 is this host").local_addr().unwrap()
+}
+
+/// One ambassador at work and one that waits.
+pub fn proxies() -> Proxies {
+    let waiting = Proxy { name: "redis".into(), reason: Some("contested".into()), parked: 2, ..Proxy::default() };
+    let at_work = Proxy {
+        name: "postgres".into(),
+        listen: vec!["127.0.0.1:5432".into()],
+        target: Some("10.0.0.1:5432".into()),
+        connections: 3,
+        cut: 1,
+        refused: 4,
+        bytes: 1 << 40,
+        ..Proxy::default()
+    };
+    Proxies { proxies: vec![at_work, waiting] }
 }
 
 /// A running HTTP side.
@@ -91,6 +110,7 @@ impl Side {
             ready: ready_seen,
             drain,
             topology: topologies(),
+            proxies: ProxySource::new(proxies),
             registry: Arc::new(registry),
             metrics,
         };

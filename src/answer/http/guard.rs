@@ -108,6 +108,8 @@ pub(super) struct Deed {
 
 /// Draining this host, and ending that.
 pub(super) const DRAIN: Deed = Deed { noun: "drain", command: "wharf drain" };
+/// Telling how ambassadors stand.
+pub(super) const REPORT: Deed = Deed { noun: "a report", command: "wharf proxy" };
 /// Changing a topology.
 pub(super) const TOPOLOGY: Deed = Deed { noun: "a topology", command: "wharf topology" };
 

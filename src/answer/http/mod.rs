@@ -18,6 +18,7 @@ mod local;
 mod metrics;
 mod page;
 mod pieces;
+mod proxies;
 mod query;
 mod router;
 mod services;
@@ -52,6 +53,7 @@ pub use drain::DrainRequest;
 pub use guard::Token;
 pub use health::Readiness;
 pub use metrics::HttpMetrics;
+pub use proxies::ProxySource;
 pub use topology::{TopologyAsk, TopologyChange};
 
 /// Clients at a time on one socket, shared by peer.
@@ -91,6 +93,8 @@ pub struct Sources {
     pub drain: mpsc::Sender<DrainRequest>,
     /// Where topologies are asked for.
     pub topology: mpsc::Sender<TopologyAsk>,
+    /// Who tells how ambassadors stand.
+    pub proxies: ProxySource,
     /// Every metric of the process.
     pub registry: Arc<Registry>,
     /// HTTP's own metrics, registered in it.

@@ -21,7 +21,7 @@ use super::hub::Followed;
 use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
-use super::{Settings, Sources, discovery, drain, events, health, local, page, services, topology};
+use super::{Settings, Sources, discovery, drain, events, health, local, page, proxies, services, topology};
 use crate::host::clients::Guest;
 
 /// Time that making an answer may take; following a watch is another matter.
@@ -87,6 +87,10 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/services", get(services::all))
         .route("/v1/services/{name}", get(services::one))
         .route("/v1/local", get(local::local))
+        .route(
+            "/v1/proxies",
+            get(proxies::proxies).put(proxies::report).layer(DefaultBodyLimit::max(proxies::MAX_BODY)),
+        )
         .route("/v1/drain", post(drain::drain).delete(drain::drain))
         .route("/v1/topology", get(topology::all))
         .route(
@@ -154,7 +158,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 14] = [
+    const KNOWN: [&str; 15] = [
         "/",
         "/healthz",
         "/readyz",
@@ -164,6 +168,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/services",
         "/v1/local",
         "/v1/nodes",
+        "/v1/proxies",
         "/v1/watch",
         "/v1/drain",
         "/v1/topology",

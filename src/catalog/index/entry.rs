@@ -317,6 +317,11 @@ impl Endpoint {
         self.0.role
     }
 
+    /// Those with a smaller one are taken first; 0 where the record says nothing.
+    pub fn priority(&self) -> u16 {
+        self.0.priority.unwrap_or_default()
+    }
+
     /// The host that offers it.
     pub fn node(&self) -> Option<&Text> {
         self.0.node.as_ref()

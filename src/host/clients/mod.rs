@@ -106,7 +106,7 @@ impl Clients {
                 () = stop.cancelled() => break,
                 Some(ended) = hall.open.join_next_with_id() => hall.left(ended),
                 Some(link) = self.visits.recv() => hall.let_in(Link::Inside(link), Peer::Inside, &converse),
-                () = failing.over(), if failing.is_pausing() => failing.until = None,
+                () = failing.over(), if failing.is_pausing() => failing.go_on(),
                 accepted = self.listener.accept(), if !failing.is_pausing() => match accepted {
                     Ok((link, peer)) => {
                         failing.passed(Instant::now());
@@ -194,7 +194,7 @@ impl Hall {
 
 /// Whether clients cannot be accepted at the moment.
 #[derive(Default)]
-struct Failing {
+pub(crate) struct Failing {
     until: Option<Instant>,
     outage: Option<Outage>,
 }
@@ -207,19 +207,24 @@ struct Outage {
 }
 
 impl Failing {
-    fn is_pausing(&self) -> bool {
+    pub(crate) fn is_pausing(&self) -> bool {
         self.until.is_some()
     }
 
-    async fn over(&self) {
+    pub(crate) async fn over(&self) {
         match self.until {
             Some(until) => sleep_until(until).await,
             None => std::future::pending().await,
         }
     }
 
+    /// Accepts again.
+    pub(crate) fn go_on(&mut self) {
+        self.until = None;
+    }
+
     /// Accepts nobody for a while: what has run out is not there again at once. Said once in an outage.
-    fn pause(&mut self, error: &io::Error, now: Instant) {
+    pub(crate) fn pause(&mut self, error: &io::Error, now: Instant) {
         self.passed(now);
         self.until = Some(now + ACCEPT_PAUSE);
         let failed = self.outage.map_or(0, |outage| outage.failed) + 1;
@@ -230,7 +235,7 @@ impl Failing {
     }
 
     /// Says that an outage is over, once no accept has failed for long enough.
-    fn passed(&mut self, now: Instant) {
+    pub(crate) fn passed(&mut self, now: Instant) {
         if let Some(Outage { failed, .. }) = self.outage.take_if(|outage| now >= outage.last + OUTAGE) {
             info!(failed, "clients can be accepted again");
         }
@@ -238,7 +243,7 @@ impl Failing {
 }
 
 /// Whether a failed accept tells of one client that has gone already, rather than of this host (accept(2)).
-fn is_of_client(error: &io::Error) -> bool {
+pub(crate) fn is_of_client(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, WouldBlock,
     };
