@@ -59,9 +59,11 @@ impl Masters {
             };
             match timeout(GIVING_AWAY, ask).await {
                 Ok(Some(Outcome::Done { .. })) => None,
-                Ok(Some(outcome)) => Some(format!("{} keeps its master here: {outcome}", handle.service)),
-                Ok(None) => Some(format!("{} keeps its master here: the agent is stopping", handle.service)),
-                Err(_) => Some(format!("{} may keep its master here: it took longer than 3 s", handle.service)),
+                Ok(Some(outcome)) => Some(format!("{} keeps its master here: {outcome}", handle.settings.service)),
+                Ok(None) => Some(format!("{} keeps its master here: the agent is stopping", handle.settings.service)),
+                Err(_) => {
+                    Some(format!("{} may keep its master here: it took longer than 3 s", handle.settings.service))
+                }
             }
         });
         let kept: Vec<String> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
@@ -152,7 +154,7 @@ impl Front {
     fn take(&self, ask: TopologyAsk, under_way: &mut JoinSet<()>) {
         match ask {
             TopologyAsk::Tell(name, reply) => {
-                let is_meant = |handle: &&Handle| name.as_ref().is_none_or(|name| handle.service == *name);
+                let is_meant = |handle: &&Handle| name.as_ref().is_none_or(|name| handle.settings.service == *name);
                 let handles: Vec<Handle> = self.handles.values().filter(is_meant).cloned().collect();
                 let registry = Arc::clone(&self.registry);
                 under_way.spawn(async move {
@@ -185,7 +187,7 @@ async fn tell(handle: &Handle, registry: &Registry) -> Topology {
     };
     let sights: Arc<Sights> = timeout(LOOK, look).await.ok().flatten().unwrap_or_default();
     let shown = Arc::clone(&handle.shown.borrow());
-    Topology::of(&handle.service, &shown, &registry(&handle.service), &sights)
+    Topology::of(&handle.settings.service, &shown, &registry(&handle.settings.service), &sights)
 }
 
 /// Makes a change; a status and words for HTTP.
@@ -206,7 +208,7 @@ async fn make(handle: Option<Handle>, service: &str, change: TopologyChange, reg
         },
         TopologyChange::Name(desired) => {
             return match Desired::parse(&desired) {
-                Ok(desired) => name(&handle, &desired, registry),
+                Ok(desired) => name(&handle, &desired, registry).await,
                 Err(error) => problem(400, error.to_string(), SHAPE),
             };
         }
@@ -248,16 +250,21 @@ fn told(outcome: Outcome, result: &str) -> (u16, Answer) {
 }
 
 /// Names follow what was applied, so that nothing names a server that is not master.
-fn name(handle: &Handle, desired: &Desired, registry: &Registry) -> (u16, Answer) {
-    let shown = Arc::clone(&handle.shown.borrow());
+async fn name(handle: &Handle, desired: &Desired, registry: &Registry) -> (u16, Answer) {
+    let (shown, service) = (Arc::clone(&handle.shown.borrow()), &handle.settings.service);
     let known = shown.applied.iter().map(|applied| &applied.master);
-    let mut roster = registry(&handle.service).with_known(known);
-    for address in [&desired.master].into_iter().chain(&desired.slaves) {
-        if let Err(unfound) = roster.find(&handle.service, address) {
-            return problem(400, unfound, "GET /v1/topology names its instances");
-        }
-    }
-    let master = roster.find(&handle.service, &desired.master).unwrap_or_default();
+    let roster = registry(service);
+    let places = steer::places(&handle.settings, &shown, &roster, desired).await;
+    let found = places.and_then(|places| {
+        let mut roster = roster.with_known(known);
+        let mut find = |address| roster.find(service, places.get(address).unwrap_or(address));
+        desired.slaves.iter().try_for_each(|slave| find(slave).map(drop))?;
+        find(&desired.master)
+    });
+    let master = match found {
+        Ok(master) => master,
+        Err(unfound) => return problem(400, unfound, "GET /v1/topology names its instances"),
+    };
     match &shown.applied {
         Some(applied) if applied.master.name == master => {
             (200, Answer { result: Some("done".to_owned()), ..Answer::default() })

@@ -8,6 +8,7 @@ pub(crate) mod descriptors;
 mod holder;
 pub mod identity;
 pub mod logind;
+pub mod names;
 mod netlink;
 mod process;
 mod route;

@@ -15,6 +15,7 @@ use super::follow::Follow;
 use super::glance::Glance;
 use super::hold::{Found, Keys};
 use super::late::Late;
+use super::lookup::{self, Places};
 use super::operation::{Ground, Scene, Task};
 use super::servers::Access;
 use super::show::Show;
@@ -79,7 +80,8 @@ impl Desk {
         let (hand_in, requests) = mpsc::channel(WAITING);
         let (looks, looked) = mpsc::channel(WAITING);
         let glance = Glance::new(settings.clone(), Arc::clone(&inputs.registry), found.clone(), looked);
-        let handle = Handle { service: service.clone(), requests: hand_in, shown: shown.subscribe(), looks };
+        let table = Arc::new(settings.clone());
+        let handle = Handle { settings: table, requests: hand_in, shown: shown.subscribe(), looks };
         let ground = Ground {
             store: inputs.store,
             keys,
@@ -289,8 +291,18 @@ impl Desk {
 
     async fn carry_out(&mut self, task: &Task, access: &Access) -> Outcome {
         let shown = Arc::clone(&self.shown.borrow());
+        let roster = (self.registry)(&self.settings.service);
+        let places = match task {
+            Task::Apply { desired, .. } => lookup::places(&self.settings, &shown, &roster, desired).await,
+            Task::Heal => Ok(Places::new()),
+        };
+        let places = match places {
+            Ok(places) => places,
+            Err(unfound) => return Outcome::Unfound(unfound),
+        };
         let scene = Scene {
-            roster: (self.registry)(&self.settings.service),
+            roster,
+            places,
             access,
             kept: Kept { applied: shown.applied.clone(), journal: shown.journal.clone() },
             differs_for: self.differs_since.map(|since| since.elapsed()).unwrap_or_default(),

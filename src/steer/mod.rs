@@ -20,6 +20,7 @@ mod follow;
 mod glance;
 mod hold;
 mod late;
+mod lookup;
 mod metrics;
 mod operation;
 mod servers;
@@ -45,6 +46,8 @@ use servers::Access;
 pub use desk::Desk;
 pub use metrics::Metrics;
 pub use operation::Outcome;
+
+pub(crate) use lookup::places;
 
 /// One `[[topology]]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +98,8 @@ pub struct Request {
 /// Where a topology is asked for and read.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    /// The service.
-    pub service: String,
+    /// The table.
+    pub settings: Arc<Settings>,
     /// Where requests are handed in.
     pub requests: mpsc::Sender<Request>,
     /// What is known.

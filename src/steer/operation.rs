@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::hold::{Found, Hold, HoldError, Keys};
 use super::late::Late;
+use super::lookup::Places;
 use super::servers::{Access, Connections, hear};
 use crate::model::steer::begin::{Operator, Wish, begin};
 use crate::model::steer::command::Command;
@@ -90,6 +91,8 @@ pub(super) struct Ground {
 pub(super) struct Scene<'a> {
     /// The servers as the registry has them.
     pub(super) roster: Roster,
+    /// Where DNS has what the registry does not know.
+    pub(super) places: Places,
     /// How to log in.
     pub(super) access: &'a Access,
     /// What was kept beside the store.
@@ -137,7 +140,7 @@ impl Ground {
 
 impl Operation<'_> {
     async fn run(&mut self, task: &Task, scene: Scene<'_>) -> Outcome {
-        let Scene { roster, access, kept, differs_for } = scene;
+        let Scene { roster, places, access, kept, differs_for } = scene;
         self.seen.differs_for = differs_for;
         let found = match Found::read(&*self.ground.store, &self.ground.keys).await {
             Ok(found) => found.or_kept(&kept),
@@ -149,7 +152,7 @@ impl Operation<'_> {
         let journal = found.journal.as_ref().map(|(journal, _)| journal);
         let applied = found.applied.iter().flat_map(|applied| [&applied.master]);
         let mut roster = roster.with_known(applied.chain(journal.iter().flat_map(|journal| journal.servers())));
-        let wish = match self.wish(task, &mut roster) {
+        let wish = match self.wish(task, &places, &mut roster) {
             Ok(wish) => wish,
             Err(outcome) => return outcome,
         };
@@ -175,9 +178,10 @@ impl Operation<'_> {
     }
 
     /// The servers by name that a topology means.
-    fn wish(&self, task: &Task, roster: &mut Roster) -> Result<Option<Wish>, Outcome> {
+    fn wish(&self, task: &Task, places: &Places, roster: &mut Roster) -> Result<Option<Wish>, Outcome> {
         let Task::Apply { desired, force, .. } = task else { return Ok(None) };
-        let mut find = |address| roster.find(&self.ground.service, address).map_err(Outcome::Unfound);
+        let place = |address| places.get(address).unwrap_or(address);
+        let mut find = |address| roster.find(&self.ground.service, place(address)).map_err(Outcome::Unfound);
         let master = find(&desired.master)?;
         let slaves = desired.slaves.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let slaves = slaves.into_iter().filter(|slave| *slave != master).collect();

@@ -213,6 +213,23 @@ async fn full_syncs(servers: &[&Server]) -> Vec<String> {
 
 /// A stopped process still takes connections, and answers none of them.
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_only_dns_knows_is_looked_up() {
+    let store = Embedded::default();
+    let (servers, operator) = three(REDIS, &store).await;
+    let named = |host: &str| {
+        let slaves = servers.iter().map(|server| format!(r#"{{"address":"localhost","port":{}}}"#, server.port));
+        let slaves = slaves.collect::<Vec<_>>().join(",");
+        let master = format!(r#"{{"address":"{host}","port":{}}}"#, servers[1].port);
+        Desired::parse(format!(r#"{{"master":{master},"slaves":[{slaves}]}}"#).as_bytes()).unwrap()
+    };
+    let outcome = operator.put(named("no-such-name.invalid")).await;
+    assert!(matches!(&outcome, Outcome::Unfound(why) if why.contains("no-such-name.invalid")), "{outcome}");
+    assert!(matches!(operator.put(named("localhost")).await, Outcome::Done { .. }));
+    assert_eq!(applied(&store).await.unwrap().master.name, servers[1].name);
+    all_follow(&servers.each_ref(), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_hangs_is_refused_until_it_is_back() {
     let store = Embedded::new();
     let (servers, operator) = three(REDIS, &store).await;

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
-use super::topology::{Address, Applied, MAX_SERVERS, Server};
+use super::topology::{Address, Applied, Desired, MAX_SERVERS, Server};
 use crate::model::words::name::Label;
 use crate::model::words::node::NodeRecord;
 use crate::model::words::record::Role;
 
 /// The port of a server whose address says none.
-const USUAL_PORT: u16 = 6379;
+pub(crate) const USUAL_PORT: u16 = 6379;
 
 /// One server as the registry has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,13 @@ impl Roster {
             ([], Err(_)) => Err(format!("{} cannot be found among the servers of {service}", address.address)),
             (several, _) => Err(format!("{} may be {}", address.address, several.join(" or "))),
         }
+    }
+
+    /// Names that no server here bears: DNS may know them.
+    pub(crate) fn strangers<'a>(&self, service: &str, desired: &'a Desired) -> Vec<&'a Address> {
+        let all = desired.slaves.iter().chain([&desired.master]);
+        let is_name = |address: &&Address| address.address.parse::<IpAddr>().is_err();
+        all.filter(is_name).filter(|address| self.named(service, &address.address).is_empty()).collect()
     }
 
     /// Where the master that `applied` names is on `node`: the replicas on other hosts that are ready, one of which may
