@@ -19,6 +19,7 @@ pub mod wire;
 pub mod answer;
 pub mod cli;
 pub mod follow;
+pub mod lock;
 pub mod offer;
 pub mod proxy;
 pub mod steer;

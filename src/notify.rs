@@ -39,6 +39,13 @@ impl Notify {
         send(&[NotifyState::Watchdog]);
     }
 
+    /// What is guarded may go on for so long without another word; nothing is guarded when there is none. Longer than
+    /// systemd's clock of a word counts is not watched.
+    pub fn alive_for(self, left: Option<Duration>) {
+        let micros = left.and_then(|left| u32::try_from(left.as_micros()).ok()).unwrap_or(0);
+        send(&[NotifyState::WatchdogUsec(micros), NotifyState::Watchdog]);
+    }
+
     /// How often `alive` is due, when systemd watches.
     pub fn watchdog_period(self) -> Option<Duration> {
         sd_notify::watchdog_enabled().map(|timeout| timeout / 3)

@@ -96,6 +96,7 @@ install_all() {
   put 644 "$units/wharf.service" $system/wharf.service
   put 644 "$units/wharf.socket" $system/wharf.socket
   put 644 "$units/wharf-address.service" $system/wharf-address.service
+  put 644 "$units/wharf-lock@.service" $system/wharf-lock@.service
   put 644 "$units/logind.conf" /etc/systemd/logind.conf.d/wharf.conf
   if [ -d "$here/docs" ]; then mkdir -p /opt/share/doc/wharf && cp "$here"/docs/*.md /opt/share/doc/wharf/; fi
   systemctl daemon-reload
@@ -120,7 +121,7 @@ uninstall() {
   systemctl disable -q --now wharf.service wharf.socket wharf-address.service || true
   systemctl stop -q wharf-private.socket 2>/dev/null || true
   rm -rf $system/wharf.service $system/wharf.socket $system/wharf-address.service $system/wharf-private.socket \
-    $system/wharf.socket.d/10-address.conf \
+    $system/wharf-lock@.service $system/wharf.socket.d/10-address.conf \
     $system/wharf-address.service.d /etc/systemd/logind.conf.d/wharf.conf /etc/wharf.env \
     /etc/systemd/network/05-wharf.netdev /etc/systemd/network/05-wharf.network \
     /opt/bin/wharf /opt/bin/wharf-address /opt/share/doc/wharf

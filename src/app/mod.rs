@@ -4,6 +4,7 @@ mod apart;
 mod build;
 mod drain;
 mod lifecycle;
+mod lock;
 mod neighbours;
 mod proxies;
 mod ready;
@@ -23,6 +24,7 @@ use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
 use crate::config::Problems;
 use crate::host::{descriptors, sockets};
+use crate::lock::{guardian, held};
 use crate::model::words::plain::plain;
 use crate::telemetry;
 
@@ -37,17 +39,30 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Agent(args) => daemon(&args, Daemon::Agent),
         Command::Proxy(args) => daemon(&args, Daemon::Proxy),
         Command::CheckConfig(args) => check_config(&args),
+        Command::LockGuardian(args) => guardian::run(&args.command),
+        Command::LockHeld(args) => held::run(args.parent, &args.command),
+        // Process 1 of a container is the guardian, and starts the rest.
+        Command::Lock(args) if std::process::id() == 1 && !args.command.is_empty() => first(&args.command),
         command => ask(command),
     }
+}
+
+/// The guardian as process 1, which starts this very command once more.
+fn first(command: &[String]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    guardian::run_first((lock::GUARDED, &arguments), command)
 }
 
 /// The commands that ask an agent or a store.
 fn ask(command: Command) -> ExitCode {
     let Some(runtime) = runtime(&mut tokio::runtime::Builder::new_current_thread()) else { return ExitCode::FAILURE };
     let terminal = &mut Terminal::stdio();
-    let exit = runtime.block_on(async {
+    runtime.block_on(async {
         match command {
             Command::Agent(_) | Command::Proxy(_) | Command::CheckConfig(_) => Exit::Usage,
+            Command::LockGuardian(_) | Command::LockHeld(_) => Exit::Usage,
+            Command::Lock(args) => return ExitCode::from(lock::lock(*args, terminal).await),
+            Command::Kv(args) => lock::kv(*args, terminal).await,
             Command::Services(args) => cli::services::run(args, terminal).await,
             Command::Wait(args) => cli::wait::run(args, terminal).await,
             Command::Resolve(args) => cli::resolve::run(args, terminal).await,
@@ -60,8 +75,8 @@ fn ask(command: Command) -> ExitCode {
             Command::Completions(args) => cli::completions::run(&args, Cli::command(), terminal),
             Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,
         }
-    });
-    exit.into()
+        .into()
+    })
 }
 
 fn runtime(builder: &mut tokio::runtime::Builder) -> Option<tokio::runtime::Runtime> {

@@ -113,7 +113,8 @@ fn no_room(socket: &Path) -> Option<String> {
     taken.then(|| format!("{name} is there already and is no socket"))
 }
 
-fn join(args: &AgentArgs) -> Result<Config, Problems> {
+/// Reads and joins it, without a look at this host.
+pub(super) fn join(args: &AgentArgs) -> Result<Config, Problems> {
     let file = args.config.as_deref().map(|path| (path.display().to_string(), fs::read_to_string(path)));
     match file {
         None => Config::load(&args.settings, None, &surroundings()),

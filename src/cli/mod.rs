@@ -6,10 +6,13 @@ pub mod client;
 pub mod completions;
 pub mod direct;
 pub mod drain;
+pub mod etcd;
 pub mod events;
 pub mod exit;
 pub mod explain;
 pub mod healthcheck;
+pub mod kv;
+pub mod lock;
 pub mod nodes;
 pub mod output;
 pub mod place;
@@ -77,9 +80,15 @@ pub enum Command {
     /// Offer again what a drain has withdrawn
     Undrain(drain::DrainArgs),
     Topology(topology::TopologyArgs),
+    Lock(Box<lock::LockArgs>),
+    Kv(Box<kv::KvArgs>),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Healthcheck(healthcheck::HealthcheckArgs),
+    #[command(hide = true)]
+    LockGuardian(lock::GuardianArgs),
+    #[command(hide = true)]
+    LockHeld(lock::HeldArgs),
 }
 
 /// Settings of the agent: each flag is also a `WHARF_*` variable and a key of the file.

@@ -4,6 +4,7 @@
 
 mod addresses;
 pub mod clients;
+mod clock;
 pub(crate) mod descriptors;
 mod holder;
 pub mod identity;
@@ -16,6 +17,7 @@ mod secret;
 pub mod sockets;
 
 pub use addresses::{Addresses, read_addresses};
+pub use clock::boottime;
 pub use holder::group_of;
 pub use process::{Process, Witness, watch_process};
 pub use route::{Whereabouts, whereabouts};

@@ -31,12 +31,15 @@
 //! | [`roster`] | which server an address means |
 //! | [`names`] | who is named by a role |
 //! | [`told`] | what people and programs are told of it |
+//!
+//! The [`lock`] is a matter of its own, in a folder of its own.
 
 pub mod begin;
 pub mod command;
 pub mod heal;
 pub mod journal;
 pub mod late;
+pub mod lock;
 pub mod names;
 pub mod refusal;
 pub mod roster;

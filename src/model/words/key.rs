@@ -134,6 +134,11 @@ impl Prefix {
         format!("/wharf{}/nodes/", self.0)
     }
 
+    /// What every key of a lock begins with.
+    pub fn locks(&self) -> String {
+        format!("/wharf{}/locks/", self.0)
+    }
+
     /// What every key of a topology begins with.
     pub fn topologies(&self) -> String {
         format!("/wharf{}/topology/", self.0)

@@ -29,6 +29,12 @@ pub(super) async fn session(core: &Arc<Core>, ttl: Duration, adopt: Option<Lease
             Err(error) => return Err(error),
         }
     }
+    let (lease, granted) = grant(core, ttl).await?;
+    Ok(start(core, lease, granted, None, generation))
+}
+
+/// A new lease, and the time granted; nobody keeps it alive yet.
+pub(super) async fn grant(core: &Core, ttl: Duration) -> Result<(LeaseId, Duration), StoreError> {
     let seconds = i64::try_from(ttl.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX).max(1);
     let grant = core
         .call_aside("to get a lease", move |client| {
@@ -36,8 +42,13 @@ pub(super) async fn session(core: &Arc<Core>, ttl: Duration, adopt: Option<Lease
             async move { client.grant(seconds, None).await }.boxed()
         })
         .await?;
-    let granted = Duration::from_secs(u64::try_from(grant.ttl()).unwrap_or(0).max(1));
-    Ok(start(core, grant.id(), granted, None, generation))
+    Ok((grant.id(), Duration::from_secs(u64::try_from(grant.ttl()).unwrap_or(0).max(1))))
+}
+
+/// Keeps a lease alive once.
+pub(super) async fn renew(core: &Core, lease: LeaseId) -> Result<(), StoreError> {
+    core.settled().await?;
+    open(core, lease).await.map(drop)
 }
 
 async fn adopted(core: &Core, lease: LeaseId) -> Result<(Duration, Stream), StoreError> {

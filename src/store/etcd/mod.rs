@@ -9,6 +9,7 @@ mod connect;
 mod error;
 mod kv;
 mod lease;
+mod lock;
 mod watching;
 
 use std::path::PathBuf;
