@@ -344,6 +344,7 @@ async fn nodes_show_what_is_down_where() {
         node: name.into(),
         version: "0.1.0".into(),
         addresses: vec!["10.88.0.1".parse().unwrap()],
+        site: (name == "core-01").then(|| "eu/a".into()),
         started: "2026-03-04T05:06:07Z".into(),
         states: [("ready".into(), 3), ("down".into(), waiting.len())].into(),
         waiting,
@@ -356,10 +357,34 @@ async fn nodes_show_what_is_down_where() {
     assert_eq!((ran.exit, ran.err.as_str()), (Exit::Done, ""));
     let line =
         |start: &str| ran.out.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{}", ran.out));
-    assert!(line("core-01").contains("for ") && line("core-01").ends_with("10.88.0.1"), "{}", ran.out);
+    assert!(line("core-01").contains("for ") && line("core-01").ends_with("eu/a  10.88.0.1"), "{}", ran.out);
     assert!(ran.out.contains("core-02  redis    core-02:redis:6379  down   -    connection refused"), "{}", ran.out);
     let one = run(&format!("nodes core-02 -o json --http {}", side.address)).await.out;
     assert_eq!(serde_json::from_str::<serde_json::Value>(&one).unwrap()["nodes"].as_array().unwrap().len(), 1);
+    side.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_one_site_holds_whole_is_not_spread() {
+    let mut side = Side::start().await;
+    let put = |side: &mut Side, name: &str, site: &str| {
+        let value = format!(r#"{{"host":"10.88.0.1","port":11211,"node":"{name}","site":"{site}"}}"#);
+        side.put(&format!("/services/memcached/{name}"), &value);
+    };
+    put(&mut side, "core-01", "eu/a/1");
+    put(&mut side, "core-02", "eu/a/2");
+    let at = format!("--http {}", side.address);
+    let ran = run(&format!("nodes --spread memcached {at}")).await;
+    assert_eq!(ran.exit, Exit::NotMet);
+    assert!(ran.out.contains("eu/a  2          core-01, core-02"), "{}", ran.out);
+    assert_eq!(run(&format!("nodes --spread memcached --level 3 {at}")).await.exit, Exit::Done);
+    put(&mut side, "core-03", "eu/b/1");
+    let ran = run(&format!("nodes --spread memcached -o json {at}")).await;
+    let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.exit, &told["spread"], &told["sites"][1]["site"]), (Exit::Done, &true.into(), &"eu/b".into()));
+    assert_eq!(run(&format!("nodes --spread nothing {at}")).await.exit, Exit::NotMet);
+    let wide = run(&format!("services memcached -o wide {at}")).await.out;
+    assert!(wide.contains("SITE") && wide.contains("eu/b/1"), "{wide}");
     side.stop().await;
 }
 

@@ -129,6 +129,7 @@ async fn dns(records: &[(&str, &str)]) -> (SocketAddr, CancellationToken) {
         ttl: Duration::from_secs(5),
         negative_ttl: Duration::from_secs(5),
         forward: Vec::new(),
+        standpoint: Default::default(),
         forward_allow: Vec::new(),
         allow: Vec::new(),
         rate_limit: 0,

@@ -61,6 +61,12 @@ async fn one_service_is_filtered_by_role_tag_and_node() {
         assert_eq!(found, hosts, "{query}");
         assert_eq!((&body["name"], &body["stale"]), (&json!("redis"), &json!(false)));
     }
+    // This agent's host is core-02.
+    for (query, first) in [("?near=1", "10.88.0.2"), ("?near=0", "10.88.0.1"), ("?near=true&tag=blue", "10.88.0.1")] {
+        let body = side.get(&format!("/v1/services/redis{query}")).await.json();
+        assert_eq!(body["endpoints"][0]["host"], first, "{query}");
+    }
+    assert_eq!(side.get("/v1/services/redis?near=2").await.status, 400);
     assert_eq!(side.get("/v1/services/redis?role=boss").await.status, 400);
     assert_eq!(side.get("/v1/services/redis?rolle=primary").await.status, 400);
     side.stop().await;

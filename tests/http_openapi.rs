@@ -84,6 +84,7 @@ fn full_record() -> Record {
         id: Some("core-01:redis:6379".into()),
         service: Some("redis".into()),
         node: Some("core-01".into()),
+        site: Some("eu/a".into()),
         owner: Some("o".into()),
         proto: Some(Proto::Tcp),
         role: Some(Role::Primary),
@@ -163,6 +164,7 @@ async fn full_side() -> Side {
     };
     let node = NodeRecord {
         node: "core-01".into(),
+        site: Some("eu/a".into()),
         addresses: vec!["10.0.0.1".parse().unwrap()],
         sentinel: Some(26379),
         drained: Some("2026-03-04T05:06:07Z".into()),

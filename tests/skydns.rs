@@ -17,6 +17,7 @@ use skydns::{Query, Suite};
 use wharf::catalog::dns::{Answer, Context, Outcome, Question, answer};
 use wharf::catalog::index::{Catalog, LeaseTimes};
 use wharf::model::words::key::Prefix;
+use wharf::model::words::site::Standpoint;
 use wharf::model::words::zone::Zones;
 
 const TCP: usize = 65_535;
@@ -47,7 +48,14 @@ fn ask(catalog: &Catalog, zones: &Zones, query: &Query, seed: u64) -> Reply {
         qtype: RecordType::from_str(query.qtype()).unwrap(),
         qclass: DNSClass::from_str(query.qclass()).unwrap(),
     };
-    let context = Context { dns_ttl: query.default_ttl(), negative_ttl: 60, seed, now: Duration::ZERO, room: TCP };
+    let context = Context {
+        dns_ttl: query.default_ttl(),
+        negative_ttl: 60,
+        seed,
+        now: Duration::ZERO,
+        room: TCP,
+        standpoint: Standpoint::NOWHERE,
+    };
     match answer(catalog, zones, &question, &context) {
         Outcome::Answer(answer) => reply(answer),
         Outcome::Chase { mut answer, target } => {
@@ -189,7 +197,14 @@ fn what_corednss_etcd_plugin_says_is_said() {
             let question = Question { name: name(own), qtype: qtype.parse().unwrap(), qclass: DNSClass::IN };
             for seed in 0..3 {
                 asked += 1;
-                let context = Context { dns_ttl: 300, negative_ttl: 30, seed, now: Duration::ZERO, room: TCP };
+                let context = Context {
+                    dns_ttl: 300,
+                    negative_ttl: 30,
+                    seed,
+                    now: Duration::ZERO,
+                    room: TCP,
+                    standpoint: Standpoint::NOWHERE,
+                };
                 let (Outcome::Answer(answer) | Outcome::Chase { answer, .. }) =
                     answer(&catalog, &zones, &question, &context)
                 else {

@@ -55,6 +55,7 @@ async fn serve(args: &[String]) -> ExitCode {
         ttl: Duration::from_secs(5),
         negative_ttl: Duration::from_secs(5),
         forward: Vec::new(),
+        standpoint: Default::default(),
         forward_allow: vec!["127.0.0.0/8".parse().unwrap()],
         allow: Vec::new(),
         rate_limit: 100,

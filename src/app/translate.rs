@@ -20,6 +20,7 @@ use crate::model::health::Rules;
 use crate::model::offer::naming;
 use crate::model::publish::memory::{Here, Resumed};
 use crate::model::publish::node::AgentFacts;
+use crate::model::words::site::Standpoint;
 use crate::model::words::zone::{BadZone, Zones};
 use crate::offer::{inventory, probe, registrar};
 use crate::state::items::{KeptItem, KeptItems, KeptStore};
@@ -29,6 +30,11 @@ use crate::store::{Item, Store};
 
 pub(super) fn zones(config: &Config) -> Result<Zones, BadZone> {
     Zones::new(&config.dns.domain, config.store.prefix.clone(), config.dns.zones.iter().cloned())
+}
+
+/// Where questions are answered.
+fn standpoint(config: &Config) -> Standpoint {
+    Standpoint::new(&config.node, config.site.clone(), config.dns.near_priority)
 }
 
 /// Where and what this agent is, for what it remembers.
@@ -139,6 +145,7 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
         agent: AgentFacts {
             version: VERSION.into(),
             addresses: Vec::new(),
+            site: config.site.as_ref().map(|site| site.text().clone()),
             sentinel: config.sentinel.as_ref().map(|sentinel| sentinel.listen).filter(|at| at.port() > 0),
             started: SystemTime::now(),
         },
@@ -172,6 +179,7 @@ pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
         token,
         hosts: config.http.hosts.clone(),
         version: VERSION.to_owned(),
+        standpoint: standpoint(config),
         seeds: config.topologies.iter().filter_map(|table| Some((table.seed_http?, table.service.clone()))).collect(),
     })
 }
@@ -210,6 +218,7 @@ pub(super) fn dns(config: &Config, zones: Zones, passed: Passed) -> dns::Setting
         ttl: config.dns.ttl,
         negative_ttl: config.dns.negative_ttl,
         forward: config.dns.forward.iter().map(upstream).collect(),
+        standpoint: standpoint(config),
         forward_allow: config.dns.forward_allow.clone(),
         allow: config.dns.allow.clone(),
         rate_limit: config.dns.rate_limit,

@@ -20,6 +20,7 @@ pub mod proxies;
 pub mod resolve;
 pub mod services;
 pub mod source;
+pub mod spread;
 pub mod table;
 pub mod terminal;
 pub mod topology;

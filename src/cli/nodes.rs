@@ -6,6 +6,7 @@ use super::age::age;
 use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::source::SourceArgs;
+use super::spread;
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::Nodes;
@@ -14,11 +15,19 @@ use crate::model::words::node::NodeRecord;
 /// Show every host of the cluster, and what is not ready there
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "EXIT CODES:\n  0  shown\n  1  no such node\n  2  wrong use\n  3  no agent answers, nor the store"
+    after_help = "EXIT CODES:\n  0  shown\n  1  no such node or service, or one site holds all of it\n  2  wrong use\n  3  no agent answers, nor the store"
 )]
 pub struct NodesArgs {
     /// Show this node only
     pub name: Option<String>,
+
+    /// Show how this service is spread over the sites of its hosts instead; exit 1 when one holds all of it
+    #[arg(long, value_name = "SERVICE", conflicts_with = "name")]
+    pub spread: Option<String>,
+
+    /// With --spread: so many parts of a site are told apart, such as 1 for regions and 2 for zones
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub level: u8,
 
     /// Show it as JSON
     #[arg(short, long, value_enum)]
@@ -35,6 +44,9 @@ pub async fn run(args: NodesArgs, terminal: &mut Terminal) -> Exit {
         Ok(source) => source,
         Err(exit) => return exit,
     };
+    if let Some(service) = &args.spread {
+        return spread::run(&source, service, args.level, args.output, terminal).await;
+    }
     let mut nodes = match source.nodes().await {
         Ok(nodes) => nodes,
         Err(error) => return error.report(terminal),
@@ -70,7 +82,7 @@ pub fn render(nodes: &Nodes, terminal: &Terminal, now: SystemTime) -> String {
     if nodes.nodes.is_empty() {
         return "no nodes yet\n".to_owned();
     }
-    let mut table = Table::new(&["NODE", "VERSION", "UP", "READY", "NOT READY", "DRAINED", "ADDRESSES"]);
+    let mut table = Table::new(&["NODE", "VERSION", "UP", "READY", "NOT READY", "DRAINED", "SITE", "ADDRESSES"]);
     let mut down = Table::new(&["NODE", "SERVICE", "ID", "STATE", "FOR", "REASON"]);
     for node in &nodes.nodes {
         table.row(row(node, now));
@@ -110,6 +122,7 @@ fn row(node: &NodeRecord, now: SystemTime) -> Vec<Cell> {
         ready.to_string().into(),
         Cell::toned(others.to_string(), if others > 0 { Tone::Bad } else { Tone::Normal }),
         Cell::toned(drained, Tone::Warning),
+        node.site.as_deref().unwrap_or_default().into(),
         addresses.join(", ").into(),
     ]
 }

@@ -108,7 +108,7 @@ fn word(address: &str) -> String {
 fn table(services: &[Service], wide: bool, terminal: &Terminal, now: SystemTime) -> String {
     let mut heading = vec!["SERVICE", "ADDRESS", "ROLE", "NODE", "FOR"];
     if wide {
-        heading.extend(["PROTO", "ID", "TAGS", "CONTAINER", "IMAGE", "SINCE", "KEY"]);
+        heading.extend(["SITE", "PROTO", "ID", "TAGS", "CONTAINER", "IMAGE", "SINCE", "KEY"]);
     }
     let mut table = Table::new(&heading);
     for service in services {
@@ -140,10 +140,11 @@ fn narrow_row(service: &Service, endpoint: &Endpoint, now: SystemTime) -> Vec<Ce
     vec![Cell::toned(&service.name, Tone::Strong), hostport(record).into(), role, node.into(), Cell::toned(since, tone)]
 }
 
-fn wide_cells(endpoint: &Endpoint) -> [Cell; 7] {
+fn wide_cells(endpoint: &Endpoint) -> [Cell; 8] {
     let record = &endpoint.record;
     let text = |text: &Option<crate::model::words::record::Text>| Cell::from(text.as_deref().unwrap_or_default());
     [
+        text(&record.site),
         record.proto.map_or("", |proto| proto.as_str()).into(),
         text(&record.id),
         record.tags.join(",").into(),

@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 use crate::model::words::key::Prefix;
+use crate::model::words::site::Site;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
@@ -37,6 +38,8 @@ pub struct Config {
     origins: Origins,
     /// This host's name among the nodes.
     pub node: String,
+    /// Where this host is.
+    pub site: Option<Site>,
     /// What to offer and how.
     pub offer: OfferConfig,
     /// How to probe.
@@ -150,6 +153,8 @@ pub struct DnsConfig {
     pub forward_allow: Vec<IpNet>,
     /// Who may ask; empty is everyone.
     pub allow: Vec<IpNet>,
+    /// Every SRV answer prefers what is near.
+    pub near_priority: bool,
     /// UDP answers a second to one network; 0 is no limit.
     pub rate_limit: u32,
 }

@@ -65,6 +65,11 @@ pub struct Raw {
     #[serde(deserialize_with = "list")]
     pub allow_name: Option<Vec<String>>,
 
+    /// Where this host is, from large to small, such as us-west-2/us-west-2a/rack-7
+    #[arg(long, env = "WHARF_SITE", value_name = "PATH", help_heading = "Offer")]
+    #[serde(deserialize_with = "scalar")]
+    pub site: Option<String>,
+
     /// Which instances are probed: auto (asked or guessed), asked (by label only) or off [default: auto]
     #[arg(long, env = "WHARF_CHECKS", value_name = "auto|asked|off", help_heading = "Probes")]
     #[serde(deserialize_with = "scalar")]
@@ -174,6 +179,11 @@ pub struct Raw {
     #[arg(long, env = "WHARF_DNS_TTL", value_name = "TIME", help_heading = "DNS")]
     #[serde(deserialize_with = "scalar")]
     pub dns_ttl: Option<String>,
+
+    /// Prefer what is near to this host in every SRV answer, by its priorities
+    #[arg(long, env = "WHARF_NEAR_PRIORITY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", help_heading = "DNS")]
+    #[serde(deserialize_with = "scalar")]
+    pub near_priority: Option<String>,
 
     /// How long a client may keep a "no such name" [default: 5s]
     #[arg(long, env = "WHARF_NEGATIVE_TTL", value_name = "TIME", help_heading = "DNS")]

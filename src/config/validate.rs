@@ -15,6 +15,7 @@ use super::{
 };
 use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
+use crate::model::words::site::Site;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,6 +41,7 @@ pub(super) fn validate(
     let mut reader = Reader { origins, surroundings, problems };
     let store = reader.store(raw);
     let node = reader.node(raw);
+    let site = raw.site.as_deref().map(|text| reader.kept("site", Site::parse(text)));
     let offer = reader.offer(raw);
     let probe = reader.probe(raw);
     let dns = reader.dns(raw);
@@ -53,6 +55,7 @@ pub(super) fn validate(
         written: raw.clone(),
         origins: origins.clone(),
         node: node?,
+        site: site.map_or(Some(None), |site| site.map(Some))?,
         offer: offer?,
         probe: probe?,
         store: store?,
@@ -342,6 +345,7 @@ impl Reader<'_> {
         let negative_ttl = self.one("negative-ttl", raw.negative_ttl.as_ref(), "5s", zone_time);
         let rate_limit =
             self.one("rate-limit", raw.rate_limit.as_ref(), "100", |text| parse::number(text, 0, 1_000_000));
+        let near_priority = self.one("near-priority", raw.near_priority.as_ref(), "false", parse::truth);
         let listen = self.all("dns", raw.dns.as_ref(), &["127.0.0.1:5300"], parse::socket);
         if raw.dns.as_ref().is_some_and(Vec::is_empty) {
             self.problem("dns", "at least one address");
@@ -359,6 +363,7 @@ impl Reader<'_> {
             forward,
             forward_allow,
             allow,
+            near_priority: near_priority?,
             rate_limit: rate_limit?,
         })
     }

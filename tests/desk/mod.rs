@@ -22,6 +22,7 @@ use wharf::follow::heads::HeadKeeper;
 use wharf::follow::mirror::{self, Mirror};
 use wharf::model::publish::local::Overlay;
 use wharf::model::words::key::Prefix;
+use wharf::model::words::site::Standpoint;
 use wharf::model::words::zone::Zones;
 use wharf::store::{Store, StoreError, Write};
 use wharf::view::CatalogView;
@@ -46,6 +47,7 @@ pub struct Setup {
     pub lease_ttl: Duration,
     pub keep: Option<PathBuf>,
     pub forward: Vec<Upstream>,
+    pub standpoint: Standpoint,
     pub forward_allow: Vec<&'static str>,
     pub allow: Vec<&'static str>,
     pub rate_limit: u32,
@@ -61,6 +63,7 @@ impl Default for Setup {
             lease_ttl: Duration::from_secs(30),
             keep: None,
             forward: Vec::new(),
+            standpoint: Standpoint::default(),
             forward_allow: vec!["127.0.0.0/8", "::1/128"],
             allow: Vec::new(),
             rate_limit: 100,
@@ -106,6 +109,7 @@ impl Desk {
             ttl: setup.ttl,
             negative_ttl: setup.negative_ttl,
             forward: setup.forward,
+            standpoint: setup.standpoint,
             forward_allow: networks(setup.forward_allow),
             allow: networks(setup.allow),
             rate_limit: setup.rate_limit,

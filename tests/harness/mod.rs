@@ -156,6 +156,7 @@ impl Host {
             lease_ttl: setup.ttl,
             on_stop: setup.on_stop,
             agent: AgentFacts {
+                site: None,
                 version: "test".into(),
                 addresses: Vec::new(),
                 sentinel: None,

@@ -1,18 +1,20 @@
 //! A question as it is searched for: labels below a zone, a type, and what else an answer depends on.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use wharf::catalog::dns::{self, Answer, Context, DNSClass, Name, Outcome, Question, RecordType};
 use wharf::catalog::index::Catalog;
+use wharf::model::words::site::{Site, Standpoint};
 use wharf::model::words::zone::Zones;
 
 use super::chance::Chance;
 use super::world::{World, ZONES};
 
-const LABELS: [&str; 26] = [
+const LABELS: [&str; 30] = [
     "web", "web", "a", "a", "b", "large", "large", "i7", "x1", "n1", "any", "*", "*", "_tcp", "_tcp", "_udp", "_web",
-    "_large", "primary", "replicas", "blue", "green", "core-1", "nobody", "dns", "ns",
+    "_large", "primary", "replicas", "blue", "green", "core-1", "nobody", "dns", "ns", "near", "near", "near", "local",
 ];
 const TYPES: [RecordType; 12] = [
     RecordType::A,
@@ -28,6 +30,10 @@ const TYPES: [RecordType; 12] = [
     RecordType::ANY,
     RecordType::HTTPS,
 ];
+
+/// Where it is asked: near to some, and far from others.
+static STANDPOINT: LazyLock<Standpoint> =
+    LazyLock::new(|| Standpoint::new("core-1", Some(Site::parse("eu/z1/k1").unwrap()), false));
 
 /// A question.
 #[derive(Clone, Debug)]
@@ -123,7 +129,14 @@ impl Asked {
     pub fn answer(&self, catalog: &Catalog, zones: &Zones) -> Option<Answer> {
         let name = Name::from_labels(self.name().split('.').map(str::as_bytes)).ok()?;
         let question = Question { name, qtype: self.qtype, qclass: DNSClass::IN };
-        let context = Context { dns_ttl: 5, negative_ttl: 5, seed: self.seed, now: Duration::ZERO, room: self.room };
+        let context = Context {
+            dns_ttl: 5,
+            negative_ttl: 5,
+            seed: self.seed,
+            now: Duration::ZERO,
+            room: self.room,
+            standpoint: &STANDPOINT,
+        };
         match dns::answer(catalog, zones, &question, &context) {
             Outcome::Answer(answer) | Outcome::Chase { answer, .. } => Some(answer),
             Outcome::Foreign => None,

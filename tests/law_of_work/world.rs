@@ -59,7 +59,7 @@ const HOSTS: [&str; 22] = [
     "www{n}.example.com",
     "bad..{n}",
 ];
-const FIELDS: [&str; 32] = [
+const FIELDS: [&str; 37] = [
     r#""host6":"2001:db8::{n:x}""#,
     r#""host6":"2001:db8::1""#,
     r#""port":{n}"#,
@@ -74,6 +74,11 @@ const FIELDS: [&str; 32] = [
     r#""node":"core-{n%7}""#,
     r#""node":"Core {n}""#,
     r#""node":"{500}{n}""#,
+    r#""site":"eu/z{n%7}/k{n%700}""#,
+    r#""site":"eu/z{n%7}/k{n}""#,
+    r#""site":"eu/z1/k1/{63}/{63}/{63}""#,
+    r#""attrs":{"near":"true"}"#,
+    r#""attrs":{"near":"true","near_min":"64"}"#,
     r#""tags":["blue"]"#,
     r#""tags":["blue","t{n%7}"]"#,
     r#""tags":["Blue {n}","{500}{n}","green"]"#,
@@ -210,6 +215,7 @@ fn filled(template: &str, number: usize) -> String {
         .replace("{n}", &number.to_string())
         .replace("{n:x}", &format!("{number:x}"))
         .replace("{n+1}", &(number + 1).to_string())
+        .replace("{n%700}", &(number % 700).to_string())
         .replace("{n%7}", &(number % 7).to_string())
         .replace("{63}", &"l".repeat(63))
         .replace("{127}", "a.".repeat(116).trim_end_matches('.'))

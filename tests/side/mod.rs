@@ -22,6 +22,7 @@ use wharf::catalog::proxy::told::{Proxies, Proxy};
 use wharf::model::publish::local::Local;
 use wharf::model::steer::told::{Answer, Instance, Last, Named, Paused, Topology};
 use wharf::model::words::key::Prefix;
+use wharf::model::words::site::Standpoint;
 use wharf::model::words::zone::Zones;
 use wharf::view::{CatalogView, Outlet, Progress};
 
@@ -100,6 +101,7 @@ impl Side {
             token: options.token.and_then(Token::new),
             hosts: options.hosts,
             version: "0.1.0".into(),
+            standpoint: Standpoint::new("core-02", None, false),
             seeds: options.seeds,
         };
         let sources = Sources {

@@ -17,11 +17,12 @@ use super::rules::Rules;
 use super::serving::Serving;
 use crate::catalog::index::Catalog;
 use crate::model::words::key::Prefix;
+use crate::model::words::site::{Site, Standpoint};
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
 
 const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53_000);
-const RECORDS: [(&str, &str); 9] = [
+const RECORDS: [(&str, &str); 13] = [
     ("web/core-01", r#"{"host":"10.0.0.1","port":80,"node":"core-01","owner":"one","tags":["blue"]}"#),
     ("web/core-02", r#"{"host":"10.0.0.2","host6":"2001:db8::2","port":80,"node":"core-02","owner":"two"}"#),
     ("redis/core-01", r#"{"host":"10.0.0.1","port":6379,"role":"primary","owner":"one","proto":"tcp"}"#),
@@ -31,6 +32,10 @@ const RECORDS: [(&str, &str); 9] = [
     ("loop/a", r#"{"host":"loop.services.internal"}"#),
     ("six/a", r#"{"host":"2001:db8::6","ttl":1,"group":"g"}"#),
     ("plain/a", "192.0.2.7:9000"),
+    ("shop/core-01", r#"{"host":"10.0.1.1","port":80,"node":"core-01","owner":"one","attrs":{"near":"true"}}"#),
+    ("shop/core-02", r#"{"host":"10.0.1.2","port":80,"node":"core-02","owner":"two","site":"eu/a"}"#),
+    ("shop/core-03", r#"{"host":"10.0.1.3","port":80,"node":"core-03","owner":"two","site":"eu/b"}"#),
+    ("shop/core-04", r#"{"host":"10.0.1.4","port":80,"node":"core-04","owner":"two","site":"eu/b"}"#),
 ];
 
 /// A server without sockets.
@@ -65,8 +70,16 @@ impl Dry {
     fn of(catalog: Catalog, negative_ttl: u32, bytes: usize) -> Self {
         let prefix = Prefix::parse("/services").expect("it is one");
         let zones = Zones::new("services.internal", prefix, []).expect("it is one");
-        let rules =
-            Rules { zones, dns_ttl: 5, negative_ttl, forward: false, forward_allow: Vec::new(), allow: Vec::new() };
+        let site = Site::parse("eu/a").expect("it is one");
+        let rules = Rules {
+            zones,
+            standpoint: Standpoint::new("core-01", Some(site), false),
+            dns_ttl: 5,
+            negative_ttl,
+            forward: false,
+            forward_allow: Vec::new(),
+            allow: Vec::new(),
+        };
         let metrics = Metrics::register(vec!["services.internal.".to_owned()], &mut Registry::default());
         let (serving, _nothing_is_forwarded) = Serving::new(rules, metrics, CatalogView::fixed(catalog));
         let ready = Ready::new(&serving, bytes);
@@ -75,7 +88,7 @@ impl Dry {
 
     /// A question of some kind, by number, with an OPT or without.
     pub fn sample(number: usize) -> Vec<u8> {
-        const KINDS: [(&str, u16); 8] = [
+        const KINDS: [(&str, u16); 10] = [
             ("web", 33),
             ("_web._tcp", 33),
             ("*.web", 1),
@@ -84,6 +97,8 @@ impl Dry {
             ("cache.prod", 15),
             ("alias", 255),
             ("nothing", 16),
+            ("shop", 33),
+            ("near.shop", 33),
         ];
         let (name, qtype) = KINDS[number % KINDS.len()];
         let mut packet = Self::named(name, qtype);
@@ -141,7 +156,7 @@ impl Dry {
         self.ready.answer(packet, &self.serving, CLIENT.ip(), &mut Vec::new()).is_some()
     }
 
-    fn ready_made(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn ready_made(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
         if self.ready.answer(packet, &self.serving, CLIENT.ip(), &mut reply).is_some() {
             check(packet, &reply, Protocol::Udp);

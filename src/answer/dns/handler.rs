@@ -65,6 +65,8 @@ pub(super) struct Rests {
     pub(super) generation: u64,
     pub(super) dependencies: Vec<Dependency>,
     pub(super) fresh_until: Option<Duration>,
+    /// Its answers stand in the order of their priorities.
+    pub(super) in_order: bool,
 }
 
 /// What is said.
@@ -174,7 +176,7 @@ impl Handler {
         }
     }
 
-    fn context(&self, request: &Request, catalog: &Catalog) -> Context {
+    fn context(&self, request: &Request, catalog: &Catalog) -> Context<'_> {
         let Serving { rules, view, .. } = &*self.serving;
         let negative_most = if catalog.is_stale() { STALE_TTL } else { u32::MAX };
         Context {
@@ -183,6 +185,7 @@ impl Handler {
             seed: self.seed,
             now: view.now(),
             room: usize::from(limit(request)),
+            standpoint: &rules.standpoint,
         }
     }
 
@@ -315,6 +318,7 @@ fn rests(answer: &Answer, catalog: &Catalog) -> Option<Rests> {
         generation: catalog.generation(),
         dependencies: answer.dependencies.clone(),
         fresh_until: answer.fresh_until,
+        in_order: answer.in_order,
     })
 }
 

@@ -51,6 +51,7 @@ use self::socket::Sockets;
 pub use self::socket::{AddressError, BindError};
 use self::tcp::Streams;
 use self::udp::Thread;
+use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
 use crate::view::{CatalogView, Progress};
 
@@ -71,6 +72,8 @@ pub struct Settings {
     pub passed: Vec<OwnedFd>,
     /// Zones to answer for.
     pub zones: Zones,
+    /// Where this host is.
+    pub standpoint: Standpoint,
     /// Time an answer may be kept.
     pub ttl: Duration,
     /// Time a negative answer may be kept.
@@ -127,6 +130,7 @@ impl DnsServer {
             dns_ttl: seconds(settings.ttl),
             negative_ttl: seconds(settings.negative_ttl),
             forward: !settings.forward.is_empty(),
+            standpoint: settings.standpoint,
             forward_allow: settings.forward_allow,
             allow: settings.allow,
         };

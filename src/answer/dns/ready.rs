@@ -154,7 +154,7 @@ impl Ready {
         if self.may_lack_glue(&reply, end) {
             return;
         }
-        let Some(wheel) = Wheel::of(&reply, end) else { return };
+        let Some(wheel) = Wheel::of(&reply, end, rests.in_order) else { return };
         let reply = Reply::new(&reply, wheel, rests, place);
         let cost = reply.cost(&self.key);
         if cost > self.most / 2 {
@@ -251,6 +251,8 @@ fn opt(record: &[u8]) -> Option<[u8; 3]> {
 
 #[cfg(test)]
 mod tests {
+    use hickory_server::proto::rr::RData;
+
     use super::*;
     use crate::answer::dns::dry::Dry;
 
@@ -279,6 +281,30 @@ mod tests {
         let metrics = dry.serving.metrics.clone();
         drop(dry);
         assert_eq!(metrics.ready_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_near_comes_first_in_ready_made_replies_too() {
+        let mut dry = Dry::new();
+        let packet = Dry::named("shop", 33);
+        dry.answer(&packet);
+        assert!(dry.is_ready(&packet));
+        let mut told = std::collections::BTreeSet::new();
+        let service = |data: &RData| match data {
+            RData::SRV(srv) => format!("{}:{}", srv.priority, srv.target),
+            other => panic!("{other}"),
+        };
+        for _ in 0..8 {
+            let reply = dry.ready_made(&packet).expect("it is ready");
+            let read = hickory_server::proto::op::Message::from_vec(&reply).expect("a message");
+            told.insert(read.answers.iter().map(|record| service(&record.data)).collect::<Vec<_>>());
+        }
+        let turn = |order: [u8; 4]| {
+            let priorities = [10, 11, 12, 12];
+            let named = |(core, priority)| format!("{priority}:core-0{core}.shop.services.internal.");
+            order.into_iter().zip(priorities).map(named).collect::<Vec<_>>()
+        };
+        assert_eq!(told, [turn([1, 2, 3, 4]), turn([1, 2, 4, 3])].into());
     }
 
     #[test]

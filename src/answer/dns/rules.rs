@@ -1,16 +1,20 @@
-//! What answering depends on and does not change while the server runs: the zones, and who may ask for what.
+//! What answering depends on and does not change while the server runs: the zones, where
+//! this host is, and who may ask for what.
 
 use std::net::IpAddr;
 
 use hickory_server::proto::rr::Name;
 use ipnet::IpNet;
 
+use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
 
 /// The rules of one server.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) zones: Zones,
+    /// What is near is near to this.
+    pub(super) standpoint: Standpoint,
     pub(super) dns_ttl: u32,
     pub(super) negative_ttl: u32,
     /// Foreign names are forwarded, for clients in `forward_allow`.

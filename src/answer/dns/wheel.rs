@@ -1,7 +1,8 @@
 //! A reply that may begin with any of its answers: the same bytes, cut and joined elsewhere.
 //!
 //! It can be turned when its answers are of one name and one type and none of them points into another one. Names of
-//! the glue may be pointers into the answers, such as to an SRV's target: these are set right.
+//! the glue may be pointers into the answers, such as to an SRV's target: these are set right. Answers that stand in the
+//! order of their priorities are turned among those of one priority.
 
 /// The pointer to the question's name, which is the owner of every answer.
 const OWNER: [u8; 2] = [0xc0, 12];
@@ -22,7 +23,13 @@ pub(super) struct Wheel {
     starts: Box<[u16]>,
     /// Behind the answers, the pointers that lead into them: where each stands, and where it leads.
     pointers: Box<[(u16, u16)]>,
+    /// The first answer of each class, and the one behind its last: among themselves these are turned.
+    classes: Box<[(u16, u16)]>,
+    turns: usize,
 }
+
+/// Classes of different sizes come around together after so many turns at most; then they start anew.
+const MOST_TURNS: usize = 5_040;
 
 /// One record of a reply.
 struct Found {
@@ -36,7 +43,7 @@ struct Found {
 impl Wheel {
     /// How to turn a reply whose question ends at `question`; `None` when it cannot be turned, although it would have
     /// to.
-    pub(super) fn of(reply: &[u8], question: usize) -> Option<Self> {
+    pub(super) fn of(reply: &[u8], question: usize, in_order: bool) -> Option<Self> {
         let count = |at: usize| Some(usize::from(number(reply, at)?));
         let (answers, others) = (count(6)?, count(8)? + count(10)?);
         let asked = number(reply, question.checked_sub(4)?)?;
@@ -48,32 +55,77 @@ impl Wheel {
         starts.push(u16::try_from(at).ok()?);
         let pointers =
             if answers > 1 { pointers_between(reply, at, others, &(starts[0]..*starts.last()?))? } else { vec![] };
-        Some(Self { starts: starts.into(), pointers: pointers.into() })
+        let classes = classes(reply, &starts, in_order);
+        let turns = turns(&classes);
+        Some(Self { starts: starts.into(), pointers: pointers.into(), classes: classes.into(), turns })
     }
 
     /// How many ways there are to say it.
     pub(super) fn turns(&self) -> usize {
-        (self.starts.len() - 1).max(1)
+        self.turns
     }
 
     /// Bytes that it takes.
     pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.starts) + size_of_val(&*self.pointers)
+        size_of_val(&*self.starts) + size_of_val(&*self.pointers) + size_of_val(&*self.classes)
     }
 
-    /// Adds the reply to `out` with the answer of this number first.
+    /// Adds the reply to `out` with the answer of this number first, in each class.
     pub(super) fn write(&self, reply: &[u8], turn: usize, out: &mut Vec<u8>) {
         let at_end = out.len();
-        let (first, begin, end) = (self.starts[0], self.starts[turn], self.starts[self.starts.len() - 1]);
-        let [one, two, three] = [first, begin, end].map(usize::from);
-        for part in [0..one, two..three, one..two, three..reply.len()] {
-            out.extend_from_slice(&reply[part]);
+        let (answers, others) = (usize::from(self.starts[0]), usize::from(self.starts[self.starts.len() - 1]));
+        out.extend_from_slice(&reply[..answers]);
+        for class in &self.classes {
+            let [first, begin, end] = self.cut(*class, turn).map(usize::from);
+            out.extend_from_slice(&reply[begin..end]);
+            out.extend_from_slice(&reply[first..begin]);
         }
+        out.extend_from_slice(&reply[others..]);
         for (at, target) in &self.pointers {
-            let moved = if *target >= begin { target - (begin - first) } else { target + (end - begin) };
+            let moved = self.moved(*target, turn);
             out[at_end + usize::from(*at)..][..2].copy_from_slice(&(0xc000 | moved).to_be_bytes());
         }
     }
+
+    /// Where a class begins, where its answer that comes first in this turn does, and where it ends.
+    fn cut(&self, (first, end): (u16, u16), turn: usize) -> [u16; 3] {
+        let [first, end] = [first, end].map(usize::from);
+        [first, first + turn % (end - first), end].map(|answer| self.starts[answer])
+    }
+
+    /// Where what stood at a place stands in a turn.
+    fn moved(&self, target: u16, turn: usize) -> u16 {
+        let class = self.classes.partition_point(|(_, end)| self.starts[usize::from(*end)] <= target);
+        let Some(class) = self.classes.get(class) else { return target };
+        let [first, begin, end] = self.cut(*class, turn);
+        if target >= begin { target - (begin - first) } else { target + (end - begin) }
+    }
+}
+
+/// Which answers are turned among themselves: all, or where they stand in order, those of one priority.
+fn classes(reply: &[u8], starts: &[u16], in_order: bool) -> Vec<(u16, u16)> {
+    let priority = |start: &u16| number(reply, usize::from(*start) + OWNER.len() + FIXED).filter(|_| in_order);
+    let mut first = 0;
+    let of_one = starts[..starts.len() - 1].chunk_by(|one, next| priority(one) == priority(next));
+    let class = |answers: &[u16]| {
+        let begin = first;
+        first += u16::try_from(answers.len()).ok()?;
+        Some((begin, first))
+    };
+    of_one.map_while(class).collect()
+}
+
+/// After how many turns every class is back where it began.
+fn turns(classes: &[(u16, u16)]) -> usize {
+    let sizes = classes.iter().map(|(first, end)| usize::from(end - first));
+    sizes.fold(1, |turns, size| {
+        let common = turns / divisor(turns, size) * size;
+        if common <= MOST_TURNS { common } else { turns.max(size) }
+    })
+}
+
+fn divisor(one: usize, other: usize) -> usize {
+    if other == 0 { one } else { divisor(other, one % other) }
 }
 
 /// Where an answer ends that may stand in any place, or in this one if it is the only one.
@@ -187,7 +239,7 @@ mod tests {
     /// How hickory reads each turn of a reply; none when it cannot be turned.
     fn turns(kind: RecordType, answer: &Answer) -> Option<Vec<Message>> {
         let reply = written(kind, answer);
-        let wheel = Wheel::of(&reply, question_end(&reply).expect("a question"))?;
+        let wheel = Wheel::of(&reply, question_end(&reply).expect("a question"), answer.in_order)?;
         let turn = |turn| {
             let mut out = Vec::new();
             wheel.write(&reply, turn, &mut out);
@@ -216,6 +268,33 @@ mod tests {
     }
 
     #[test]
+    fn answers_in_order_turn_among_those_of_one_priority() {
+        let of = |(number, priority): (usize, u16)| {
+            RData::SRV(Service::new(priority, 33, 80, named(&format!("core-{number}.web.services.internal."))))
+        };
+        for sizes in [&[1][..], &[2, 3], &[1, 1, 4], &[5, 7, 9, 11]] {
+            let priorities = sizes.iter().zip(10..).flat_map(|(size, priority)| vec![priority; *size]);
+            let mut answer = Answer { in_order: true, ..saying(priorities.enumerate().map(of)) };
+            for number in 0..answer.answers.len() {
+                let target = named(&format!("core-{number}.web.services.internal."));
+                answer.additional.push(Record::from_rdata(target, 5, address(number)));
+            }
+            for (turn, read) in turns(RecordType::SRV, &answer).expect("it can be turned").iter().enumerate() {
+                let mut wanted = answer.answers.clone();
+                let mut rest = &mut *wanted;
+                for size in sizes {
+                    let (class, others) = rest.split_at_mut(*size);
+                    class.rotate_left(turn % size);
+                    rest = others;
+                }
+                assert_eq!((&read.answers, &read.additionals), (&wanted, &answer.additional), "{sizes:?} {turn}");
+            }
+        }
+        assert_eq!(super::turns(&[(0, 2), (2, 5)]), 6);
+        assert_eq!(super::turns(&[(0, 63), (63, 127), (127, 200)]), 4_032, "not all at once, but each in its turn");
+    }
+
+    #[test]
     fn addresses_and_texts_turn() {
         let text = |number: usize| RData::TXT(Text::new(vec!["x".repeat(number + 1)]));
         for (kind, data) in [(RecordType::A, address as fn(usize) -> RData), (RecordType::TXT, text)] {
@@ -238,8 +317,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_panic(reply in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), question in 0..64_usize) {
-            if let Some(wheel) = Wheel::of(&reply, question) {
+        fn no_bytes_panic(reply in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200), question in 0..64_usize, in_order: bool) {
+            if let Some(wheel) = Wheel::of(&reply, question, in_order) {
                 (0..wheel.turns()).for_each(|turn| wheel.write(&reply, turn, &mut Vec::new()));
             }
         }

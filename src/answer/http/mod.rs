@@ -42,6 +42,7 @@ use tracing::{Instrument, info_span};
 use crate::catalog::facade::api;
 use crate::host::clients::{Bounds, Clients, Door, Listener};
 use crate::model::publish::local::Local;
+use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
 use hub::Hub;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// The agent's version.
     pub version: String,
+    /// Where this host is.
+    pub standpoint: Standpoint,
     /// Where the two endpoints of the programs before are served, and for which service.
     pub seeds: Vec<(SocketAddr, String)>,
 }

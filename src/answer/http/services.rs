@@ -1,5 +1,7 @@
 //! `/v1/services` and `/v1/services/NAME`: the catalog as JSON.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -14,6 +16,7 @@ use crate::catalog::index::Endpoint;
 use crate::catalog::select::near::near;
 use crate::host::clients::Guest;
 use crate::model::words::record::Role;
+use crate::model::words::site::{Standpoint, said_near};
 
 /// A longer name is nobody's slip of the pen.
 const MAX_NAME: usize = 253;
@@ -37,14 +40,12 @@ pub(super) async fn one(
     let ticket = context.readers.take(&guest);
     let catalog = context.sources.catalog.load();
     let stale = shape::is_stale(&context.sources.catalog, &catalog);
-    let (of, zones) = (name.clone(), context.sources.zones.clone());
+    let (of, zones, settings) = (name.clone(), context.sources.zones.clone(), Arc::clone(&context.settings));
     let listing = context.workbench.run(&guest, move || {
         let found = catalog.service(&zones, &of)?;
         let head =
             api::Service { revision: Some(catalog.revision()), stale: Some(stale), ..api::Service::head(&found) };
-        let mut endpoints = found.endpoints;
-        endpoints.retain(|endpoint| wanted.takes(endpoint));
-        Some(Listing::of_one(&head, endpoints, "\n"))
+        Some(Listing::of_one(&head, wanted.of(found.endpoints, &settings.standpoint), "\n"))
     });
     match listing.await {
         Some(listing) => Ok(json::raw(StatusCode::OK, pieces::body(listing, ticket))),
@@ -76,12 +77,23 @@ async fn meant(context: &Context, guest: &Guest, name: String) -> Vec<String> {
     context.workbench.run(guest, move || near(&catalog, &zones, &name)).await
 }
 
+fn is_asked_for(value: &str) -> Result<bool, Problem> {
+    said_near(value).ok_or_else(|| Problem::bad_request(format!("near={value:?}"), "near is 1 or 0"))
+}
+
+/// How far an endpoint is: 0 on this host.
+fn distance(endpoint: &Endpoint, from: &Standpoint) -> u8 {
+    let is_own = from.node().is_some_and(|node| endpoint.is_on(node));
+    if is_own { 0 } else { from.distance_to(endpoint.site().map(|site| &**site)) }
+}
+
 /// Which endpoints of a service are asked for.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     role: Option<Role>,
     tag: Option<String>,
     node: Option<String>,
+    near: bool,
 }
 
 impl Wanted {
@@ -96,10 +108,23 @@ impl Wanted {
                 }
                 "tag" => wanted.tag = Some(value),
                 "node" => wanted.node = Some(value),
-                _ => return Err(Problem::bad_request(format!("no parameter {key:?}"), "role, tag and node are known")),
+                "near" => wanted.near = is_asked_for(&value)?,
+                _ => {
+                    let hint = "role, tag, node and near are known";
+                    return Err(Problem::bad_request(format!("no parameter {key:?}"), hint));
+                }
             }
         }
         Ok(wanted)
+    }
+
+    /// Those that are asked for, the nearest first if that is.
+    fn of(&self, mut endpoints: Vec<Endpoint>, from: &Standpoint) -> Vec<Endpoint> {
+        endpoints.retain(|endpoint| self.takes(endpoint));
+        if self.near {
+            endpoints.sort_by_cached_key(|endpoint| distance(endpoint, from));
+        }
+        endpoints
     }
 
     fn takes(&self, endpoint: &Endpoint) -> bool {

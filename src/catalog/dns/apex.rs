@@ -6,7 +6,8 @@ use hickory_server::proto::rr::rdata::NS;
 
 use super::work::Work;
 use super::{Name, Outcome, RData};
-use crate::catalog::index::{Entry, WINDOW};
+use crate::catalog::index::WINDOW;
+use crate::catalog::select::Hit;
 use crate::catalog::steps::TOLD;
 
 /// What a record takes beside its target: owner (compressed), type, class, TTL and length.
@@ -17,7 +18,7 @@ impl Work<'_> {
     pub(super) fn name_servers(mut self, place: usize, owner: &Name) -> Outcome {
         let found = self.find_in_tree(place, &["ns", "dns"], WINDOW).unwrap_or_default();
         self.steps.until(TOLD);
-        let data = |_: &Entry, _: u16, target| RData::NS(NS(target));
+        let data = |_: &Hit<'_>, _: u16, target| RData::NS(NS(target));
         self.leading(place, owner, found, NS_SIZE, data)
     }
 

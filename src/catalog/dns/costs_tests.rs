@@ -24,7 +24,14 @@ fn ask_of(catalog: &Catalog, zones: &Zones, text: &str, seed: u64) -> Answer {
     let (name, qtype) = text.split_once(' ').unwrap();
     let name = Name::from_labels(name.split('.').map(str::as_bytes)).unwrap();
     let question = Question { name, qtype: qtype.parse().unwrap(), qclass: DNSClass::IN };
-    let context = Context { dns_ttl: 60, negative_ttl: u32::MAX, seed, now: Duration::ZERO, room: 65_535 };
+    let context = Context {
+        dns_ttl: 60,
+        negative_ttl: u32::MAX,
+        seed,
+        now: Duration::ZERO,
+        room: 65_535,
+        standpoint: Standpoint::NOWHERE,
+    };
     match answer(catalog, zones, &question, &context) {
         Outcome::Answer(answer) | Outcome::Chase { answer, .. } => {
             assert!(answer.steps <= MOST, "{text}: {} steps", answer.steps);

@@ -22,11 +22,11 @@ fn zones() -> Zones {
     Zones::new("services.internal", prefix("/services"), others).unwrap()
 }
 
-fn context(seed: u64, room: usize) -> Context {
-    Context { dns_ttl: 5, negative_ttl: 5, seed, now: Duration::ZERO, room }
+fn context(seed: u64, room: usize) -> Context<'static> {
+    Context { dns_ttl: 5, negative_ttl: 5, seed, now: Duration::ZERO, room, standpoint: Standpoint::NOWHERE }
 }
 
-fn ask(catalog: &Catalog, text: &str, context: &Context) -> Answer {
+fn ask(catalog: &Catalog, text: &str, context: &Context<'_>) -> Answer {
     let (asked, qtype) = text.split_once(' ').unwrap();
     let labels = asked.split('.').map(str::as_bytes);
     let question =

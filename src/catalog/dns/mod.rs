@@ -21,6 +21,7 @@ use self::work::Work;
 pub(crate) use self::work::wire_length;
 use crate::catalog::index::{Catalog, Dependency, LeaseId};
 use crate::model::steer::names::Steered;
+use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
 
 /// What is asked.
@@ -36,7 +37,7 @@ pub struct Question {
 
 /// What an answer depends on beside the catalog.
 #[derive(Clone, Copy, Debug)]
-pub struct Context {
+pub struct Context<'c> {
     /// Seconds that an answer may be kept when its record does not say.
     pub dns_ttl: u32,
     /// Seconds that a negative answer may be kept.
@@ -47,6 +48,8 @@ pub struct Context {
     pub now: Duration,
     /// How large the message may be: more records than fit are not made.
     pub room: usize,
+    /// Where it is asked: what is near is near to that.
+    pub standpoint: &'c Standpoint,
 }
 
 /// What the catalog says of a question.
@@ -79,6 +82,8 @@ pub struct Answer {
     pub authority: Vec<Rr>,
     /// Addresses of the targets; may be left out, from the end, where there is no room.
     pub additional: Vec<Rr>,
+    /// They stand in the order of their priorities, and are turned only among those of one.
+    pub in_order: bool,
     /// There are more answers than `room` or the window let in.
     pub cut: bool,
     /// The name's zone, by its place in [`Zones`].
@@ -102,7 +107,7 @@ pub struct Answer {
 }
 
 /// What the catalog says of a question.
-pub fn answer(catalog: &Catalog, zones: &Zones, question: &Question, context: &Context) -> Outcome {
+pub fn answer(catalog: &Catalog, zones: &Zones, question: &Question, context: &Context<'_>) -> Outcome {
     if question.qclass != DNSClass::IN || is_meta(question.qtype) {
         return Outcome::Answer(Answer::empty(ResponseCode::Refused));
     }
@@ -141,6 +146,7 @@ impl Answer {
             answers: Vec::new(),
             authority: Vec::new(),
             additional: Vec::new(),
+            in_order: false,
             cut: false,
             zone: None,
             contested: false,
@@ -161,6 +167,9 @@ mod costs_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod laws;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod near_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;

@@ -55,7 +55,7 @@ impl<'c> Work<'c> {
     fn place_of<'e>(&self, entry: &'e std::sync::Arc<crate::catalog::index::Entry>) -> Option<(usize, Hit<'e>)> {
         self.zones.iter().enumerate().find_map(|(place, zone)| {
             let prefix = zone.roots().iter().position(|root| root.parts(entry.path()).is_some())?;
-            Some((place, Hit { entry, prefix }))
+            Some((place, Hit::new(entry, prefix)))
         })
     }
 

@@ -10,8 +10,9 @@ use super::glue::{Glue, key_of, key_of_data};
 use super::work::{Work, cost_of_ttl, wire_length};
 use super::{Name, Outcome, RData, Rr};
 use crate::catalog::index::Entry;
-use crate::catalog::select::{Hit, Selection};
+use crate::catalog::select::{Distances, Hit, Selection};
 use crate::catalog::steps::{self, MOST};
+use crate::model::words::site::FARTHEST;
 
 /// SkyDNS's priority and weight where a record has none.
 const PRIORITY: u16 = 10;
@@ -46,8 +47,35 @@ impl<'c> Work<'c> {
         if selection.hits.len() <= MANY.min(self.steps.left()) {
             self.steps.take(drop_equal(&mut selection.hits));
         }
-        let data = |entry: &Entry, weight, target| RData::SRV(SRV::new(priority(entry), weight, entry.port, target));
+        self.put_near_first(&mut selection.hits);
+        let data = |hit: &Hit<'_>, weight, target| RData::SRV(SRV::new(priority(hit), weight, hit.entry.port, target));
         self.leading(place, owner, selection, SRV_SIZE, data)
+    }
+
+    /// Where a service prefers what is near, or this host does: priorities by the records' own and then by distance,
+    /// from 10 on, and the records in that order. What there are no steps to know of is taken for far.
+    fn put_near_first(&mut self, hits: &mut [Hit<'c>]) {
+        let standpoint = self.context.standpoint;
+        if !standpoint.prefers_near && !hits.iter().any(|hit| hit.entry.prefers_near) {
+            return;
+        }
+        let end = self.steps.until(self.steps.taken() + self.steps.left() / 2);
+        let distances = Distances::from(standpoint);
+        let rank = |hit: &Hit<'c>| {
+            let distance = distances.of(hit.entry, &self.steps).unwrap_or(FARTHEST);
+            (own_priority(hit.entry), distance)
+        };
+        let mut ranks: Vec<(u16, u8)> = hits.iter().map(rank).collect();
+        self.steps.until(end);
+        let of_hits = ranks.clone();
+        ranks.sort_unstable();
+        ranks.dedup();
+        for (hit, rank) in hits.iter_mut().zip(of_hits) {
+            let place = ranks.binary_search(&rank).unwrap_or_default();
+            hit.class = Some(PRIORITY.saturating_add(u16::try_from(place).unwrap_or(u16::MAX)));
+        }
+        hits.sort_by_key(|hit| hit.class);
+        self.in_order = true;
     }
 
     /// The answer for MX.
@@ -60,7 +88,7 @@ impl<'c> Work<'c> {
         if mails.hits.is_empty() {
             return self.led_on(place, own, owner, &selection.hits);
         }
-        let data = |entry: &Entry, _: u16, target| RData::MX(MX::new(priority(entry), target));
+        let data = |hit: &Hit<'_>, _: u16, target| RData::MX(MX::new(priority(hit), target));
         self.leading(place, owner, mails, MX_SIZE, data)
     }
 
@@ -106,18 +134,18 @@ impl<'c> Work<'c> {
     /// The mail servers of a set, without what leads on from there.
     pub(super) fn mails(&mut self, place: usize, hits: &[Hit<'c>], owner: &Name) -> Vec<Rr> {
         let hits = hits.iter().filter(|hit| takes_mail(hit.entry)).copied().collect();
-        let data = |entry: &Entry, _: u16, target| RData::MX(MX::new(priority(entry), target));
+        let data = |hit: &Hit<'_>, _: u16, target| RData::MX(MX::new(priority(hit), target));
         self.records_leading(place, owner, hits, MX_SIZE, data).0
     }
 
-    /// The answer whose records each have a target, made by `data` of the record, its weight and its target.
+    /// The answer whose records each have a target, made by `data` of what was found, its weight and its target.
     pub(super) fn leading(
         mut self,
         place: usize,
         owner: &Name,
         selection: Selection<'c>,
         size: usize,
-        data: impl Fn(&Entry, u16, Name) -> RData,
+        data: impl Fn(&Hit<'_>, u16, Name) -> RData,
     ) -> Outcome {
         if selection.cut {
             self.mark_cut();
@@ -135,9 +163,9 @@ impl<'c> Work<'c> {
         owner: &Name,
         mut hits: Vec<Hit<'c>>,
         size: usize,
-        data: impl Fn(&Entry, u16, Name) -> RData,
+        data: impl Fn(&Hit<'_>, u16, Name) -> RData,
     ) -> (Vec<Rr>, Vec<Leading<'c>>, usize) {
-        rotate(&mut hits, self.context.seed);
+        turn(&mut hits, self.context.seed);
         self.cut_to_room(place, &mut hits, size);
         if hits.len() > self.steps.left() {
             hits.truncate(self.steps.left());
@@ -156,7 +184,7 @@ impl<'c> Work<'c> {
             }
             let Some(target) = self.target(place, hit) else { continue };
             let length = wire_length(&target);
-            let data = data(hit.entry, weight_of(hit.entry, &weights), target);
+            let data = data(&hit, weight_of(&hit, &weights), target);
             let known = shared.then(|| seen.entry(key_of_data(&data)));
             let told = known.map_or(answers.len(), |known| *known.or_insert(answers.len()));
             found.push((told, hit));
@@ -267,6 +295,11 @@ impl<'c> Work<'c> {
     }
 }
 
+/// Begins with another record each time; where they have classes, in each of these.
+fn turn(hits: &mut [Hit<'_>], seed: u64) {
+    hits.chunk_by_mut(|one, next| one.class == next.class).for_each(|class| rotate(class, seed));
+}
+
 /// The name that a record leads to.
 fn target_of(record: &Rr) -> Option<&Name> {
     match &record.data {
@@ -300,7 +333,11 @@ fn drop_equal(hits: &mut Vec<Hit<'_>>) -> usize {
     named
 }
 
-fn priority(entry: &Entry) -> u16 {
+fn priority(hit: &Hit<'_>) -> u16 {
+    hit.class.unwrap_or_else(|| own_priority(hit.entry))
+}
+
+fn own_priority(entry: &Entry) -> u16 {
     entry.priority.filter(|priority| *priority > 0).unwrap_or(PRIORITY)
 }
 
@@ -310,7 +347,7 @@ fn weight(entry: &Entry) -> u64 {
 
 /// The sum of weights by priority, in order of that.
 fn weights(hits: &[Hit<'_>]) -> Vec<(u16, u64)> {
-    let mut sums: Vec<_> = hits.iter().map(|hit| (priority(hit.entry), weight(hit.entry))).collect();
+    let mut sums: Vec<_> = hits.iter().map(|hit| (priority(hit), weight(hit.entry))).collect();
     sums.sort_unstable();
     sums.dedup_by(|next, sum| {
         let same = next.0 == sum.0;
@@ -321,10 +358,10 @@ fn weights(hits: &[Hit<'_>]) -> Vec<(u16, u64)> {
 }
 
 /// SkyDNS's weight: the record's share of its priority in hundredths, never 0.
-fn weight_of(entry: &Entry, sums: &[(u16, u64)]) -> u16 {
-    let found = sums.binary_search_by_key(&priority(entry), |(priority, _)| *priority);
+fn weight_of(hit: &Hit<'_>, sums: &[(u16, u64)]) -> u16 {
+    let found = sums.binary_search_by_key(&priority(hit), |(priority, _)| *priority);
     let sum = found.map_or(1, |place| sums[place].1).max(1);
-    u16::try_from(100 * weight(entry) / sum).unwrap_or(u16::MAX).max(1)
+    u16::try_from(100 * weight(hit.entry) / sum).unwrap_or(u16::MAX).max(1)
 }
 
 /// The strings that a text is cut into.

@@ -26,15 +26,22 @@ fn catalog(records: &[(&str, &str)]) -> Catalog {
     catalog
 }
 
-fn context() -> Context {
-    Context { dns_ttl: 60, negative_ttl: 5, seed: 0, now: Duration::ZERO, room: 65_535 }
+fn context() -> Context<'static> {
+    Context {
+        dns_ttl: 60,
+        negative_ttl: 5,
+        seed: 0,
+        now: Duration::ZERO,
+        room: 65_535,
+        standpoint: Standpoint::NOWHERE,
+    }
 }
 
 fn name(text: &str) -> Name {
     Name::from_labels(text.trim_end_matches('.').split('.').map(str::as_bytes)).unwrap()
 }
 
-fn ask(catalog: &Catalog, zones: &Zones, text: &str, context: &Context) -> Outcome {
+fn ask(catalog: &Catalog, zones: &Zones, text: &str, context: &Context<'_>) -> Outcome {
     let (asked, qtype) = text.split_once(' ').unwrap();
     let question = Question { name: name(asked), qtype: qtype.parse().unwrap(), qclass: DNSClass::IN };
     answer(catalog, zones, &question, context)

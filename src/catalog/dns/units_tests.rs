@@ -22,7 +22,14 @@ fn ask(catalog: &Catalog, prefix: &str, text: &str, dns_ttl: u32) -> Vec<Rr> {
     let (name, qtype) = text.split_once(' ').unwrap();
     let name = Name::from_labels(name.trim_end_matches('.').split('.').map(str::as_bytes)).unwrap();
     let question = Question { name, qtype: qtype.parse().unwrap(), qclass: DNSClass::IN };
-    let context = Context { dns_ttl, negative_ttl: 5, seed: 0, now: Duration::ZERO, room: 65_535 };
+    let context = Context {
+        dns_ttl,
+        negative_ttl: 5,
+        seed: 0,
+        now: Duration::ZERO,
+        room: 65_535,
+        standpoint: Standpoint::NOWHERE,
+    };
     match answer(catalog, &zones, &question, &context) {
         Outcome::Answer(answer) | Outcome::Chase { answer, .. } => answer.answers,
         Outcome::Foreign => panic!("{text} is foreign"),
@@ -48,7 +55,14 @@ fn names_and_keys_turn_into_each_other() {
         let zones = Zones::new("local", Prefix::parse("/skydns/local").unwrap(), []).unwrap();
         let question =
             Question { name: Name::from_ascii("local.").unwrap(), qtype: RecordType::SRV, qclass: DNSClass::IN };
-        let context = Context { dns_ttl: 5, negative_ttl: 5, seed: 0, now: Duration::ZERO, room: 512 };
+        let context = Context {
+            dns_ttl: 5,
+            negative_ttl: 5,
+            seed: 0,
+            now: Duration::ZERO,
+            room: 512,
+            standpoint: Standpoint::NOWHERE,
+        };
         let Outcome::Answer(answer) = answer(&one(key, "10.0.0.1:80"), &zones, &question, &context) else {
             panic!("{case}")
         };
@@ -91,7 +105,7 @@ fn the_shortest_key_sets_the_group() {
             catalog.put(&key, value.as_bytes(), 0, 1).unwrap();
         }
         let found = catalog.at_or_below("/z", 0, 100).entries.into_iter();
-        let mut hits: Vec<Hit<'_>> = found.map(|entry| Hit { entry, prefix: 0 }).collect();
+        let mut hits: Vec<Hit<'_>> = found.map(|entry| Hit::new(entry, 0)).collect();
         grouped(&mut hits);
         assert_eq!(hits.len() as u64, case["want_count"].as_u64().unwrap(), "{case}");
         for key in case["want_keys"].as_array().into_iter().flatten() {

@@ -30,7 +30,7 @@ pub(super) struct Work<'c> {
     pub(super) catalog: &'c Catalog,
     pub(super) zones: &'c Zones,
     pub(super) question: &'c Question,
-    pub(super) context: &'c Context,
+    pub(super) context: &'c Context<'c>,
     pub(super) steps: Steps,
     dependencies: Vec<Dependency>,
     fresh_until: Option<Duration>,
@@ -41,6 +41,7 @@ pub(super) struct Work<'c> {
     last_parent: Option<Parent<'c>>,
     contested: bool,
     steered: Option<Steered>,
+    pub(super) in_order: bool,
     cut: bool,
     /// Nothing was found where the name's labels ask for more than could be looked at.
     pub(super) unsure: bool,
@@ -57,7 +58,12 @@ struct Parent<'c> {
 }
 
 impl<'c> Work<'c> {
-    pub(super) fn new(catalog: &'c Catalog, zones: &'c Zones, question: &'c Question, context: &'c Context) -> Self {
+    pub(super) fn new(
+        catalog: &'c Catalog,
+        zones: &'c Zones,
+        question: &'c Question,
+        context: &'c Context<'c>,
+    ) -> Self {
         Self {
             catalog,
             zones,
@@ -71,6 +77,7 @@ impl<'c> Work<'c> {
             last_parent: None,
             contested: false,
             steered: None,
+            in_order: false,
             cut: false,
             unsure: false,
             left_out: 0,
@@ -201,6 +208,7 @@ impl<'c> Work<'c> {
         let mut finder = Finder {
             catalog: self.catalog,
             prefixes: self.zones.get(place)?.roots(),
+            standpoint: self.context.standpoint,
             seed: self.context.seed,
             limit,
             steps: self.steps.clone(),
@@ -372,6 +380,7 @@ impl<'c> Work<'c> {
             authoritative: true,
             answers,
             additional,
+            in_order: self.in_order,
             cut: self.cut,
             zone: Some(place),
             contested: self.contested,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::intern::Interner;
 use super::path;
 use super::short::Short;
-use crate::catalog::steps::Steps;
+use crate::catalog::steps::{Steps, compared};
 use crate::model::words::name::Label;
 use crate::model::words::record::{Proto, Record, Role, Text};
+use crate::model::words::site::{self, NEAR, NEAR_MIN, said_near, said_near_min};
 
 /// The identity of a lease; 0 is none.
 pub type LeaseId = i64;
@@ -50,6 +51,11 @@ pub(crate) struct Entry {
     pub(crate) group: Option<Text>,
     pub(crate) node: Option<Text>,
     pub(crate) owner: Option<Text>,
+    pub(crate) site: Option<Text>,
+    /// Its service's SRV answers shall prefer what is near.
+    pub(crate) prefers_near: bool,
+    /// So many endpoints shall be near, if it is one of them.
+    pub(crate) near_min: u8,
     pub(crate) tags: Arc<[Text]>,
     pub(crate) lease: LeaseId,
     pub(crate) revision: i64,
@@ -98,6 +104,9 @@ impl Entry {
             group: pool.option(record.group.as_ref()),
             node: pool.option(record.node.as_ref()),
             owner: pool.option(record.owner.as_ref()),
+            site: pool.option(record.site.as_ref()),
+            prefers_near: record.attrs.get(NEAR).is_some_and(|said| said_near(said) == Some(true)),
+            near_min: record.attrs.get(NEAR_MIN).and_then(|said| said_near_min(said)).unwrap_or(1),
             tags: pool.list(record.tags.iter()),
             lease,
             revision,
@@ -128,6 +137,7 @@ impl Entry {
             group: self.group.clone(),
             node: self.node.clone(),
             owner: self.owner.clone(),
+            site: self.site.clone(),
             tags: self.tags.clone(),
             host6: self.host6.clone(),
             id: self.id.clone(),
@@ -158,6 +168,7 @@ impl Entry {
             id: self.id.text(),
             service: self.service.clone(),
             node: self.node.clone(),
+            site: self.site.clone(),
             owner: self.owner.clone(),
             proto: self.proto,
             role: self.role,
@@ -214,7 +225,7 @@ impl Entry {
 
     /// How many shared texts it may hold.
     pub(super) fn texts(&self) -> usize {
-        8 + self.tags.len() + self.attrs.len()
+        9 + self.tags.len() + self.attrs.len()
     }
 
     /// What it speaks; a record that does not say so is a stream.
@@ -245,6 +256,12 @@ impl Entry {
             }
         }
         Some(false)
+    }
+
+    /// Whether its host is within a site; `None` when there are no steps left to know.
+    pub(crate) fn is_within(&self, outer: &str, steps: &Steps) -> Option<bool> {
+        let Some(site) = &self.site else { return Some(false) };
+        steps.may(compared(outer)).then(|| site::is_within(site, outer))
     }
 
     /// Whether it has an address of a family.
@@ -330,6 +347,11 @@ impl Endpoint {
     /// The agent that published it; `None` for what other programs write.
     pub fn owner(&self) -> Option<&Text> {
         self.0.owner.as_ref()
+    }
+
+    /// Where that host is.
+    pub fn site(&self) -> Option<&Text> {
+        self.0.site.as_ref()
     }
 
     /// Its tags, in the order given.

@@ -35,7 +35,7 @@ use self::intern::Interner;
 pub use self::read::Dependency;
 pub(crate) use self::read::{Found, SEEK};
 use self::selectors::{Addresses, Selectors};
-pub(crate) use self::selectors::{DATAGRAMS, family_term};
+pub(crate) use self::selectors::{DATAGRAMS, family_term, site_term};
 pub use self::services::{Led, Service};
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;

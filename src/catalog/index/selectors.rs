@@ -17,6 +17,7 @@ use super::ordered::Ordered;
 use super::path;
 use crate::model::words::name::Label;
 use crate::model::words::record::{Proto, Role, Text};
+use crate::model::words::site;
 
 /// What stands for `node:core-01` and the like in the index, with how many records have it.
 #[derive(Clone, Debug, Default)]
@@ -313,6 +314,7 @@ fn terms(entry: &Entry) -> Vec<String> {
         terms.extend(entry.has_family(is_v4).then(|| family_term(is_v4).to_owned()));
     }
     terms.extend(entry.node.as_ref().and_then(|node| slugged("n", node)));
+    terms.extend(entry.site.iter().flat_map(|site| site::around(site)).map(site_term));
     terms
 }
 
@@ -324,6 +326,11 @@ pub(crate) const DATAGRAMS: &str = "p:udp";
 /// The term of what has an address of a family.
 pub(crate) fn family_term(is_v4: bool) -> &'static str {
     if is_v4 { "a:4" } else { "a:6" }
+}
+
+/// The term of what is within a site. The empty site is the world: what says where it is.
+pub(crate) fn site_term(site: &str) -> String {
+    format!("s:{site}")
 }
 
 /// The term of a role.

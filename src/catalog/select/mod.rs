@@ -1,9 +1,11 @@
-//! Which records a name takes: what the tree holds, else a selection by role, node or tag within the rest.
+//! Which records a name takes: what the tree holds, else a selection by role, nearness, node or tag within the rest.
 //!
 //! The order is the law: 1. what stands at or below the name; 2. else `_service._proto` as RFC 2782 has it; 3. else the
-//! first label selects within what the rest takes: role, then node, then tag. At most two selectors stack. A role that
+//! first label selects within what the rest takes: role, then nearness, then node,
+//! then tag. At most two selectors stack. A role that
 //! nobody has is no data, never another role; a primary that several claim is nobody.
 
+mod nearness;
 mod query;
 
 pub(crate) mod near;
@@ -14,12 +16,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(crate) use self::nearness::Distances;
 use self::query::{Base, Fitting, Query, Selector};
 use super::steps::{Steps, lookup};
 use crate::catalog::index::{Catalog, Dependency, Entry, Found, Pattern, SEEK};
 use crate::model::steer::names::Steered;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::{Proto, Role, Text};
+use crate::model::words::site::Standpoint;
 
 /// How many selectors may stack.
 const MAX_SELECTORS: usize = 2;
@@ -35,6 +39,14 @@ const MAX_DEPENDENCIES: usize = 32;
 pub(crate) struct Hit<'c> {
     pub(crate) entry: &'c Arc<Entry>,
     pub(crate) prefix: usize,
+    /// The priority that it has among the near and the far, where answers prefer what is near.
+    pub(crate) class: Option<u16>,
+}
+
+impl<'c> Hit<'c> {
+    pub(crate) fn new(entry: &'c Arc<Entry>, prefix: usize) -> Self {
+        Self { entry, prefix, class: None }
+    }
 }
 
 /// What a name takes.
@@ -52,6 +64,8 @@ pub(crate) struct Selection<'c> {
 pub(crate) struct Finder<'c> {
     pub(crate) catalog: &'c Catalog,
     pub(crate) prefixes: &'c [Prefix],
+    /// Where it is asked.
+    pub(crate) standpoint: &'c Standpoint,
     /// Which window a large set is cut to.
     pub(crate) seed: u64,
     /// How many records may be found.
@@ -121,6 +135,7 @@ impl<'c> Finder<'c> {
         labels.iter().any(|label| is_wildcard(label))
             || first.starts_with('_')
             || Role::parse(first).is_some()
+            || nearness::selects(labels)
             || known(Selector::Node((*first).to_owned()))
             || known(Selector::Tag((*first).to_owned()))
     }
@@ -142,7 +157,7 @@ impl<'c> Finder<'c> {
             }
             [first, rest @ ..] if !rest.is_empty() && allowed.selectors > 0 => {
                 let (query, _) = self.resolve(rest, allowed.without_one_selector(), false)?;
-                self.selected(first, query, whole)
+                self.selected(first, query, nearness::selects(labels), whole)
             }
             _ => None,
         }
@@ -164,10 +179,14 @@ impl<'c> Finder<'c> {
         None
     }
 
-    /// Role, then node, then tag.
-    fn selected(&mut self, label: &str, mut query: Query<'c>, whole: bool) -> Option<Resolved<'c>> {
+    /// Role, then what is near, then node, then tag.
+    fn selected(&mut self, label: &str, mut query: Query<'c>, by_nearness: bool, whole: bool) -> Option<Resolved<'c>> {
         if let Some(role) = Role::parse(label) {
             query.selectors.push(Selector::Role(role));
+            return Some((query, None));
+        }
+        if by_nearness {
+            self.select_near(label, &mut query);
             return Some((query, None));
         }
         for selector in [Selector::Node(label.to_owned()), Selector::Tag(label.to_owned())] {
@@ -218,7 +237,7 @@ impl<'c> Finder<'c> {
     fn add(&self, selection: &mut Selection<'c>, found: Found<'c>, prefix: usize) {
         self.steps.take(found.steps);
         selection.cut |= found.cut;
-        selection.hits.extend(found.entries.into_iter().map(|entry| Hit { entry, prefix }));
+        selection.hits.extend(found.entries.into_iter().map(|entry| Hit::new(entry, prefix)));
     }
 
     fn paths(&mut self, labels: &[&str]) -> Vec<(usize, String)> {
@@ -264,6 +283,9 @@ impl<'c> Finder<'c> {
 
     /// Finds no more than `enough` records, unless more have to be sifted.
     fn run_some(&self, query: &Query<'c>, enough: usize) -> Selection<'c> {
+        if query.is_near {
+            return self.run_near(query);
+        }
         if query.selectors.contains(&Selector::Role(Role::Primary)) {
             return self.run_for_primary(query);
         }

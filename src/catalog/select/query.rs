@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::Hit;
-use crate::catalog::index::{DATAGRAMS, Entry, Pattern, family_term};
+use crate::catalog::index::{DATAGRAMS, Entry, Pattern, family_term, site_term};
 use crate::catalog::steps::Steps;
 use crate::model::words::record::{Proto, Role};
 
@@ -16,17 +16,20 @@ pub(super) enum Selector {
     Node(String),
     /// Those with a tag of this slug.
     Tag(String),
+    /// Those of hosts within this site; the empty one is the world.
+    Site(String),
     /// Those with an address of IPv4 (`true`) or IPv6.
     Family(bool),
 }
 
 impl Selector {
     /// Whether it takes a record; `None` when there are no steps left to know.
-    fn takes(&self, entry: &Entry, steps: &Steps) -> Option<bool> {
+    pub(super) fn takes(&self, entry: &Entry, steps: &Steps) -> Option<bool> {
         match self {
             Self::Role(role) => Some(entry.role == Some(*role)),
             Self::Node(slug) => entry.is_on_within(slug, steps),
             Self::Tag(slug) => entry.is_tagged_within(slug, steps),
+            Self::Site(outer) => entry.is_within(outer, steps),
             Self::Family(is_v4) => Some(entry.has_family(*is_v4)),
         }
     }
@@ -36,6 +39,7 @@ impl Selector {
             Self::Role(role) => format!("r:{role}"),
             Self::Node(slug) => format!("n:{slug}"),
             Self::Tag(slug) => format!("t:{slug}"),
+            Self::Site(outer) => site_term(outer),
             Self::Family(is_v4) => family_term(*is_v4).to_owned(),
         }
     }
@@ -45,7 +49,7 @@ impl Selector {
         match self {
             Self::Role(Role::Primary) => 0,
             Self::Node(_) => 1,
-            Self::Tag(_) => 2,
+            Self::Tag(_) | Self::Site(_) => 2,
             Self::Role(Role::Replica) => 3,
             Self::Family(_) => 0,
         }
@@ -77,11 +81,13 @@ pub(super) struct Query<'c> {
     pub(super) base: Base<'c>,
     pub(super) proto: Option<Proto>,
     pub(super) selectors: Vec<Selector>,
+    /// Only those that are nearest, whatever else is selected.
+    pub(super) is_near: bool,
 }
 
 impl<'c> Query<'c> {
     pub(super) fn of(base: Base<'c>) -> Self {
-        Self { base, proto: None, selectors: Vec::new() }
+        Self { base, proto: None, selectors: Vec::new(), is_near: false }
     }
 
     /// The term that an index is best asked for.
@@ -111,7 +117,7 @@ impl<'c> Query<'c> {
     /// Without what says no more than what a record speaks, or its role: when not even this takes anything, a node or
     /// tag is not known there.
     pub(super) fn loosened(&self) -> Option<Self> {
-        let mut loose = Self { proto: None, ..self.clone() };
+        let mut loose = Self { proto: None, is_near: false, ..self.clone() };
         loose.selectors.retain(|selector| !matches!(selector, Selector::Role(_)));
         (loose.selectors.len() < self.selectors.len() || self.proto.is_some()).then_some(loose)
     }

@@ -16,6 +16,8 @@ pub struct AgentFacts {
     pub addresses: Vec<IpAddr>,
     /// Where it speaks Sentinel's protocol.
     pub sentinel: Option<SocketAddr>,
+    /// Where the host is.
+    pub site: Option<Text>,
     /// When it started.
     pub started: SystemTime,
 }
@@ -42,6 +44,7 @@ impl NodeRecord {
             version: agent.version.clone(),
             addresses: agent.addresses.clone(),
             sentinel: agent.sentinel_port(),
+            site: agent.site.clone(),
             started: time(agent.started),
             drained: local.drained.map(time),
             states: local.states().into_iter().map(|(state, count)| (state.as_str().into(), count)).collect(),

@@ -41,6 +41,8 @@ pub struct Publisher {
     pub owner: Text,
     /// The root of the tree.
     pub prefix: Prefix,
+    /// Where the host is.
+    pub site: Option<Text>,
 }
 
 /// The records wanted for one serving instance, one a service; or, where they would be too large, the reason.
@@ -76,6 +78,7 @@ fn record(instance: &Instance, service: &ServiceName, serving: &Serving, publish
         id: Some(instance.id.clone()),
         service: Some(service.to_string().into()),
         node: Some(publisher.node.clone()),
+        site: publisher.site.clone(),
         owner: Some(publisher.owner.clone()),
         proto: Some(instance.key.proto),
         role: instance.role.or(serving.role),

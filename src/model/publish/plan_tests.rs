@@ -12,7 +12,7 @@ const OWNER: &str = "0123456789abcdef";
 
 fn publisher() -> Publisher {
     let prefix = Prefix::parse("/services").expect("a prefix");
-    Publisher { node: "core-01".into(), owner: OWNER.into(), prefix }
+    Publisher { node: "core-01".into(), owner: OWNER.into(), prefix, site: None }
 }
 
 /// A record of container `number` that would like the label `label`.

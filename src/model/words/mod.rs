@@ -5,4 +5,5 @@ pub mod name;
 pub mod node;
 pub mod plain;
 pub mod record;
+pub mod site;
 pub mod zone;

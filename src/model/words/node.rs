@@ -36,6 +36,9 @@ pub struct NodeRecord {
     /// The port on which it speaks Sentinel's protocol at these addresses.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "port")]
     pub sentinel: Option<u16>,
+    /// Where the host is, from large to small.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::site::lenient")]
+    pub site: Option<Text>,
     /// RFC 3339 time of the agent's start.
     pub started: Text,
     /// RFC 3339 time since when it has been drained.

@@ -132,6 +132,9 @@ pub struct Record {
     /// The host that offers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Text>,
+    /// Where that host is, from large to small.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::site::lenient")]
+    pub site: Option<Text>,
     /// The agent that published it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Text>,
@@ -253,6 +256,16 @@ mod tests {
     fn null_is_unset() {
         let nothing = br#"{"host":null,"port":null,"mail":null,"tags":null,"attrs":null,"ttl":null,"role":null}"#;
         assert_eq!(Record::decode(nothing), Ok(Record::default()));
+    }
+
+    #[test]
+    fn a_site_that_is_none_costs_no_record() {
+        for (site, expected) in
+            [(r#""r/z""#, Some("r/z")), ("7", None), ("null", None), (r#""/""#, None), (r#"{"a":[1]}"#, None)]
+        {
+            let record = Record::decode(format!(r#"{{"host":"10.0.0.1","site":{site}}}"#).as_bytes()).expect(site);
+            assert_eq!((&*record.host, record.site.as_deref()), ("10.0.0.1", expected));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn desk(count: u16) -> Desk {
 /// The same with these.
 pub(super) fn desk_of(instances: Vec<Instance>) -> Desk {
     let prefix = Prefix::parse("/services").expect("a prefix");
-    let publisher = Publisher { node: "core-01".into(), owner: "owner-01".into(), prefix };
+    let publisher = Publisher { node: "core-01".into(), owner: "owner-01".into(), prefix, site: None };
     let mut desk = Desk::new(publisher, Adopted::default(), false);
     let instances = instances.into_iter().map(|instance| (instance.key.clone(), Arc::new(instance)));
     desk.offer = Arc::new(Offer { instances: instances.collect(), listed: true, ..Offer::default() });

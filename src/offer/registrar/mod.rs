@@ -175,8 +175,12 @@ impl Registrar {
         registry: &mut Registry,
     ) -> (Self, Outputs) {
         let owner = settings.resumed.owner.clone();
-        let publisher =
-            Publisher { node: settings.node.clone(), owner: owner.clone(), prefix: settings.prefix.clone() };
+        let publisher = Publisher {
+            node: settings.node.clone(),
+            owner: owner.clone(),
+            prefix: settings.prefix.clone(),
+            site: settings.agent.site.clone(),
+        };
         let kept = settings.kept.iter().filter(|record| record.owner.as_ref() == Some(&owner));
         let adopted = match settings.resumed.lease {
             Some(_) => Adopted::of_records(kept),

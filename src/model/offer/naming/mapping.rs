@@ -16,6 +16,7 @@ use super::{MAX_ATTRS, MAX_NAMES, MAX_SAID, MAX_TAGS, Offered, Others, Settings,
 use crate::model::offer::advertise::unfit;
 use crate::model::words::name::{Label, MAX_NAME, ServiceName};
 use crate::model::words::record::{MAX_RECORD, Proto, Record, Role, Text};
+use crate::model::words::site::{MOST_NEAR, NEAR, NEAR_MIN, said_near, said_near_min};
 
 /// Names of a list that are looked at, good ones or not.
 const MAX_LOOKED_AT: usize = 4 * MAX_NAMES;
@@ -251,6 +252,7 @@ impl<'s> Mapping<'s> {
         common: Common<'_>,
     ) -> Result<Instance, NoWay> {
         let Common { metadata, proto, names, id, reach, shared } = common;
+        nearness(metadata)?;
         let mut label = label(&id, &names)?;
         if of.is_some() && names.iter().any(|name| claims(&label, name, &self.settings.allow_names)) {
             label = label.with_hash(&id);
@@ -391,6 +393,17 @@ fn ttl(metadata: Metadata<'_, '_>) -> Result<Option<Duration>, NoWay> {
     let ttl = parse_duration(text).ok_or_else(|| bad_label("ttl", text, "no duration"))?;
     in_bounds(Some(ttl))?;
     Ok(Some(ttl))
+}
+
+/// Whether what is said of nearness can be read: it leaves the host as attributes.
+fn nearness(metadata: Metadata<'_, '_>) -> Result<(), NoWay> {
+    if let Some(text) = metadata.get(NEAR).filter(|text| said_near(text).is_none()) {
+        return Err(bad_label(NEAR, text, "neither true nor false"));
+    }
+    match metadata.get(NEAR_MIN).filter(|text| said_near_min(text).is_none()) {
+        Some(text) => Err(bad_label(NEAR_MIN, text, &format!("no number from 1 to {MOST_NEAR}"))),
+        None => Ok(()),
+    }
 }
 
 fn in_bounds(ttl: Option<Duration>) -> Result<(), NoWay> {
