@@ -17,7 +17,8 @@ async fn metrics(agent: &Agent) -> String {
 
 #[tokio::test]
 async fn every_metric_is_declared_once_and_in_its_page() {
-    let agent = Agent::start("sentinel = \"127.0.0.1:0\"\n");
+    let autodiscovery = "[[autodiscovery]]\nservice = \"memcached\"\nlisten = \"127.0.0.1:0\"\n";
+    let agent = Agent::start(&format!("sentinel = \"127.0.0.1:0\"\n{autodiscovery}"));
     let text = metrics(&agent).await;
     let declared: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let once: BTreeSet<&str> = declared.iter().copied().collect();

@@ -11,6 +11,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
+use super::autodiscovery;
 use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
 use super::proxies::{self, Ambassadors};
@@ -20,6 +21,7 @@ use super::sources::Sources;
 use super::topology::{self, Masters};
 use super::translate;
 use super::watchdog::{self, Watchdog};
+use crate::answer::autodiscovery::AutodiscoveryError;
 use crate::answer::dns::{self, DnsServer, Insider};
 use crate::answer::http::{self, HttpMetrics, HttpServer, ProxySource, Readiness};
 use crate::answer::sentinel::SentinelServer;
@@ -75,6 +77,8 @@ pub(super) enum BuildError {
     EmptyToken(PathBuf),
     #[error("Sentinel's protocol cannot be spoken")]
     Sentinel(#[source] http::BindError),
+    #[error("auto-discovery cannot be served")]
+    Autodiscovery(#[from] AutodiscoveryError),
     #[error("--sentinel-password-file {file} cannot be read")]
     SentinelPassword { file: PathBuf, source: std::io::Error },
     #[error("--sentinel-password-file {0} is empty")]
@@ -84,7 +88,7 @@ pub(super) enum BuildError {
 impl BuildError {
     /// Whether the settings are to blame, rather than the host.
     pub(super) fn is_wrong_use(&self) -> bool {
-        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_))
+        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_) | Self::Autodiscovery(_))
     }
 }
 
@@ -222,6 +226,7 @@ struct Finding {
     dns: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     sentinel: Vec<SocketAddr>,
+    autodiscovery: Vec<SocketAddr>,
     door: Option<Door>,
     insider: Insider,
     proxies: watch::Sender<Arc<Vec<Table>>>,
@@ -256,6 +261,7 @@ impl Finding {
         let sentinel = SentinelServer::bind_all(sentinel, &view, &ground.zones, &node_list, &mut registry).await;
         let sentinel = sentinel.map_err(BuildError::Sentinel)?;
         let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
+        let autodiscovery = autodiscovery::start(config, ground, &view, &node_list, supervisor, &mut registry).await?;
         let inputs = proxies::Inputs {
             view: &view,
             zones: &ground.zones,
@@ -284,6 +290,7 @@ impl Finding {
             dns: dns.addresses(),
             http: http.addresses(),
             sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
+            autodiscovery,
             door: http.door(),
             insider: dns.insider(),
             proxies,
@@ -304,7 +311,7 @@ impl Finding {
     /// Starts what watches the agent as a whole.
     fn watch_over(self, config: &Config, offering: &Offering, supervisor: &mut Supervisor) {
         let stop = supervisor.stop_of(Half::Find);
-        let (dns, http, sentinel) = (&self.dns, &self.http, &self.sentinel);
+        let (dns, http, sentinel, autodiscovery) = (&self.dns, &self.http, &self.sentinel, &self.autodiscovery);
         tracing::info!(
             version = VERSION,
             node = config.node,
@@ -312,6 +319,7 @@ impl Finding {
             ?dns,
             ?http,
             ?sentinel,
+            ?autodiscovery,
             "serving"
         );
         if let Some(period) = Notify.watchdog_period() {

@@ -1,6 +1,7 @@
 //! The agent as a whole: reads its settings, binds and builds every worker, and lives until it is told to stop.
 
 mod apart;
+mod autodiscovery;
 mod build;
 mod drain;
 mod lifecycle;

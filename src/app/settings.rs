@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::AgentArgs;
-use crate::config::{Config, Forward, Problem, Problems, Surroundings, TopologyConfig};
+use crate::config::{AutodiscoveryConfig, Config, Forward, Problem, Problems, Surroundings, TopologyConfig};
 use crate::docker;
 use crate::host::Secrets;
 
@@ -60,6 +60,9 @@ fn on_this_host(config: &Config) -> Vec<Problem> {
     if !config.dns.forward.is_empty() && config.dns.forward.iter().all(|to| is_own(to, &config.dns.listen)) {
         found.push(("forward", "these are addresses of this host on which the agent itself answers".to_owned()));
     }
+    for (place, table) in config.autodiscoveries.iter().enumerate() {
+        found.extend(unheard(table).map(|what| ("autodiscovery", format!("table {}: {what}", place + 1))));
+    }
     for (place, table) in config.topologies.iter().enumerate() {
         found.extend(hindered(config, table).map(|what| ("topology", format!("table {}: {what}", place + 1))));
     }
@@ -76,6 +79,18 @@ fn hindered(config: &Config, table: &TopologyConfig) -> Option<String> {
     let seed = table.seed_http?;
     let is_strange = |error: std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
     UdpSocket::bind((seed.ip(), 0)).is_err_and(is_strange).then(|| format!("{} is no address of this host", seed.ip()))
+}
+
+/// What stands against an `[[autodiscovery]]` table here.
+fn unheard(table: &AutodiscoveryConfig) -> Option<String> {
+    if let Some((certificate, key)) = &table.tls
+        && let Some(what) = unusable(certificate, Some(CERTIFICATE)).or_else(|| unusable(key, Some(KEY)))
+    {
+        return Some(what);
+    }
+    let is_strange = |error: std::io::Error| error.kind() == ErrorKind::AddrNotAvailable;
+    let bound = UdpSocket::bind((table.listen.ip(), 0));
+    bound.is_err_and(is_strange).then(|| format!("{} is no address of this host", table.listen.ip()))
 }
 
 /// Whether a question forwarded there comes back to the agent, which answers on every address of this host.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::autodiscovery;
 use super::build::BuildError;
 use crate::answer::{dns, http, sentinel};
 use crate::catalog::facade::sentinel::SentinelPassword;
@@ -114,7 +115,7 @@ pub(super) fn inventory(config: &Config) -> inventory::Settings {
             ..naming::Settings::new(&config.node)
         },
         advertise: offer.advertise.clone(),
-        services: offer.services.clone(),
+        services: offer.services.iter().cloned().chain(autodiscovery::endpoints(config)).collect(),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     seeds(config, &mut found);
     sentinel(config, &mut found);
     proxies(config, &mut found);
+    autodiscovery(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -61,6 +62,21 @@ fn sentinel(config: &Config, found: &mut Found) {
     for other in config.dns.listen.iter().copied().chain([config.http.listen]).filter(|other| overlap(*other, address))
     {
         found.push(("sentinel", format!("{address} cannot be served on beside {other}")));
+    }
+}
+
+/// Nor by auto-discovery.
+fn autodiscovery(config: &Config, found: &mut Found) {
+    let sentinel = config.sentinel.as_ref().map(|sentinel| sentinel.listen);
+    let seeds = config.topologies.iter().filter_map(|table| table.seed_http);
+    let own = config.dns.listen.iter().copied().chain([config.http.listen]);
+    let proxies = config.proxies.iter().flat_map(|table| table.listen.iter().copied());
+    let taken: Vec<_> = own.chain(sentinel).chain(seeds).chain(proxies).collect();
+    for (place, table) in config.autodiscoveries.iter().enumerate() {
+        let before = config.autodiscoveries[..place].iter().map(|table| table.listen);
+        for other in taken.iter().copied().chain(before).filter(|other| overlap(*other, table.listen)) {
+            found.push(("autodiscovery", format!("{} cannot be served on beside {other}", table.listen)));
+        }
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     let secrets = tables(&mut table, "secret", &origins.file, &mut problems);
     let topologies = tables(&mut table, "topology", &origins.file, &mut problems);
     let proxies = tables(&mut table, "proxy", &origins.file, &mut problems);
+    let autodiscoveries = tables(&mut table, "autodiscovery", &origins.file, &mut problems);
     table.retain(|key, value| readable::<Raw>(key, value, &format!("{}: {key}", origins.file), &mut problems));
     origins.keys = table.keys().cloned().collect();
     let given = [
@@ -48,6 +49,7 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
         ("secret", !secrets.is_empty()),
         ("topology", !topologies.is_empty()),
         ("proxy", !proxies.is_empty()),
+        ("autodiscovery", !autodiscoveries.is_empty()),
     ];
     for (key, given) in given {
         if given {
@@ -61,6 +63,7 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     let mut merged: Raw = table.try_into().unwrap_or_default();
     (merged.service, merged.secret, merged.topology) = (services, secrets, topologies);
     merged.proxy = proxies;
+    merged.autodiscovery = autodiscoveries;
     (merged, origins, problems)
 }
 

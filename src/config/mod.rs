@@ -3,12 +3,14 @@
 //! A flag wins over its `WHARF_*` variable, which wins over the file. Every problem is found in one pass and told with
 //! its place, before anything is opened or written.
 
+mod autodiscovery;
 mod conflicts;
 mod file;
 pub(crate) mod parse;
 mod proxy;
 pub mod raw;
 mod service;
+mod text;
 mod topology;
 mod validate;
 
@@ -24,6 +26,7 @@ use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 use crate::model::words::key::Prefix;
 use crate::model::words::site::Site;
+pub use autodiscovery::AutodiscoveryConfig;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
@@ -60,6 +63,8 @@ pub struct Config {
     pub proxies: Vec<ProxyConfig>,
     /// Whether these are left to a process of their own.
     pub proxy_apart: bool,
+    /// `[[autodiscovery]]` tables.
+    pub autodiscoveries: Vec<AutodiscoveryConfig>,
 }
 
 /// What this host offers.

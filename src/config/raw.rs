@@ -4,10 +4,10 @@
 //! here but the shape; `validate` reads the text, and then tells every problem at once.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+
+use super::text::{list, scalar};
 
 /// Every setting of the agent, as written. `None` is not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
@@ -274,6 +274,32 @@ pub struct Raw {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proxy: Vec<RawProxy>,
+
+    /// `[[autodiscovery]]`: whose members this agent tells to clients of ElastiCache.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub autodiscovery: Vec<RawAutodiscovery>,
+}
+
+/// One `[[autodiscovery]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawAutodiscovery {
+    /// The service.
+    #[serde(deserialize_with = "scalar")]
+    pub service: Option<String>,
+    /// Where clients ask.
+    #[serde(deserialize_with = "scalar")]
+    pub listen: Option<String>,
+    /// How long a member may be away before it leaves.
+    #[serde(deserialize_with = "scalar")]
+    pub leave_after: Option<String>,
+    /// The certificate, where TLS is spoken.
+    #[serde(deserialize_with = "scalar")]
+    pub tls_cert: Option<String>,
+    /// Its key.
+    #[serde(deserialize_with = "scalar")]
+    pub tls_key: Option<String>,
 }
 
 /// One `[[topology]]` table of the file.
@@ -432,70 +458,4 @@ pub struct RawService {
     pub check_password_file: Option<String>,
     /// Further attributes, as of `SERVICE_<KEY>`.
     pub attrs: BTreeMap<String, String>,
-}
-
-/// A string, number or truth value, as text.
-fn scalar<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    from.deserialize_any(Scalar).map(Some)
-}
-
-/// A list of such, or one string with commas.
-fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
-    from.deserialize_any(List).map(Some)
-}
-
-struct Scalar;
-
-impl Visitor<'_> for Scalar {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a number or a truth value")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
-        Ok(text.to_owned())
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<String, E> {
-        Ok(number.to_string())
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<String, E> {
-        Ok(number.to_string())
-    }
-
-    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<String, E> {
-        Ok(truth.to_string())
-    }
-}
-
-struct List;
-
-impl<'de> Visitor<'de> for List {
-    type Value = Vec<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of strings, or one string with commas")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<String>, E> {
-        Ok(text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Vec<String>, A::Error> {
-        let mut all = Vec::new();
-        while let Some(part) = parts.next_element::<Text>()? {
-            all.push(part.0);
-        }
-        Ok(all)
-    }
-}
-
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Scalar).map(Self)
-    }
 }

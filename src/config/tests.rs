@@ -51,6 +51,28 @@ fn every_problem_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn autodiscovery_has_a_table_for_each_service() {
+    let wrong = "[[autodiscovery]]\nlisten = 'x'\n[[autodiscovery]]\nservice = 'a'\nlisten = '127.0.0.1:5380'\n\
+                 leave-after = '0s'\ntls-cert = 'c'\n[[autodiscovery]]\nservice = 'memcached.cfg'\nport = 1\n\
+                 [[autodiscovery]]\nservice = 'b'\n[[autodiscovery]]\nservice = 'b'\nlisten = '127.0.0.1:0'";
+    let problems = load(wrong).expect_err("they are wrong").join("\n");
+    for part in [
+        "autodiscovery[1].service: is needed",
+        "autodiscovery[1].listen: \"x\" is no address",
+        "autodiscovery[2].leave-after: 0s is not between 1s and 1day",
+        "autodiscovery[2].tls-cert: a certificate needs its key",
+        "autodiscovery[3].service: \"memcached.cfg\" is no service's name",
+        "autodiscovery[3].port: no such setting",
+        "autodiscovery: b has more than one table",
+    ] {
+        assert!(problems.contains(part), "{part} in {problems}");
+    }
+    let twice = "[[autodiscovery]]\nservice = 'a'\n[[autodiscovery]]\nservice = 'b'";
+    let problems = load(twice).expect_err("one address").join("\n");
+    assert!(problems.contains("127.0.0.1:11311 cannot be served on beside 127.0.0.1:11311"), "{problems}");
+}
+
+#[test]
 fn secrets_are_for_containers_by_name() {
     let table = "check-secrets = '/s'\n[[secret]]\nfile = 'redis.pw'\ncontainer = 'redis-*'";
     let config = load(table).expect("valid");

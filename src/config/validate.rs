@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::autodiscovery::{self, AutodiscoveryConfig};
 use super::file::Origins;
 use super::parse::{self, Parsed};
 use super::proxy::{self, ProxyConfig};
@@ -51,6 +52,7 @@ pub(super) fn validate(
     let topologies = reader.topologies(raw);
     let proxies = reader.proxies(raw);
     let proxy_apart = reader.one("proxy-apart", raw.proxy_apart.as_ref(), "false", parse::truth);
+    let autodiscoveries = reader.autodiscoveries(raw);
     Some(Config {
         written: raw.clone(),
         origins: origins.clone(),
@@ -66,6 +68,7 @@ pub(super) fn validate(
         topologies,
         proxies,
         proxy_apart: proxy_apart?,
+        autodiscoveries,
     })
 }
 
@@ -205,6 +208,21 @@ impl Reader<'_> {
             self.problem("proxy", format!("{twin} is the name of more than one table"));
         }
         proxies
+    }
+
+    fn autodiscoveries(&mut self, raw: &Raw) -> Vec<AutodiscoveryConfig> {
+        let mut tables = Vec::new();
+        for (position, table) in raw.autodiscovery.iter().enumerate() {
+            let (read, problems) = autodiscovery::read(table);
+            for (key, what) in problems {
+                self.problem(&format!("autodiscovery[{}].{key}", position + 1), what);
+            }
+            tables.extend(read);
+        }
+        for twin in autodiscovery::twins(&tables) {
+            self.problem("autodiscovery", format!("{twin} has more than one table"));
+        }
+        tables
     }
 
     fn one_per_family(&mut self, advertise: &[Advertise]) {

@@ -1,8 +1,9 @@
-//! What follows the store: the catalog's keeper, the list of nodes, the file that outlasts a restart.
+//! What follows the store: the catalog's keeper, the lists of nodes and members, the file that outlasts a restart.
 
 mod few;
 mod gauges;
 pub mod heads;
 pub mod keep;
+pub mod members;
 pub mod mirror;
 pub mod nodes;

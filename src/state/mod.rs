@@ -7,6 +7,7 @@
 
 mod file;
 pub mod items;
+pub mod members;
 pub mod topology;
 
 use std::fs::{self, File, OpenOptions};

@@ -29,6 +29,8 @@ pub struct Options<'o> {
     pub env: Vec<(String, String)>,
     /// What it advertises; loopback when left out.
     pub advertise: Option<&'o str>,
+    /// Its name; `core-01` when left out.
+    pub node: Option<&'o str>,
     /// A state directory that outlives it.
     pub state: Option<PathBuf>,
 }
@@ -48,7 +50,7 @@ impl Agent {
             .arg("agent")
             .args([
                 "--node",
-                "core-01",
+                options.node.unwrap_or("core-01"),
                 "--advertise",
                 options.advertise.unwrap_or("127.0.0.1"),
                 "--http",

@@ -1,4 +1,5 @@
 //! Snapshot to a protocol's reply, as values.
 
 pub mod api;
+pub mod autodiscovery;
 pub mod sentinel;

@@ -149,6 +149,16 @@ impl Prefix {
         format!("{}{service}/", self.topologies())
     }
 
+    /// What the key of every member list begins with.
+    pub fn members(&self) -> String {
+        format!("/wharf{}/members/", self.0)
+    }
+
+    /// The key of a service's member list.
+    pub fn member_list(&self, service: &str) -> String {
+        format!("{}{service}", self.members())
+    }
+
     /// The parts of `key` below this prefix, outermost first; `None` when it is not below it.
     pub fn parts<'k>(&self, key: &'k str) -> Option<std::str::Split<'k, char>> {
         Some(key.strip_prefix(&self.0)?.strip_prefix('/')?.split('/'))
