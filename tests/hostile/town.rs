@@ -82,7 +82,8 @@ impl Town {
         }
         let uri = format!("unix://{}", engine.path.display());
         let Charter { settings, advertise, .. } = *charter;
-        let options = Options { engine: Some(uri), settings, flags, env: beats.environment(), advertise, state: None };
+        let env = beats.environment();
+        let options = Options { engine: Some(uri), settings, flags, env, advertise, ..Options::default() };
         let agent = Agent::start_with(&options);
         let (dns, http) = (agent.address("dns").parse().unwrap(), agent.address("http").parse().unwrap());
         let usual = Duration::ZERO;
