@@ -1,5 +1,5 @@
-//! What answering depends on and does not change while the server runs: the zones, where
-//! this host is, and who may ask for what.
+//! What answering depends on and does not change while the server runs: the zones, where this host is, and who may ask
+//! for what.
 
 use std::net::IpAddr;
 

@@ -1,9 +1,8 @@
 //! Which records a name takes: what the tree holds, else a selection by role, nearness, node or tag within the rest.
 //!
 //! The order is the law: 1. what stands at or below the name; 2. else `_service._proto` as RFC 2782 has it; 3. else the
-//! first label selects within what the rest takes: role, then nearness, then node,
-//! then tag. At most two selectors stack. A role that
-//! nobody has is no data, never another role; a primary that several claim is nobody.
+//! first label selects within what the rest takes: role, then nearness, then node, then tag. At most two selectors
+//! stack. A role that nobody has is no data, never another role; a primary that several claim is nobody.
 
 mod nearness;
 mod query;
