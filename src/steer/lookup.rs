@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
-use ipnet::IpNet;
 
 use super::Settings;
 use crate::host::names;
@@ -28,15 +27,16 @@ pub(crate) async fn places(
     let known = known.chain(shown.journal.iter().flat_map(|journal| journal.servers()));
     let roster = roster.clone().with_known(known);
     let strangers = roster.strangers(&settings.service, desired);
-    let found = try_join_all(strangers.iter().map(|address| place(address, &settings.servers))).await?;
+    let found = try_join_all(strangers.iter().map(|address| place(address, settings))).await?;
     Ok(strangers.into_iter().cloned().zip(found).collect())
 }
 
-async fn place(address: &Address, servers: &[IpNet]) -> Result<Address, String> {
-    let name = &address.address;
+async fn place(address: &Address, settings: &Settings) -> Result<Address, String> {
+    let (name, service) = (&address.address, &settings.service);
     let found = names::look_up(name, address.port.unwrap_or(USUAL_PORT)).await;
-    let mut found = found.map_err(|error| format!("{name} is no server of the service, and {error}"))?;
-    found.retain(|place| servers.iter().any(|net| net.contains(&place.ip())));
+    let unfound = |error| format!("{name} cannot be found: no server of {service} is called so, and {error}");
+    let mut found = found.map_err(unfound)?;
+    found.retain(|place| settings.servers.iter().any(|net| net.contains(&place.ip())));
     match found[..] {
         [one] => {
             let port = address.port.unwrap_or(one.port());
