@@ -245,7 +245,12 @@ async fn a_refusal_of_one_is_not_the_last_word() {
 
 /// An address to bind later: of an IP that no other test's sockets have, so that its port stays free.
 fn free_address(ip: &str) -> SocketAddr {
-    std::net::UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
+    let free = || {
+        let at = std::net::UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
+        // Streams have ports of their own, which others on this machine take.
+        std::net::TcpListener::bind(at).is_ok().then_some(at)
+    };
+    (0..100).find_map(|_| free()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
