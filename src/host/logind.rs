@@ -139,13 +139,14 @@ impl ShutdownWatch {
         let mut signals = in_time(CALL_DEADLINE, logind.receive_prepare_for_shutdown()).await?.map_err(Away::Logind)?;
         let inhibited = inhibit(&logind).await;
         let under_way = in_time(CALL_DEADLINE, logind.preparing_for_shutdown()).await?.map_err(Away::Logind)?;
-        *told = false;
         let mut hold = match inhibited {
             Ok(hold) => Some(hold),
             // A shutdown that is under way already takes no new inhibitor.
             Err(_) if under_way => Some(Hold::default()),
+            // Whoever runs as a user may listen, but not have a shutdown wait.
             Err(away) => return Err(away),
         };
+        *told = false;
         tracing::info!("a shutdown of this host will wait until its services are withdrawn");
         if under_way {
             self.coming(&mut hold).await;

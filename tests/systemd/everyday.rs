@@ -45,6 +45,35 @@ fn the_unit_is_ready_only_when_it_serves_and_serves_under_its_sandbox() {
 }
 
 #[test]
+fn an_agent_beside_a_users_engine_finds_its_containers_and_enters_no_home() {
+    let lab = alone();
+    let machine = Machine::boot(lab.host(1));
+    machine.shell("echo core:x:1000:1000::/home/core:/bin/sh >>/etc/passwd && echo core:x:1000: >>/etc/group");
+    // Where a login would put it, and as nobody else may enter it; the user's other services are not needed.
+    machine.run(&["systemctl", "mask", "user@1000.service"]);
+    machine.shell(
+        "cd /run/user && mkdir -m 700 1000 && touch 1000/docker.sock && \
+         mount --bind /run/engine/docker.sock 1000/docker.sock && chown core 1000 1000/docker.sock",
+    );
+    machine.put("/etc/systemd/system/wharf.service.d/rootless.conf", include_str!("../../systemd/rootless.conf"));
+    machine.put(
+        "/etc/systemd/system/wharf.service.d/engine.conf",
+        "[Service]\nEnvironment=WHARF_DOCKER=unix:///run/user/1000/docker.sock\n\
+         ExecStartPost=/bin/sh -c 'cd /run/wharf && ls -A /root /home >seen; touch /run/user/1000/mine && ls / >>seen; true'\n",
+    );
+    machine.install(&[]);
+    let cache = lab.host(1).run(memcached().name("core-01").publish(11211));
+    soon("the container is found", || machine.finds(SERVICE, &[lab.host(1).at(11211)]));
+
+    let pid = machine.property("MainPID");
+    let status = machine.run(&["cat", &format!("/proc/{pid}/status")]);
+    assert!(status.contains("Uid:\t1000\t1000"), "{status}");
+    let seen = machine.shell("cat /run/wharf/seen");
+    assert_eq!(seen.replace(char::is_whitespace, ""), "/home:/root:", "it sees a home, or may write to /run/user");
+    drop(cache);
+}
+
+#[test]
 fn a_frozen_agent_is_restarted_by_the_watchdog() {
     let lab = alone();
     let machine = Machine::boot(lab.host(1));
