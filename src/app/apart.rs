@@ -1,7 +1,7 @@
 //! `wharf proxy`: the ambassadors as a process of their own, so that an agent's restart touches no connection.
 //!
-//! It reads the store by itself: an agent that is away changes nothing. What only an agent knows (its own probes, before
-//! the store does) it does not see. It tells the agent how it stands, as long as there is one to be told.
+//! It reads the store by itself: an agent that is away changes nothing. What only an agent knows (its own probes,
+//! before the store does) it does not see. It tells the agent how it stands, as long as there is one to be told.
 
 use std::convert::Infallible;
 use std::process::ExitCode;

@@ -3,7 +3,8 @@
 //! A timer of its own would beat on while everything else stands still. So each beat is earned: a question is asked of
 //! the agent's own DNS socket, from outside as a client would, and of its HTTP through a door of its own. A crowd of
 //! clients must not keep the watchdog out, so it takes no turn among them (by TCP it is known by its own address); the
-//! very loops and handlers answer it that answer them. And no worker may be stuck in one turn ([`Pulses`]). Without a watchdog in the unit nothing of this runs.
+//! very loops and handlers answer it that answer them. And no worker may be stuck in one turn ([`Pulses`]). Without a
+//! watchdog in the unit nothing of this runs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

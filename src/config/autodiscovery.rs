@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::parse::{self, Parsed};
+use super::parse::{self, Problems, given};
 use super::raw::RawAutodiscovery;
-use crate::model::offer::naming::reserved;
-use crate::model::words::name::ServiceName;
+use super::topology::service;
 
 /// Where nobody says otherwise: beside memcached's own port, for this host.
 const USUAL_PLACE: ([u8; 4], u16) = ([127, 0, 0, 1], 11_311);
@@ -28,8 +27,6 @@ pub struct AutodiscoveryConfig {
     /// PEM of the certificate and of its key: TLS is spoken.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
-
-type Problems = Vec<(&'static str, String)>;
 
 /// One table, and what is wrong with it by key; `None` only with at least one problem.
 pub(super) fn read(table: &RawAutodiscovery) -> (Option<AutodiscoveryConfig>, Problems) {
@@ -63,23 +60,4 @@ fn fields(table: &RawAutodiscovery, problems: &mut Problems) -> Option<Autodisco
         leave_after,
         tls: certificate.zip(key),
     })
-}
-
-fn given<T>(
-    key: &'static str,
-    text: Option<&str>,
-    read: impl Fn(&str) -> Parsed<T>,
-    problems: &mut Problems,
-) -> Option<T> {
-    read(text?).map_err(|what| problems.push((key, what))).ok()
-}
-
-fn service(text: &str) -> Parsed<String> {
-    let name = ServiceName::parse(text).ok_or_else(|| format!("{text:?} is no service name"))?;
-    match reserved(text) {
-        Some(word) => {
-            Err(format!("{text:?} is no service's name: {word} means something else to those who look names up"))
-        }
-        None => Ok(name.to_string()),
-    }
 }

@@ -13,6 +13,19 @@ use crate::model::words::name::{Label, MAX_LABEL, MAX_NAME};
 
 pub(crate) type Parsed<T> = Result<T, String>;
 
+/// What is wrong with a table, by key.
+pub(super) type Problems = Vec<(&'static str, String)>;
+
+/// A key's value, where it is given and right; what is wrong with it is noted.
+pub(super) fn given<T>(
+    key: &'static str,
+    text: Option<&str>,
+    read: impl Fn(&str) -> Parsed<T>,
+    problems: &mut Problems,
+) -> Option<T> {
+    read(text?).map_err(|what| problems.push((key, what))).ok()
+}
+
 pub(super) fn truth(text: &str) -> Parsed<bool> {
     match text {
         "true" | "1" | "yes" | "on" => Ok(true),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::parse::{self, Parsed};
+use super::parse::{self, Parsed, Problems, given};
 use super::raw::RawProxy;
 use crate::catalog::proxy::{Balance, OnChange, SendProxy};
 use crate::model::words::name::Label;
@@ -74,8 +74,6 @@ pub enum ProxyUpstream {
         near: bool,
     },
 }
-
-type Problems = Vec<(&'static str, String)>;
 
 /// One table, and what is wrong with it by key; `None` only with at least one problem.
 pub(super) fn read(table: &RawProxy) -> (Option<ProxyConfig>, Problems) {
@@ -190,15 +188,6 @@ fn needed<T>(key: &'static str, text: Option<&str>, read: fn(&str) -> Parsed<T>,
         problems.push((key, "is needed".to_owned()));
     }
     given(key, text, read, problems)
-}
-
-fn given<T>(
-    key: &'static str,
-    text: Option<&str>,
-    read: impl Fn(&str) -> Parsed<T>,
-    problems: &mut Problems,
-) -> Option<T> {
-    read(text?).map_err(|what| problems.push((key, what))).ok()
 }
 
 /// It stands in metrics and log lines.

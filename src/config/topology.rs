@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::parse::{self, Parsed};
+use super::parse::{self, Parsed, Problems, given};
 use super::raw::RawTopology;
 use crate::model::offer::naming::reserved;
 use crate::model::words::name::ServiceName;
@@ -40,8 +40,6 @@ pub struct TopologyConfig {
     /// Where `PUT /master` and `PUT /dns` are served.
     pub seed_http: Option<SocketAddr>,
 }
-
-type Problems = Vec<(&'static str, String)>;
 
 /// One table, and what is wrong with it by key; `None` only with at least one problem.
 pub(super) fn read(table: &RawTopology, has_secrets: bool) -> (Option<TopologyConfig>, Problems) {
@@ -92,15 +90,6 @@ fn fields(table: &RawTopology, has_secrets: bool, problems: &mut Problems) -> Op
     let seed_http = given("seed-http", table.seed_http.as_deref(), parse::socket, problems);
     let (service, user) = (service?, table.user.clone());
     Some(TopologyConfig { service, alias, servers, user, password_file, max_pause, tls, gives_away, seed_http })
-}
-
-fn given<T>(
-    key: &'static str,
-    text: Option<&str>,
-    read: impl Fn(&str) -> Parsed<T>,
-    problems: &mut Problems,
-) -> Option<T> {
-    read(text?).map_err(|what| problems.push((key, what))).ok()
 }
 
 /// A service's own name, without what selects of it.

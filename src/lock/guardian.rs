@@ -1,9 +1,9 @@
-//! The guardian: a process of one thread that has the program for its child, and ends it when its time is over, whatever
-//! becomes of `wharf lock`.
+//! The guardian: a process of one thread that has the program for its child, and ends it when its time is over,
+//! whatever becomes of `wharf lock`.
 //!
-//! It waits for one of four things: its timer, an order, a signal, the end of its child. What its own timer brings about
-//! a timer of the kernel's does a little later to the guardian itself, stopped or not; the child dies with it. As process
-//! 1 of a container it starts `wharf lock` too, hands signals on to it, and stays until the end.
+//! It waits for one of four things: its timer, an order, a signal, the end of its child. What its own timer brings
+//! about a timer of the kernel's does a little later to the guardian itself, stopped or not; the child dies with it. As
+//! process 1 of a container it starts `wharf lock` too, hands signals on to it, and stays until the end.
 //!
 //! The table of what can stand still, and who acts then, is in the [folder's page](super).
 

@@ -51,8 +51,8 @@ fn wait_and_go(command: &[String]) -> std::io::Result<ExitCode> {
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    // The guardian hears its signals in another way, and has blocked them for whatever it starts. Until here that is well:
-    // who stops a whole service means `wharf lock`.
+    // The guardian hears its signals in another way, and has blocked them for whatever it starts. Until here that is
+    // well: who stops a whole service means `wharf lock`.
     SigSet::all().thread_unblock()?;
     let error = command.exec();
     complain(program, &error);

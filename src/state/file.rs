@@ -3,9 +3,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+
+/// Replaces the file on a thread of its own, since a disk may be slow.
+pub(super) async fn replace_aside(path: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
+    let written = tokio::task::spawn_blocking(move || replace(&path, &bytes)).await;
+    written.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+}
 
 /// Replaces the file, for this user's eyes only.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -27,11 +27,9 @@ impl KeptMembers {
         MemberList::decode(&file::read(&self.0, MAX_FILE).ok().flatten()?).ok()
     }
 
-    /// Replaces what it holds, aside, since a disk may be slow.
+    /// Replaces what it holds.
     pub async fn write(&self, list: &MemberList) -> io::Result<()> {
-        let (path, text) = (self.0.clone(), list.encode());
-        let written = tokio::task::spawn_blocking(move || file::replace(&path, &text)).await;
-        written.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+        file::replace_aside(self.0.clone(), list.encode()).await
     }
 }
 

@@ -40,11 +40,9 @@ impl KeptTopology {
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// Replaces what it holds, aside, since a disk may be slow.
+    /// Replaces what it holds.
     pub async fn write(&self, kept: &Kept) -> io::Result<()> {
-        let (path, text) = (self.0.clone(), serde_json::to_vec(kept).map_err(io::Error::other)?);
-        let written = tokio::task::spawn_blocking(move || file::replace(&path, &text)).await;
-        written.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+        file::replace_aside(self.0.clone(), serde_json::to_vec(kept).map_err(io::Error::other)?).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Addresses of a topology that only DNS knows.
 //!
-//! The registry comes first, so a name of an instance never leaves this host. What DNS leads to is taken where it is one
-//! of the table's `servers`, and is one place.
+//! The registry comes first, so a name of an instance never leaves this host. What DNS leads to is taken where it is
+//! one of the table's `servers`, and is one place.
 
 use std::collections::BTreeMap;
 

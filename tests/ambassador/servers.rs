@@ -1,4 +1,5 @@
-//! Real servers behind ambassadors: PostgreSQL and memcached as they are, and Redis whose master is switched under load.
+//! Real servers behind ambassadors: PostgreSQL and memcached as they are, and Redis whose master is switched under
+//! load.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -128,7 +129,8 @@ async fn a_redis_switch_parks_who_comes_and_no_write_is_lost() {
     for one in &written {
         let missing = one.acknowledged.iter().filter(|value| !log.contains(value.as_str())).count();
         assert_eq!(missing, 0, "of {}", one.acknowledged.len());
-        // The word of a switch is some milliseconds on its way; who comes back at once meets the frozen master till then.
+        // The word of a switch is some milliseconds on its way; who comes back at once meets the frozen master till
+        // then.
         assert!(
             one.acknowledged.len() > 10 && one.cut < one.acknowledged.len(),
             "{} written, {} cut",

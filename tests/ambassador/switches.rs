@@ -1,4 +1,5 @@
-//! A hundred changes of role while clients write without a pause: nothing reaches a server after its connections were cut.
+//! A hundred changes of role while clients write without a pause: nothing reaches a server after its connections were
+//! cut.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! An agent with ambassadors over a real etcd, into which the test writes records and nodes' words as other agents would;
-//! servers that say who they are, and clients that notice how they are treated.
+//! An agent with ambassadors over a real etcd, into which the test writes records and nodes' words as other agents
+//! would; servers that say who they are, and clients that notice how they are treated.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A cluster lived through, second by second: servers flap, move and are drained, hosts are cut off and restarted, their
-//! clocks differ, commits are late, the store is emptied or restored from a backup.
+//! A cluster lived through, second by second: servers flap, move and are drained, hosts are cut off and restarted,
+//! their clocks differ, commits are late, the store is emptied or restored from a backup.
 //!
 //! Whatever happens, no host tells a lower version than before, nor another list under a version that was told, nor an
 //! empty one; and once nothing happens any more, all tell the same list, and it is right. The rules are the program's;

@@ -29,8 +29,8 @@ const COMPARED: usize = 20;
 const HONEST: f64 = 6.0;
 /// Nanoseconds that a question may take.
 const LONGEST: f64 = 1e6;
-/// What takes less is quick, however few its steps: reading a name of 127 labels takes 80 µs on a busy machine, and what
-/// is not counted there grows no further.
+/// What takes less is quick, however few its steps: reading a name of 127 labels takes 80 µs on a busy machine, and
+/// what is not counted there grows no further.
 const SHORT: f64 = LONGEST / 10.0;
 /// How much longer than the worst that is known one may take, asked at the same time, where both take longer than that:
 /// others on the machine take caches away from each alike.

@@ -18,8 +18,8 @@ pub const TTL: Duration = Duration::from_secs(2);
 /// What a life is called: a store that went back gives out tokens once more.
 const LIFE: &str = "export LIFE=$WHARF_LOCK_TOKEN.$RANDOM$RANDOM";
 
-/// Stamps its life's name and the time since boot, each hundredth of a second, until `$STOP` is there; then it exits with 7.
-/// A shell of its own for each would take longer than that.
+/// Stamps its life's name and the time since boot, each hundredth of a second, until `$STOP` is there; then it exits
+/// with 7. A shell of its own for each would take longer than that.
 pub const STAMPS: &str = r#"
 exec 9<> <(:)
 while [ ! -e "$STOP" ]; do read -r up _ < /proc/uptime; echo "$LIFE $up" >> "$STAMPS"; read -t 0.01 -u 9; done

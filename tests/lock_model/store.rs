@@ -1,4 +1,5 @@
-//! A model of etcd: leases by its own clock, a queue, a certificate; it hangs, changes leaders, is emptied and restored.
+//! A model of etcd: leases by its own clock, a queue, a certificate; it hangs, changes leaders, is emptied and
+//! restored.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

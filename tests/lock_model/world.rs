@@ -1,6 +1,7 @@
 //! One history: three hosts with a clock each, a store, programs, guards, and whatever the dice let happen.
 //!
-//! Time is in microseconds. A guard acts late by a tick at most when it does not stand still; the kernel's timer never does.
+//! Time is in microseconds. A guard acts late by a tick at most when it does not stand still; the kernel's timer never
+//! does.
 
 use std::time::Duration;
 

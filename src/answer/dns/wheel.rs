@@ -1,8 +1,8 @@
 //! A reply that may begin with any of its answers: the same bytes, cut and joined elsewhere.
 //!
 //! It can be turned when its answers are of one name and one type and none of them points into another one. Names of
-//! the glue may be pointers into the answers, such as to an SRV's target: these are set right. Answers that stand in the
-//! order of their priorities are turned among those of one priority.
+//! the glue may be pointers into the answers, such as to an SRV's target: these are set right. Answers that stand in
+//! the order of their priorities are turned among those of one priority.
 
 /// The pointer to the question's name, which is the owner of every answer.
 const OWNER: [u8; 2] = [0xc0, 12];

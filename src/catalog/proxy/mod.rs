@@ -1,8 +1,8 @@
 //! An ambassador's rules: where a new connection goes now, and which of those that are there are cut and why.
 //!
-//! [`Aim`] is what one table sees in a snapshot. [`choose()`] picks an endpoint of it for a new connection; [`verdict()`]
-//! judges a connection that runs. Only a *word* cuts: another role, a node that says down or drained, another holder.
-//! What is merely gone, held or contested says nothing, so it cuts nothing, and new connections wait.
+//! [`Aim`] is what one table sees in a snapshot. [`choose()`] picks an endpoint of it for a new connection;
+//! [`verdict()`] judges a connection that runs. Only a *word* cuts: another role, a node that says down or drained,
+//! another holder. What is merely gone, held or contested says nothing, so it cuts nothing, and new connections wait.
 
 mod aim;
 mod choose;

@@ -1,7 +1,7 @@
 //! `near.` and `local.`: of what the rest of a name takes, what is nearest to the agent that is asked, or on its host.
 //!
-//! A set that is small is told apart by looking at each of its records. A large one is asked for site by site, from this
-//! host outwards, through the index. Either way a record costs what its neighbours do: texts that many share are
+//! A set that is small is told apart by looking at each of its records. A large one is asked for site by site, from
+//! this host outwards, through the index. Either way a record costs what its neighbours do: texts that many share are
 //! compared once.
 
 use std::cell::RefCell;

@@ -5,6 +5,7 @@
 //! last: nothing here is written back.
 
 mod chores;
+mod contested;
 mod fold;
 mod heads;
 mod lately;
@@ -14,7 +15,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::chores::Chores;
+use self::contested::Contested;
 use self::fold::Fold;
 use self::heads::HeadsHere;
 use self::leases::Desk;
@@ -37,6 +38,7 @@ use super::keep::{self, Keep};
 use crate::catalog::fold::hold;
 use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
 use crate::model::publish::local::Overlay;
+use crate::model::publish::pace::rest_after;
 use crate::model::steer::names::Heads;
 use crate::model::words::key::Prefix;
 use crate::model::words::record::Text;
@@ -45,12 +47,6 @@ use crate::view::{CatalogView, Outlet, Progress};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
 const TOGETHER: usize = 64;
-
-/// What is laid over takes as long to show as this host has records. Rests so many times as long leave it a fifth of
-/// one core in a burst of starts,
-const RESTS: u32 = 4;
-/// and no news waits longer than this.
-const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How long the store is given to speak first. The kept catalog lacks what was published in the last seconds before the
 /// agent ended, and to answer from it what the store would have told a moment later is to deny what serves.
@@ -101,13 +97,14 @@ pub struct Mirror {
     /// When the store came back from being away.
     returned: Option<Duration>,
     was_away: bool,
-    contested: BTreeSet<Text>,
+    contested: Contested,
     heads: HeadsHere,
     /// What the registrar said last.
     said: Arc<Overlay>,
     /// What is laid over the catalog, while something is.
     laid: Option<Arc<Overlay>>,
-    /// Until then what is new waits for the next turn of handing out.
+    /// Until then what is new waits for the next turn of handing out: what is laid over takes as long to show as this
+    /// host has records.
     rested: Duration,
     /// Whether something waits.
     unshown: bool,
@@ -145,7 +142,7 @@ impl Mirror {
             stale_since: Some(Duration::ZERO),
             returned: None,
             was_away: false,
-            contested: BTreeSet::new(),
+            contested: Contested::default(),
             heads: HeadsHere::default(),
             said: Arc::default(),
             laid: None,
@@ -438,7 +435,7 @@ impl Mirror {
         let begun = Instant::now();
         self.show();
         self.unshown = false;
-        self.rested = self.outlet.clock().now() + (RESTS * begun.elapsed()).min(LONGEST_REST);
+        self.rested = self.outlet.clock().now() + rest_after(begun.elapsed());
     }
 
     fn show(&mut self) {
@@ -457,7 +454,7 @@ impl Mirror {
         }
         self.gauges.set(&shown, overlay.active);
         self.chores.changed(base, self.outlet.clock().now());
-        self.tell_contested(&shown);
+        self.contested.tell(&shown);
         self.outlet.publish(shown, self.progress);
     }
 
@@ -474,21 +471,6 @@ impl Mirror {
             _ => None,
         };
         self.laid.clone().unwrap_or_else(|| said.clone())
-    }
-
-    /// Logs which services have come to have several primaries, and which no longer do.
-    fn tell_contested(&mut self, shown: &Catalog) {
-        if self.contested.is_empty() && shown.counts().contested == 0 {
-            return;
-        }
-        let now: BTreeSet<Text> = shown.contested().cloned().collect();
-        for service in now.difference(&self.contested) {
-            tracing::warn!(?service, "contested: several claim to be primary, so none is named");
-        }
-        for service in self.contested.difference(&now) {
-            tracing::info!(?service, "no longer contested");
-        }
-        self.contested = now;
     }
 
     /// Keeps the catalog for the next run.

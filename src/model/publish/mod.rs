@@ -4,5 +4,6 @@ pub mod local;
 pub mod memory;
 pub mod node;
 pub mod op;
+pub mod pace;
 pub mod plan;
 pub mod view;

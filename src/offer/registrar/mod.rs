@@ -29,6 +29,7 @@ use crate::model::offer::instance::Offer;
 use crate::model::publish::local::{DrainState, Local, Overlay};
 use crate::model::publish::memory::Resumed;
 use crate::model::publish::node::AgentFacts;
+use crate::model::publish::pace::rest_after;
 use crate::model::publish::plan::Publisher;
 use crate::model::words::key::Prefix;
 use crate::model::words::node::NodeRecord;
@@ -49,11 +50,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_millis(500);
 /// How often it is shown how far a long row of commits has got.
 const PROGRESS: Duration = Duration::from_millis(250);
-/// News never wait longer than this for the next refresh.
-const LONGEST_REST: Duration = Duration::from_millis(200);
-/// A refresh looks at all that is offered. Rests so many times as long leave it a fifth of one core in a burst of
-/// starts.
-const RESTS: u32 = 4;
 /// How long the store has to delete the records when the agent stops,
 const DELETE_DEADLINE: Duration = Duration::from_millis(1500);
 /// and to end the lease then.
@@ -302,7 +298,7 @@ impl Registrar {
     fn refresh(&mut self) {
         self.work_out();
         (self.dirty, self.stale, self.progress) = (false, false, false);
-        self.rested = Instant::now() + (RESTS * self.refreshed.elapsed()).min(LONGEST_REST);
+        self.rested = Instant::now() + rest_after(self.refreshed.elapsed());
     }
 
     fn work_out(&mut self) {

@@ -1,8 +1,8 @@
 //! Until when the program of a lock may run.
 //!
-//! A renewal counts from when it was sent. Two rules more make the end of a lease readable to others ([`super::sight`]):
-//! in the last third of a hold none is sent that counts, and one acknowledged late does not count. So none that counts
-//! can reach etcd when less than a sixth of the lease is left.
+//! A renewal counts from when it was sent. Two rules more make the end of a lease readable to others
+//! ([`super::sight`]): in the last third of a hold none is sent that counts, and one acknowledged late does not count.
+//! So none that counts can reach etcd when less than a sixth of the lease is left.
 
 use std::time::Duration;
 

@@ -8,10 +8,11 @@
 //!   └─ lease lost: queued again, at the end
 //! ```
 //!
-//! All times are of the clock that goes on while a machine sleeps (CLOCK_BOOTTIME), each host's own; clocks of two hosts
-//! may go 1 % apart. A holder counts from when it *sent* what was acknowledged, etcd from when it got it: so the holder's
-//! time is over first. A **certificate** has no lease: it is written in the commit that starts a program, and deleted
-//! when that is known to be dead. With it no clock is needed; without its going, time decides, unless forbidden.
+//! All times are of the clock that goes on while a machine sleeps (CLOCK_BOOTTIME), each host's own; clocks of two
+//! hosts may go 1 % apart. A holder counts from when it *sent* what was acknowledged, etcd from when it got it: so the
+//! holder's time is over first. A **certificate** has no lease: it is written in the commit that starts a program, and
+//! deleted when that is known to be dead. With it no clock is needed; without its going, time decides, unless
+//! forbidden.
 //!
 //! | file | decides |
 //! |---|---|

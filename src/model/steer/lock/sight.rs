@@ -1,7 +1,7 @@
 //! What is known of the end of another's lease, from how much of it was left whenever etcd was asked.
 //!
-//! etcd tells whole seconds. Several answers about one end narrow it down; an end that came when less than a sixth of the
-//! lease was left, by an answer, came when it was due: no renewal that counts can have come in between
+//! etcd tells whole seconds. Several answers about one end narrow it down; an end that came when less than a sixth of
+//! the lease was left, by an answer, came when it was due: no renewal that counts can have come in between
 //! ([`super::hold`]). Every other end is taken for early: then the holder may have renewed just before it.
 
 use std::time::Duration;
