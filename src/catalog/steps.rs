@@ -19,6 +19,8 @@ const LOOKUP: usize = 12;
 const RECORD: usize = 8;
 /// What each label of its name takes.
 const LABEL: usize = 2;
+/// What reading a label of the question's own name takes: it is copied, put into paths and read in more than one way.
+const READ: usize = 4;
 /// What making one takes whose name is one label before a known name.
 pub(crate) const NEIGHBOUR: usize = 8;
 /// Bytes of a name that are compared by their hash in one step.
@@ -70,6 +72,11 @@ impl Steps {
     pub(crate) fn until(&self, end: usize) -> usize {
         self.end.replace(end)
     }
+}
+
+/// What it takes to read a question's name of so many labels.
+pub(crate) fn read(labels: usize) -> usize {
+    READ * labels
 }
 
 /// What it takes to look for a path.

@@ -20,6 +20,7 @@ pub use hickory_server::proto::rr::{DNSClass, Name, RData, Record as Rr, RecordT
 use self::work::Work;
 pub(crate) use self::work::wire_length;
 use crate::catalog::index::{Catalog, Dependency, LeaseId};
+use crate::catalog::steps;
 use crate::model::steer::names::Steered;
 use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
@@ -113,6 +114,7 @@ pub fn answer(catalog: &Catalog, zones: &Zones, question: &Question, context: &C
     }
     let labels: Vec<Vec<u8>> = question.name.iter().map(<[u8]>::to_ascii_lowercase).collect();
     let work = Work::new(catalog, zones, question, context);
+    work.steps.take(steps::read(labels.len()));
     if question.qtype == RecordType::PTR
         && let Some(address) = reverse::address_of(&labels)
     {
