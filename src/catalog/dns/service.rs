@@ -274,9 +274,10 @@ impl<'c> Work<'c> {
             return;
         }
         let ttl = self.ttl(hit.entry);
+        let compares = is_shared(hit) || hit.entry.is_renamed();
         for address in hit.entry.addresses() {
-            if self.steps.may(if is_shared(hit) { 3 * compared(hit.entry) } else { 4 }) {
-                glue.add_address(target, ttl, address, is_shared(hit) || hit.entry.is_renamed());
+            if self.steps.may(if compares { 3 * compared(hit.entry) } else { 4 }) {
+                glue.add_address(target, ttl, address, compares);
             }
         }
     }
