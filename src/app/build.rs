@@ -208,8 +208,13 @@ fn watch_host(
 ) -> Result<Watched, BuildError> {
     let stop = supervisor.stop_of(Half::Offer);
     let (sightings_in, sightings) = mpsc::channel(SIGHTINGS);
-    let watch = docker::Watch::new(translate::docker(config)?, sightings_in, registry);
-    supervisor.spawn("docker", Half::Offer, watch.run(stop.clone()));
+    match translate::docker(config)? {
+        Some(settings) => {
+            let watch = docker::Watch::new(settings, sightings_in, registry);
+            supervisor.spawn("docker", Half::Offer, watch.run(stop.clone()));
+        }
+        None => supervisor.spawn("docker", Half::Offer, docker::no_engine(sightings_in, stop.clone())),
+    }
     let before = HostAddresses::remembered(resumed.source_v4, resumed.source_v6);
     let (addresses, addresses_seen) = Addresses::new(ADDRESSES, &before);
     supervisor.spawn("addresses", Half::Offer, addresses.run(stop.clone()));

@@ -28,7 +28,9 @@ pub(super) fn taking(running: &Config, new: &Config, live: &[&str]) -> Result<Co
 /// What stands against these settings on this host: files that are not there, addresses of others.
 fn on_this_host(config: &Config) -> Vec<Problem> {
     let mut found: Vec<(&str, String)> = Vec::new();
-    if let Err(bad) = config.offer.docker.parse::<docker::Endpoint>() {
+    if let Some(engine) = config.offer.engine()
+        && let Err(bad) = engine.parse::<docker::Endpoint>()
+    {
         found.push(("docker", bad.to_string()));
     }
     if let Some(etcd) = &config.store.etcd {

@@ -95,8 +95,9 @@ fn kept_embedded(config: &Config, resumed: &Resumed, writable: bool) -> Embedded
     store.keeping(kept.revision, kept.items.into_iter().map(item), write)
 }
 
-pub(super) fn docker(config: &Config) -> Result<docker::Settings, BuildError> {
-    Ok(docker::Settings::new(config.offer.docker.parse()?))
+pub(super) fn docker(config: &Config) -> Result<Option<docker::Settings>, BuildError> {
+    let Some(engine) = config.offer.engine() else { return Ok(None) };
+    Ok(Some(docker::Settings::new(engine.parse()?)))
 }
 
 pub(super) fn inventory(config: &Config) -> inventory::Settings {
@@ -181,6 +182,7 @@ pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
         hosts: config.http.hosts.clone(),
         version: VERSION.to_owned(),
         standpoint: standpoint(config),
+        probe_interval: config.probe.interval,
         seeds: config.topologies.iter().filter_map(|table| Some((table.seed_http?, table.service.clone()))).collect(),
     })
 }

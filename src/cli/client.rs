@@ -34,6 +34,8 @@ const MAX_BODY: usize = 256 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Client {
     places: Vec<Place>,
+    /// The variable that names them.
+    variable: Option<&'static str>,
     token: Option<String>,
 }
 
@@ -98,7 +100,14 @@ pub struct Answer {
 impl Client {
     /// One that tries these places in turn.
     pub(super) fn new(places: Vec<Place>) -> Self {
-        Self { places, token: None }
+        Self { places, variable: None, token: None }
+    }
+
+    /// The same client, which says that this variable names its agent.
+    #[must_use]
+    pub(super) fn told_by(mut self, variable: &'static str) -> Self {
+        self.variable = Some(variable);
+        self
     }
 
     /// The same client with a token for drain.
@@ -110,7 +119,8 @@ impl Client {
 
     /// Who is asked, in words.
     pub fn place(&self) -> String {
-        self.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+        let places = self.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        self.variable.map(|variable| format!("{places} (from {variable})")).unwrap_or(places)
     }
 
     /// Gets one JSON document.

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::age::age;
+use super::elsewhere;
 use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
@@ -10,12 +11,13 @@ use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
 use crate::model::steer::told::{Instance, Topologies, Topology};
 use crate::model::words::name::Label;
+use crate::model::words::place::place;
 use crate::model::words::plain::plain;
 
 /// Tell what became of each container port of this host, and why
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "EXIT CODES:\n  0  told\n  1  no such container is known here\n  2  wrong use\n  3  no agent answers"
+    after_help = "EXIT CODES:\n  0  told\n  1  no such container is known here, and no such service in the cluster\n  2  wrong use\n  3  no agent answers"
 )]
 pub struct ExplainArgs {
     /// Container to tell of, by name or by the beginning of its id; also a service's or an instance's name
@@ -41,12 +43,16 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
         local.instances.retain(|instance| is_meant(instance, asked));
         local.skipped.retain(|skipped| is_named(&skipped.container, asked));
         if local.instances.is_empty() && local.skipped.is_empty() {
+            if let Some(text) = elsewhere::words(&client, asked, &local.node, terminal).await {
+                terminal.print(&text);
+                return Exit::Done;
+            }
             let todo = if local.docker.reachable {
                 "`docker ps` for whether it runs and publishes a port; a container without ports is nothing to offer"
             } else {
                 "see that Docker runs: the agent cannot reach it now"
             };
-            terminal.fail(&format!("nothing called {asked:?} is known on {}", local.node), todo);
+            terminal.fail(&format!("nothing called {asked:?} is known on {} or in the cluster", local.node), todo);
             return Exit::NotMet;
         }
     }
@@ -121,6 +127,14 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
         warnings.push("Docker does not answer: this is what was last known of its containers".to_owned());
     } else if !local.docker.listed {
         warnings.push("Docker has not been listed yet: more may come".to_owned());
+    }
+    if let Some(trouble) = &local.store.trouble {
+        warnings.push(format!(
+            "etcd is away for {}: {}: {}",
+            age(&trouble.since, now),
+            plain(&trouble.endpoint),
+            plain(&trouble.why)
+        ));
     }
     if &*local.store.session != "alive" {
         warnings.push(format!(
@@ -209,9 +223,8 @@ fn withheld<'l>(local: &'l Local, instance: &LocalInstance) -> impl Iterator<Ite
 }
 
 fn address(instance: &LocalInstance) -> String {
-    let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let other = instance.host6.as_deref().map(|host| format!(" and {}:{}", bracketed(host), instance.port));
-    format!("{}:{}{}", bracketed(&instance.host), instance.port, other.unwrap_or_default())
+    let other = instance.host6.as_deref().map(|host| format!(" and {}", place(host, instance.port)));
+    format!("{}{}", place(&instance.host, instance.port), other.unwrap_or_default())
 }
 
 /// What is asked, where, and at whose word.
@@ -222,6 +235,7 @@ fn check(instance: &LocalInstance) -> String {
         return format!("none: {who} is enough");
     }
     let at = instance.target.as_deref().map(|target| format!(" at {target}")).unwrap_or_default();
+    let asks = instance.asks.as_deref().map_or_else(|| format!("{kind}{at}"), str::to_owned);
     let by = if instance.guessed {
         format!(
             ", guessed from the image {}; the label SERVICE_{}_CHECK=none ends it",
@@ -230,7 +244,7 @@ fn check(instance: &LocalInstance) -> String {
     } else {
         ", asked for".to_owned()
     };
-    format!("{kind}{at}{by}")
+    format!("{asks}{by}")
 }
 
 fn todo(local: &Local, instance: &LocalInstance) -> Option<&'static str> {

@@ -6,6 +6,7 @@ pub mod client;
 pub mod completions;
 pub mod direct;
 pub mod drain;
+mod elsewhere;
 pub mod etcd;
 pub mod events;
 pub mod exit;

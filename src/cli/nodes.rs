@@ -10,7 +10,8 @@ use super::spread;
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::Nodes;
-use crate::model::words::node::NodeRecord;
+use crate::model::words::node::{NodeRecord, twins};
+use crate::model::words::plain::plain;
 
 /// Show every host of the cluster, and what is not ready there
 #[derive(Clone, Debug, clap::Args)]
@@ -100,6 +101,10 @@ pub fn render(nodes: &Nodes, terminal: &Terminal, now: SystemTime) -> String {
         }
     }
     let mut text = table.render(terminal);
+    for twin in twins(&nodes.nodes) {
+        let warning = format!("several agents are called {}: give each its own --node\n", plain(&twin));
+        text.push_str(&terminal.paint(&warning, Tone::Warning));
+    }
     if !down.is_empty() {
         text.push('\n');
         text.push_str(&down.render(terminal));

@@ -1,4 +1,5 @@
-//! Which agent is asked: flags before the environment, a socket before an address.
+//! Which agent is asked: flags before the environment, the client's own variable before the agent's, a socket before an
+//! address.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +11,11 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:5380";
 /// Which agent to ask.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConnectArgs {
-    /// Agent to ask, by address [env: WHARF_HTTP] [default: 127.0.0.1:5380]
+    /// Agent to ask, by address [env: WHARF_AGENT] [default: 127.0.0.1:5380]
     #[arg(long = "http", value_name = "ADDR", help_heading = "Agent")]
     pub address: Option<String>,
 
-    /// Agent to ask, by its unix socket [env: WHARF_HTTP_SOCKET]
+    /// Agent to ask, by its unix socket [env: WHARF_AGENT=unix:PATH]
     #[arg(long = "http-socket", value_name = "PATH", help_heading = "Agent")]
     pub socket: Option<PathBuf>,
 }
@@ -34,6 +35,10 @@ impl ConnectArgs {
             (Some(socket), _) => vec![Place::Unix(socket.clone())],
             (None, Some(address)) => vec![Place::of(address)],
             (None, None) => {
+                if let Some(agent) = given("WHARF_AGENT") {
+                    return Client::new(vec![Place::of(&agent)]).told_by("WHARF_AGENT");
+                }
+                // The agent's own settings, where its environment is ours: `docker exec`, its unit.
                 let socket = given("WHARF_HTTP_SOCKET").map(|path| Place::Unix(path.into()));
                 let address = given("WHARF_HTTP").map_or_else(|| Place::of(DEFAULT_ADDRESS), |text| Place::of(&text));
                 socket.into_iter().chain([address]).collect()
@@ -101,6 +106,9 @@ mod tests {
         assert_eq!(places(None, Some("/x.sock"), &environment), "/x.sock");
         assert_eq!(places(None, None, &environment), "/run/wharf/http.sock or 10.0.0.1:80");
         assert_eq!(places(None, None, &[("WHARF_HTTP", "")]), "127.0.0.1:5380");
+        let own = [("WHARF_AGENT", "unix:/run/a.sock"), ("WHARF_HTTP", "10.0.0.1:80")];
+        assert_eq!(places(None, None, &own), "/run/a.sock (from WHARF_AGENT)");
+        assert_eq!(places(Some("10.0.0.2:99"), None, &own), "10.0.0.2:99");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `wharf resolve NAME [TYPE]`: asks the agent's DNS, as a program would.
 //!
-//! Names are taken as written when they end in a dot or in the domain; others lie below the domain.
+//! Names are taken as written when they end in a dot or in the domain; others lie below the domain, and where that does
+//! not exist in another zone of the agent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_server::proto::op::{Edns, Message, Query, ResponseCode};
@@ -12,10 +13,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use super::client::escaped;
 use super::exit::Exit;
 use super::output::{self, JsonOutput};
+use super::place::ConnectArgs;
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
+use crate::catalog::facade::api::{Service, hostport};
+use crate::model::words::plain::plain;
+use crate::model::words::record::Role;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const TRIES: usize = 3;
@@ -36,9 +42,9 @@ pub struct ResolveArgs {
     #[arg(value_name = "TYPE", default_value = "SRV", value_parser = record_type)]
     pub record_type: RecordType,
 
-    /// Address of the agent's DNS
-    #[arg(long, env = "WHARF_DNS", value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:5300")]
-    pub dns: Vec<SocketAddr>,
+    /// Address of the agent's DNS [default: 127.0.0.1:5300]
+    #[arg(long, env = "WHARF_RESOLVER", value_name = "ADDR")]
+    pub dns: Option<SocketAddr>,
 
     /// The domain
     #[arg(long, env = "WHARF_DOMAIN", value_name = "NAME", default_value = "services.internal")]
@@ -63,12 +69,9 @@ pub async fn run(args: ResolveArgs, terminal: &mut Terminal) -> Exit {
             return Exit::Usage;
         }
     };
-    let Some(server) = args.dns.first().copied().map(reachable) else {
-        terminal.fail("no address of a DNS server was given", "--dns 127.0.0.1:5300");
-        return Exit::Usage;
-    };
-    match ask(server, &name, args.record_type).await {
-        Ok(answer) => show(&answer, &name, &args, terminal),
+    let server = args.dns.or_else(agents_own).map_or(DEFAULT, reachable);
+    match ask_either(server, &args, name.clone()).await {
+        Ok((name, answer)) => show(&answer, &name, &args, terminal).await,
         Err(why) => {
             terminal.fail(
                 &format!("no answer from DNS at {server} for {name} {}: {why}", args.record_type),
@@ -77,6 +80,29 @@ pub async fn run(args: ResolveArgs, terminal: &mut Terminal) -> Exit {
             Exit::Unreachable
         }
     }
+}
+
+/// Where an agent answers when nothing else is said.
+const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5300);
+
+/// Where the agent answers, where its environment is ours.
+fn agents_own() -> Option<SocketAddr> {
+    std::env::var("WHARF_DNS").ok()?.split(',').next()?.trim().parse().ok()
+}
+
+/// Asks for the name below the domain, and when that does not exist for the name as it is written: names of other zones
+/// are shown in full.
+async fn ask_either(server: SocketAddr, args: &ResolveArgs, name: Name) -> Result<(Name, Message), String> {
+    let answer = ask(server, &name, args.record_type).await?;
+    let is_unknown = answer.metadata.response_code == ResponseCode::NXDomain;
+    let written = Name::from_ascii(format!("{}.", args.name)).ok().filter(|written| written.num_labels() > 1);
+    if let Some(written) = written.filter(|written| is_unknown && !args.name.ends_with('.') && *written != name) {
+        let other = ask(server, &written, args.record_type).await?;
+        if other.metadata.response_code == ResponseCode::NoError {
+            return Ok((written, other));
+        }
+    }
+    Ok((name, answer))
 }
 
 /// The name to ask for.
@@ -175,7 +201,7 @@ impl Line {
     }
 }
 
-fn show(answer: &Message, name: &Name, args: &ResolveArgs, terminal: &mut Terminal) -> Exit {
+async fn show(answer: &Message, name: &Name, args: &ResolveArgs, terminal: &mut Terminal) -> Exit {
     let code = answer.metadata.response_code;
     let lines: Vec<Line> = answer.answers.iter().map(Line::of).collect();
     let glue: Vec<Line> = answer.additionals.iter().map(Line::of).collect();
@@ -200,8 +226,37 @@ fn show(answer: &Message, name: &Name, args: &ResolveArgs, terminal: &mut Termin
         ResponseCode::Refused => ("is refused: it lies in no zone of this agent", "a name below its --domain"),
         _ => ("could not be answered", "the agent's log"),
     };
-    terminal.fail(&format!("{name} {} {what} ({})", args.record_type, code.to_str()), todo);
+    let claims = if code == ResponseCode::NoError { claims(&args.name).await } else { None };
+    let claims = claims.map(|claims| format!("; {claims}")).unwrap_or_default();
+    terminal.fail(&format!("{name} {} {what} ({}){claims}", args.record_type, code.to_str()), todo);
     if code == ResponseCode::ServFail { Exit::Unreachable } else { Exit::NotMet }
+}
+
+/// Why a role has no record: who claims it, as the agent on this host knows.
+async fn claims(name: &str) -> Option<String> {
+    let (word, service) = name.trim_end_matches('.').split_once('.')?;
+    let role = Role::parse(word)?;
+    let path = format!("/v1/services/{}", escaped(service));
+    let service: Service = ConnectArgs::default().client_from_env().get(&path).await.ok()?;
+    Some(told_of(&service, role))
+}
+
+/// Who claims a role, in words.
+fn told_of(service: &Service, role: Role) -> String {
+    let claiming: Vec<String> =
+        service.endpoints.iter().filter(|one| one.record.role == Some(role)).map(|one| hostport(&one.record)).collect();
+    let others = service.with_role(if role == Role::Primary { Role::Replica } else { Role::Primary });
+    match claiming.len() {
+        0 => format!("none is {role} ({} endpoints, {others} {})", service.endpoints.len(), other_of(role)),
+        count => format!("{count} claim to be {role}: {}", plain(&claiming.join(", "))),
+    }
+}
+
+fn other_of(role: Role) -> &'static str {
+    match role {
+        Role::Primary => "replicas",
+        Role::Replica => "primaries",
+    }
 }
 
 fn table(lines: &[Line], glue: &[Line]) -> Table {

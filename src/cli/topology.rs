@@ -17,6 +17,7 @@ use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
 use crate::model::steer::told::{Answer, Instance, Topologies, Topology};
 use crate::model::words::name::Label;
+use crate::model::words::place::place;
 use crate::model::words::plain::plain;
 
 /// How often it is looked how far a switch is.
@@ -369,7 +370,6 @@ fn remarks(topology: &Topology, now: SystemTime) -> Vec<(String, Tone)> {
 }
 
 fn row(instance: &Instance) -> Vec<Cell> {
-    let host = if instance.host.contains(':') { format!("[{}]", instance.host) } else { instance.host.clone() };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     let link = text(&instance.link);
@@ -377,7 +377,7 @@ fn row(instance: &Instance) -> Vec<Cell> {
     vec![
         instance.key.as_str().into(),
         instance.node.as_str().into(),
-        format!("{host}:{}", instance.port).into(),
+        place(&instance.host, instance.port).into(),
         text(&instance.role).into(),
         text(&instance.follows).into(),
         Cell::toned(link, tone),

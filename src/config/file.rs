@@ -2,7 +2,7 @@
 //!
 //! Each key is read by itself, so that one bad key does not hide the others. Keys may be written with `-` or `_`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -15,18 +15,28 @@ use super::raw::Raw;
 pub(super) struct Origins {
     file: String,
     keys: HashSet<String>,
+    /// The variable that each setting came from.
+    variables: HashMap<String, String>,
 }
 
 impl Origins {
-    /// How a person finds the setting: its flag, or its key in the file.
+    /// How a person finds the setting: its flag, with the variable that gave it, or its key in the file.
     pub(super) fn place(&self, key: &str) -> String {
         let top = key.split(['.', '[']).next().unwrap_or(key);
-        if self.keys.contains(top) { format!("{}: {key}", self.file) } else { format!("--{key}") }
+        match self.variables.get(top) {
+            _ if self.keys.contains(top) => format!("{}: {key}", self.file),
+            Some(variable) => format!("--{key} (from {variable})"),
+            None => format!("--{key}"),
+        }
     }
 }
 
 /// Lays flags over the file's settings. What cannot be read is a problem and otherwise left out.
-pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, Vec<Problem>) {
+pub(super) fn merge(
+    flags: &Raw,
+    file: Option<(&str, &str)>,
+    environment: &HashMap<String, String>,
+) -> (Raw, Origins, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut table = Table::new();
     let mut origins = Origins::default();
@@ -58,6 +68,9 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     }
     for (key, value) in Table::try_from(flags).unwrap_or_default() {
         origins.keys.remove(&key);
+        if let Some(variable) = variable_of(&key, &value, environment) {
+            origins.variables.insert(key.clone(), variable);
+        }
         table.insert(key, value);
     }
     let mut merged: Raw = table.try_into().unwrap_or_default();
@@ -65,6 +78,17 @@ pub(super) fn merge(flags: &Raw, file: Option<(&str, &str)>) -> (Raw, Origins, V
     merged.proxy = proxies;
     merged.autodiscovery = autodiscoveries;
     (merged, origins, problems)
+}
+
+/// The variable that a setting has its value from, if it has.
+fn variable_of(key: &str, value: &Value, environment: &HashMap<String, String>) -> Option<String> {
+    let variable = format!("WHARF_{}", key.replace('-', "_").to_ascii_uppercase());
+    let written = environment.get(&variable)?;
+    let is_it = match value {
+        Value::Array(parts) => written.split(',').eq(parts.iter().map(|part| part.as_str().unwrap_or_default())),
+        value => value.as_str() == Some(written),
+    };
+    is_it.then_some(variable)
 }
 
 /// The keys whose values differ.

@@ -90,6 +90,13 @@ pub struct OfferConfig {
     pub services: Vec<StaticService>,
 }
 
+impl OfferConfig {
+    /// The engine's address; none on a host without an engine.
+    pub fn engine(&self) -> Option<&str> {
+        (self.docker != "none").then_some(self.docker.as_str())
+    }
+}
+
 /// How instances are probed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeConfig {
@@ -263,7 +270,7 @@ impl Config {
 
     /// Joins flags (with their variables) and the file's text, if there is one, and reads them.
     pub fn load(flags: &Raw, file: Option<(&str, &str)>, surroundings: &Surroundings) -> Result<Self, Problems> {
-        let (merged, origins, problems) = file::merge(flags, file);
+        let (merged, origins, problems) = file::merge(flags, file, &surroundings.environment);
         Self::read(&merged, &origins, surroundings, problems)
     }
 

@@ -161,12 +161,16 @@ fn host_fits(host: &str) -> bool {
     if like_address { host.parse::<Ipv4Addr>().is_ok() } else { domain(host).is_ok() }
 }
 
+/// The engine's address, or `none` for a host without one.
 pub(super) fn docker(text: &str) -> Parsed<String> {
     match text.split_once("://") {
         Some(("unix", path)) if path.starts_with('/') => Ok(text.to_owned()),
         Some(("tcp" | "http", host)) if authority(host.trim_end_matches('/')).is_some() => Ok(text.to_owned()),
+        None if text == "none" => Ok(text.to_owned()),
         None if text.starts_with('/') => Ok(format!("unix://{text}")),
-        _ => Err(format!("{text:?} is no engine address such as unix:///var/run/docker.sock or tcp://10.0.0.1:2375")),
+        _ => Err(format!(
+            "{text:?} is no engine address such as unix:///var/run/docker.sock or tcp://10.0.0.1:2375, nor \"none\""
+        )),
     }
 }
 

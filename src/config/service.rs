@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::parse::{self, Parsed};
 use super::raw::RawService;
-use crate::model::offer::naming::StaticService;
+use crate::model::offer::naming::{StaticService, problem_of_check};
 use crate::model::words::name::ServiceName;
 use crate::model::words::record::{Proto, Role};
 
@@ -28,6 +28,7 @@ fn fields(table: &RawService, problems: &mut Problems) -> Option<StaticService> 
     let weight = given("weight", table.weight.as_deref(), small, problems);
     let priority = given("priority", table.priority.as_deref(), small, problems);
     let ttl = given("ttl", table.ttl.as_deref(), ttl, problems);
+    let check = given("check", table.check.as_deref(), check, problems);
     Some(StaticService {
         name: name?.into(),
         port: port?,
@@ -39,7 +40,7 @@ fn fields(table: &RawService, problems: &mut Problems) -> Option<StaticService> 
         weight,
         priority,
         ttl,
-        check: table.check.as_deref().map(Into::into),
+        check: check.map(Into::into),
         attrs: attrs(table),
     })
 }
@@ -93,6 +94,10 @@ fn proto(text: &str) -> Parsed<Proto> {
 
 fn role(text: &str) -> Parsed<Role> {
     Role::parse(text).ok_or_else(|| format!("{text:?} is neither primary nor replica"))
+}
+
+fn check(text: &str) -> Parsed<String> {
+    problem_of_check(text).map_or_else(|| Ok(text.to_owned()), Err)
 }
 
 fn address(text: &str) -> Parsed<IpAddr> {

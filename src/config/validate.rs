@@ -135,11 +135,9 @@ impl Reader<'_> {
         }
         let advertise = self.all("advertise", raw.advertise.as_ref(), &["auto"], parse::advertise);
         self.one_per_family(&advertise);
-        let engine = self.surroundings.environment.get("DOCKER_HOST").filter(|uri| !uri.is_empty());
-        let engine = engine.map_or("unix:///var/run/docker.sock", String::as_str);
         let internal = self.one("internal", raw.internal.as_ref(), "false", parse::truth);
         let explicit = self.one("explicit", raw.explicit.as_ref(), "false", parse::truth);
-        let docker = self.one("docker", raw.docker.as_ref(), engine, parse::docker);
+        let docker = self.docker(raw);
         let allow_names = self.allow_names(raw);
         let services = self.services(raw);
         Some(OfferConfig {
@@ -153,6 +151,18 @@ impl Reader<'_> {
             allow_names,
             services,
         })
+    }
+
+    /// The engine: the one that is named, else the one that the engine's own client would take.
+    fn docker(&mut self, raw: &Raw) -> Option<String> {
+        let told = self.surroundings.environment.get("DOCKER_HOST").filter(|uri| !uri.is_empty());
+        match (&raw.docker, told) {
+            (None, Some(uri)) => {
+                let at = "--docker (from DOCKER_HOST)".to_owned();
+                parse::docker(uri).map_err(|what| self.problems.push(Problem { at, what })).ok()
+            }
+            (named, _) => self.one("docker", named.as_ref(), "unix:///var/run/docker.sock", parse::docker),
+        }
     }
 
     fn allow_names(&mut self, raw: &Raw) -> AllowNames {

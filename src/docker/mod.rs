@@ -16,4 +16,4 @@ mod watch;
 
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use inspect::{NotAContainer, container_of};
-pub use watch::{Settings, Watch};
+pub use watch::{Settings, Watch, no_engine};

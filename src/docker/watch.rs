@@ -5,6 +5,7 @@
 //! since dockerd answers just before it subscribes. A full channel of sightings makes the watch wait; the engine then
 //! keeps some thousand events, and drops the others: the list that is compared every half minute makes good for those.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,6 +123,15 @@ pub struct Watch {
     newer: bool,
     /// What was last logged of the engine: it answers, or not.
     up: Option<bool>,
+}
+
+/// A host without an engine: it has no container, which is known at once.
+pub async fn no_engine(sightings: mpsc::Sender<Sighting>, stop: CancellationToken) -> Result<(), NobodyListens> {
+    for sighting in [Sighting::Engine(true), Sighting::Listed(BTreeSet::new()), Sighting::InStep] {
+        sightings.send(sighting).await.map_err(|_| NobodyListens)?;
+    }
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// Nobody takes the sightings any more.

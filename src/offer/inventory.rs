@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use imbl::ordmap::DiffItem;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -247,9 +248,32 @@ impl Inventory {
                 && told.withheld.ptr_eq(&now.withheld);
             let changed = !same || (told.listed, told.engine) != (now.listed, now.engine);
             if changed {
+                slips(told, now);
                 *told = Arc::new(now.clone());
             }
             changed
         });
+    }
+}
+
+/// One line for each container that has just been found to say something that nobody can have meant.
+fn slips(before: &Offer, now: &Offer) {
+    for change in before.skipped.diff(&now.skipped) {
+        let (DiffItem::Add(_, skipped) | DiffItem::Update { new: (_, skipped), .. }) = change else { continue };
+        let mut slips = skipped.iter().filter(|skipped| kind::SLIPS.contains(&skipped.kind));
+        if let Some(slip) = slips.next() {
+            let more = match slips.count() {
+                0 => String::new(),
+                more => format!(" (and {more} more like it)"),
+            };
+            let name = slip.container.trim_start_matches('/');
+            tracing::warn!("{name} {} is not offered: {}{more}", slip.port, slip.reason);
+        }
+    }
+    for change in before.instances.diff(&now.instances) {
+        let DiffItem::Add(_, instance) = change else { continue };
+        if let Some(warning) = &instance.check.warning {
+            tracing::warn!("{}: {warning}", instance.id);
+        }
     }
 }

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::model::words::trouble::Trouble;
+
 /// A point in the store's history; grows by one with every commit.
 pub type Revision = i64;
 
@@ -221,6 +223,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// How the store is reached, as it changes.
     fn reach(&self) -> watch::Receiver<Reach>;
+
+    /// What stands in the way while it does not answer, as that changes; nothing ever does where none is given.
+    fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        watch::channel(None).1
+    }
 }
 
 /// Watches from `from` on, a revision read when the store's history was at `generation`. Another history counts from

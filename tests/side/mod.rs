@@ -102,6 +102,7 @@ impl Side {
             hosts: options.hosts,
             version: "0.1.0".into(),
             standpoint: Standpoint::new("core-02", None, false),
+            probe_interval: Duration::from_secs(2),
             seeds: options.seeds,
         };
         let sources = Sources {

@@ -265,7 +265,7 @@ impl Follower {
     fn local_event(&mut self) -> Option<Pieces> {
         let seen = self.local.as_mut().filter(|local| local.has_changed().unwrap_or(false))?;
         let local = seen.borrow_and_update().clone();
-        Some(Box::new(local::document(&plain_head("local"), &local, &self.context.settings.version, END)))
+        Some(Box::new(local::document(&plain_head("local"), &local, &self.context.settings, END)))
     }
 
     fn nodes_event(&mut self) -> Option<Pieces> {

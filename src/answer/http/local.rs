@@ -1,7 +1,7 @@
 //! `/v1/local`: what this host offers, what it skips, and why.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::extract::State;
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::json;
+use super::{Settings, json};
 use super::pieces::{self, Document, Elements};
 use super::router::Context;
 use crate::catalog::facade::api;
@@ -17,28 +17,30 @@ use crate::host::clients::Guest;
 use crate::model::offer::instance::{Skipped, Source, Withheld};
 use crate::model::publish::local::{Local, LocalInstance};
 use crate::model::words::record::Text;
+use crate::model::words::trouble::Trouble;
 
 const SHORT_ID: usize = 12;
 
 pub(super) async fn local(State(context): State<Context>, Extension(guest): Extension<Guest>) -> Response {
     let ticket = context.readers.take(&guest);
     let local = context.sources.local.borrow().clone();
-    let document = document("", &local, &context.settings.version, "\n");
+    let document = document("", &local, &context.settings, "\n");
     json::raw(StatusCode::OK, pieces::body(document, ticket))
 }
 
 /// What is sent of a host.
-pub(super) fn document(before: &str, local: &Arc<Local>, version: &str, after: &str) -> Document {
+pub(super) fn document(before: &str, local: &Arc<Local>, settings: &Settings, after: &str) -> Document {
+    let usual = settings.probe_interval;
     let lists = vec![
-        ("instances", elements(local, |local| &local.instances, instance)),
+        ("instances", elements(local, |local| &local.instances, move |shown| instance(shown, usual))),
         ("skipped", elements(local, |local| &local.skipped, skipped)),
         ("withheld", elements(local, |local| &local.withheld, withheld)),
     ];
-    Document::new(before, &head(local, version), lists, after)
+    Document::new(before, &head(local, &settings.version), lists, after)
 }
 
 /// Each element of a list of something shared, in the shape that it is sent in.
-fn elements<O, T, S>(of: &Arc<O>, list: fn(&O) -> &Vec<T>, shape: fn(&T) -> S) -> Elements
+fn elements<O, T, S>(of: &Arc<O>, list: fn(&O) -> &Vec<T>, shape: impl Fn(&T) -> S + Send + 'static) -> Elements
 where
     O: Send + Sync + 'static,
     T: 'static,
@@ -63,13 +65,19 @@ fn head(local: &Local, version: &str) -> api::Local {
             lease: (local.lease != 0).then(|| format!("{:x}", local.lease).into()),
             records: local.records,
             unconfirmed: local.unconfirmed,
+            trouble: local.trouble.as_ref().map(trouble),
             awaits: local.awaits().filter(|_| local.drained.is_some()).map(|awaited| awaited.to_string().into()),
         },
         ..api::Local::default()
     }
 }
 
-fn instance(shown: &LocalInstance) -> api::LocalInstance {
+fn trouble(trouble: &Trouble) -> api::StoreTrouble {
+    let Trouble { endpoint, why, since } = trouble;
+    api::StoreTrouble { endpoint: endpoint.clone(), why: why.clone(), since: time(*since) }
+}
+
+fn instance(shown: &LocalInstance, usual: Duration) -> api::LocalInstance {
     let of = &*shown.instance;
     let services: Vec<Text> = of.services.iter().map(|service| service.to_string().into()).collect();
     let container = match &of.key.source {
@@ -97,6 +105,7 @@ fn instance(shown: &LocalInstance) -> api::LocalInstance {
         check: of.check.kind.as_str().into(),
         guessed: of.check.guessed,
         target: of.check.target.map(|target| target.to_string().into()),
+        asks: of.check.asks(usual).map(Into::into),
         warning: shown.warning.clone(),
         error: shown.error.clone(),
         since: shown.since.map(time),

@@ -30,6 +30,7 @@ mod work;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use futures_util::FutureExt;
@@ -75,6 +76,8 @@ pub struct Settings {
     pub version: String,
     /// Where this host is.
     pub standpoint: Standpoint,
+    /// From one probe's start to the next, where a check does not say.
+    pub probe_interval: Duration,
     /// Where the two endpoints of the programs before are served, and for which service.
     pub seeds: Vec<(SocketAddr, String)>,
 }

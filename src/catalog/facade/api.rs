@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::index;
 use crate::model::words::node::NodeRecord;
+use crate::model::words::place::place;
 use crate::model::words::record::{Proto, Record, Role, Text};
 
 /// `GET /v1/services`.
@@ -122,8 +123,23 @@ pub struct Publication {
     pub records: usize,
     /// Keys whose change the store has not confirmed yet.
     pub unconfirmed: usize,
+    /// Why the store does not answer; absent while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<StoreTrouble>,
     /// What the withdrawal of a drained host still waits for, in words.
     pub awaits: Option<Text>,
+}
+
+/// What stands between this host and the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoreTrouble {
+    /// Who was asked last.
+    pub endpoint: Text,
+    /// What came of it.
+    pub why: Text,
+    /// RFC 3339 time since when nobody has answered.
+    pub since: Text,
 }
 
 /// One port that this host means to offer, and what became of it.
@@ -176,6 +192,9 @@ pub struct LocalInstance {
     /// Where the probe connects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Text>,
+    /// What is asked, where and how often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Text>,
     /// A check that was asked for and cannot be had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<Text>,
@@ -271,8 +290,7 @@ impl Service {
 
 /// `host:port` as a client takes it; an IPv6 address in brackets.
 pub fn hostport(record: &Record) -> String {
-    let host = &record.host;
-    if host.contains(':') { format!("[{host}]:{}", record.port) } else { format!("{host}:{}", record.port) }
+    place(&record.host, record.port)
 }
 
 fn is_false(flag: &bool) -> bool {

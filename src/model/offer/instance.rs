@@ -131,6 +131,20 @@ pub struct Check {
     pub warning: Option<String>,
 }
 
+impl Check {
+    /// What is asked, where, and how often where nothing else is said.
+    pub fn asks(&self, usual: Duration) -> Option<String> {
+        let target = self.target.filter(|_| self.kind != CheckKind::None)?;
+        let every = humantime::format_duration(self.interval.unwrap_or(usual));
+        let path = self.detail.path.as_deref().unwrap_or("/");
+        let scheme = if self.detail.tls { "https" } else { "http" };
+        Some(match self.kind {
+            CheckKind::Http => format!("GET {scheme}://{target}{path} every {every}"),
+            kind => format!("{kind} at {target} every {every}"),
+        })
+    }
+}
+
 /// The protocol a probe speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CheckKind {

@@ -9,6 +9,7 @@ use super::plan::Assignment;
 use crate::model::health::standing::{ServingMap, Standings, State};
 use crate::model::offer::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped, Withheld};
 use crate::model::words::record::{Record, Role, Text};
+use crate::model::words::trouble::Trouble;
 
 /// Whether this host withdraws what it has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Local {
     pub addresses_unread: Option<SystemTime>,
     /// Addresses advertised that no route has told since before a restart.
     pub addresses_remembered: Vec<IpAddr>,
+    /// Why the store does not answer, while it does not.
+    pub trouble: Option<Trouble>,
     /// How the lease stands.
     pub session: SessionState,
     /// The lease, 0 without one.

@@ -1,11 +1,17 @@
 //! What the cluster is told of this host: its node record.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use super::local::{Local, LocalInstance};
+use crate::model::offer::instance::Skipped;
+use crate::model::offer::naming::kind;
 use crate::model::words::node::{MAX_REASON, MAX_WAITING, NodeRecord, Waiting};
 use crate::model::words::record::Text;
+
+/// What stands for the state of a port that is not offered because of a slip.
+const SKIPPED: &str = "skipped";
 
 /// What an agent is, apart from what runs on its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +44,13 @@ impl NodeRecord {
     /// What the cluster is told of this host.
     pub fn of(local: &Local, agent: &AgentFacts) -> Self {
         let not_ready = || local.instances.iter().filter(|instance| !instance.state.serves());
+        let slips = || local.skipped.iter().filter(|skipped| kind::SLIPS.contains(&skipped.kind));
+        let missing = not_ready().count() + slips().count();
+        let mut states: BTreeMap<Text, usize> =
+            local.states().into_iter().map(|(state, count)| (state.as_str().into(), count)).collect();
+        if slips().next().is_some() {
+            states.insert(SKIPPED.into(), slips().count());
+        }
         Self {
             node: local.node.clone(),
             owner: local.owner.clone(),
@@ -47,9 +60,9 @@ impl NodeRecord {
             site: agent.site.clone(),
             started: time(agent.started),
             drained: local.drained.map(time),
-            states: local.states().into_iter().map(|(state, count)| (state.as_str().into(), count)).collect(),
-            waiting: not_ready().take(MAX_WAITING).map(waiting).collect(),
-            more: not_ready().count().saturating_sub(MAX_WAITING),
+            states,
+            waiting: not_ready().map(waiting).chain(slips().map(skipped)).take(MAX_WAITING).collect(),
+            more: missing.saturating_sub(MAX_WAITING),
         }
         .within_bounds()
     }
@@ -64,6 +77,18 @@ fn waiting(instance: &LocalInstance) -> Waiting {
         state: instance.state.as_str().into(),
         since: instance.since.map(time),
         reason: instance.error.as_deref().map(|error| error.chars().take(MAX_REASON).collect::<String>().into()),
+    }
+}
+
+/// A port that somebody meant to be offered, and that is not.
+fn skipped(skipped: &Skipped) -> Waiting {
+    let name = skipped.container.trim_start_matches('/');
+    let id = if skipped.port.is_empty() { name.to_owned() } else { format!("{name}:{}", skipped.port) };
+    Waiting {
+        id: id.into(),
+        state: SKIPPED.into(),
+        reason: Some(skipped.reason.chars().take(MAX_REASON).collect::<String>().into()),
+        ..Waiting::default()
     }
 }
 

@@ -11,6 +11,7 @@ use super::roster::Roster;
 use super::safe::Judge;
 use super::server::{Follows, ServerState, Sight};
 use super::topology::{Applied, Desired, Server};
+use crate::model::words::place::place;
 
 /// The servers of a topology as they were looked at last, by name.
 pub type Sights = BTreeMap<String, (Server, Sight)>;
@@ -214,8 +215,7 @@ fn instance(listed: &super::roster::Listed, applied: Option<&Applied>, sights: &
     let follows = state.map(|state| match &state.follows {
         Follows::NoOne => "nobody".to_owned(),
         Follows::Frozen(_) => "frozen".to_owned(),
-        Follows::At { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
-        Follows::At { host, port, .. } => format!("{host}:{port}"),
+        Follows::At { host, port, .. } => place(host, *port),
     });
     let link = state.and_then(|state| match &state.follows {
         Follows::At { up, .. } => Some(if *up { "up" } else { "down" }.to_owned()),

@@ -3,7 +3,9 @@
 pub mod key;
 pub mod name;
 pub mod node;
+pub mod place;
 pub mod plain;
 pub mod record;
 pub mod site;
+pub mod trouble;
 pub mod zone;

@@ -120,6 +120,18 @@ pub fn shared_addresses(nodes: &[NodeRecord], owner: &str, own: &[IpAddr]) -> BT
     theirs.filter(|(address, _)| own.contains(address)).collect()
 }
 
+/// Names that several living agents bear.
+pub fn twins(nodes: &[NodeRecord]) -> BTreeSet<Text> {
+    let mut owners = BTreeMap::<&Text, &Text>::new();
+    let mut twins = BTreeSet::new();
+    for node in nodes {
+        if *owners.entry(&node.node).or_insert(&node.owner) != &node.owner {
+            twins.insert(node.node.clone());
+        }
+    }
+    twins
+}
+
 impl NodeRecord {
     /// Reads a node's value, as much of it as is shown of one; what is none says why.
     pub fn decode(value: &[u8]) -> Result<Self, BadRecord> {

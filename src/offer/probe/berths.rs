@@ -231,7 +231,7 @@ impl Berths {
         self.schedule.cancel(id);
         self.berths.remove(&id);
         if let Some(shown) = self.standings.remove(key) {
-            info!(instance = %key, was = %shown.state, "instance gone");
+            info!("{key} is gone, it was {}", shown.state);
             self.metrics.moved(Some(shown.state), None);
             self.changed = true;
         }
@@ -312,12 +312,26 @@ impl Berths {
         let was = shown.map(|shown| shown.state);
         if was != Some(standing.state) {
             self.metrics.moved(was, Some(standing.state));
-            let (was, id, error) = (was.map_or("new", State::as_str), &berth.instance.id, &standing.error);
-            info!(instance = %key, ?id, was, now = %standing.state, ?error, "instance changed its state");
+            tell(&berth.instance, was, &standing);
         }
         berth.shown_at = now;
         self.standings.insert(key.clone(), Arc::new(standing));
         self.changed = true;
+    }
+}
+
+/// One line for whoever looks after it; that what served does so no longer is worth a warning.
+fn tell(instance: &Instance, was: Option<State>, now: &Standing) {
+    let name = instance.services.first().map(ToString::to_string).unwrap_or_default();
+    let (id, state) = (&instance.id, now.state);
+    let why = now.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    let served = was.is_some_and(State::serves);
+    if served && matches!(state, State::Down | State::Unhealthy) {
+        warn!("{name} {id} {state}{why}, withdrawn");
+    } else if served && !state.serves() {
+        info!("{name} {id} {state}{why}, withdrawn");
+    } else {
+        info!("{name} {id} {state}{why}");
     }
 }
 

@@ -18,6 +18,7 @@ use crate::model::publish::op::{Change, Op};
 use crate::model::publish::plan::{Assignment, Interest, Publisher, Wanted, assign, plan, wanted};
 use crate::model::publish::view::{Holder, Seen, View};
 use crate::model::words::record::Record;
+use crate::model::words::trouble::Trouble;
 use crate::store::{Batch, Event, Item, Page, Reach};
 
 /// How long a change of ours may wait for the store's word before this host answers from its own knowledge.
@@ -53,6 +54,8 @@ pub(super) struct Desk {
     pub(super) known: bool,
     pub(super) adopted: Adopted,
     pub(super) reach: Reach,
+    /// Why the store does not answer.
+    pub(super) trouble: Option<Trouble>,
     pub(super) lease: i64,
     pub(super) granted: Duration,
     serving: ServingMap,
@@ -111,6 +114,7 @@ impl Desk {
             known: false,
             adopted,
             reach: Reach::Unknown,
+            trouble: None,
             lease: 0,
             granted: Duration::ZERO,
             serving: ServingMap::new(),
@@ -311,6 +315,7 @@ impl Desk {
             engine: self.offer.engine,
             addresses_unread: self.addresses_unread,
             addresses_remembered: self.addresses_remembered.clone(),
+            trouble: self.trouble.clone(),
             session: match (self.lease, self.reach) {
                 (0, _) => SessionState::None,
                 (_, Reach::Away) => SessionState::Doubtful,

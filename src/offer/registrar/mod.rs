@@ -34,6 +34,7 @@ use crate::model::publish::plan::Publisher;
 use crate::model::words::key::Prefix;
 use crate::model::words::node::NodeRecord;
 use crate::model::words::record::{Record, Text};
+use crate::model::words::trouble::Trouble;
 use crate::state::StateDir;
 use crate::store::{History, Reach, Store};
 use desk::Desk;
@@ -142,6 +143,7 @@ pub struct Registrar {
     overlay: watch::Sender<Arc<Overlay>>,
     adopted: watch::Sender<Arc<Adopted>>,
     reach: watch::Receiver<Reach>,
+    trouble: watch::Receiver<Option<Trouble>>,
     history: watch::Receiver<History>,
     metrics: Metrics,
     random: StdRng,
@@ -189,6 +191,7 @@ impl Registrar {
         let (adopted_in, adopted_out) = watch::channel(Arc::new(adopted.clone()));
         let registrar = Self {
             reach: store.reach(),
+            trouble: store.trouble(),
             history: store.history(),
             metrics: Metrics::new(registry),
             random: StdRng::seed_from_u64(settings.seed),
@@ -236,6 +239,7 @@ impl Registrar {
                     self.take_inputs();
                 }
                 Ok(()) = self.reach.changed() => self.on_reach(),
+                Ok(()) = self.trouble.changed() => self.desk.trouble = self.trouble.borrow_and_update().clone(),
                 Ok(()) = self.history.changed() => {
                     // What was asked of the store as it was has no answer in the one there is now.
                     if self.on_history() {

@@ -5,7 +5,8 @@ use tokio::time::Instant;
 use super::jobs::{Opened, Outcome, Synced};
 use super::{FIRST_RETRY, LAST_RETRY, RECONCILE, Registrar};
 use crate::model::health::adopted::Adopted;
-use crate::model::publish::op::Op;
+use crate::model::publish::op::{Change, Op};
+use crate::model::words::place::place;
 use crate::store::{Commit, LeaseId, MAX_WRITES, Page, StoreError};
 
 impl Registrar {
@@ -73,6 +74,7 @@ impl Registrar {
         match result {
             Ok(Commit::Done(revision)) => {
                 self.metrics.writes.inc_by(ops.len() as u64);
+                ops.iter().for_each(tell);
                 (self.link.retry, self.link.refused) = (None, false);
                 self.link.chunk = MAX_WRITES;
                 if self.desk.committed(ops, lease, revision) {
@@ -145,5 +147,16 @@ impl Registrar {
         self.link.retry = Some(pause);
         let rest = Instant::now() + pause;
         self.link.rest = Some(self.link.rest.map_or(rest, |earlier| earlier.max(rest)));
+    }
+}
+
+/// One line for each record that now stands or stands no longer.
+fn tell(op: &Op) {
+    match &op.change {
+        Change::Put(record) => {
+            let role = record.role.map(|role| format!(" {role}")).unwrap_or_default();
+            tracing::info!("published {} at {}{role}", op.key, place(&record.host, record.port));
+        }
+        Change::Delete => tracing::info!("withdrawn {}", op.key),
     }
 }

@@ -1,9 +1,12 @@
 //! What is known of etcd as a whole: whether it answers, which cluster it is, and how far its history had come.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::model::words::record::Text;
+use crate::model::words::trouble::Trouble;
 use crate::store::{History, Reach, Revision, StoreError};
 
 #[derive(Debug, Default)]
@@ -13,7 +16,14 @@ struct Known {
     newest: Revision,
     /// Something broke since the last linearizable answer.
     doubtful: bool,
+    /// Which endpoint was of no use last, and why.
+    met: Option<(Text, Text)>,
+    /// When it was last said that it is away.
+    said: Option<Instant>,
 }
+
+/// How often it is said that it is still away.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +31,7 @@ pub struct Chronicle {
     known: Mutex<Known>,
     reach: watch::Sender<Reach>,
     history: watch::Sender<History>,
+    trouble: watch::Sender<Option<Trouble>>,
 }
 
 impl Default for Chronicle {
@@ -29,6 +40,7 @@ impl Default for Chronicle {
             known: Mutex::new(Known { doubtful: true, ..Known::default() }),
             reach: watch::Sender::new(Reach::Unknown),
             history: watch::Sender::new(History::default()),
+            trouble: watch::Sender::new(None),
         }
     }
 }
@@ -69,12 +81,47 @@ impl Chronicle {
         self.known().doubtful = true;
     }
 
-    /// The store does not answer.
-    pub fn away(&self) {
-        self.doubt();
-        if send_changed(&self.reach, Reach::Away) {
-            tracing::warn!("etcd is away");
+    /// What stands in the way while it does not answer, as that changes.
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// A call came to nothing at this endpoint. While the store is away, that is what is told of it.
+    pub fn met(&self, endpoint: &str, why: &str) {
+        self.known().met = Some((endpoint.into(), why.into()));
+        if self.is_away() {
+            self.tell_trouble(endpoint);
         }
+    }
+
+    /// The store does not answer; `endpoint` is asked now.
+    pub fn away(&self, endpoint: &str) {
+        self.doubt();
+        let is_new = send_changed(&self.reach, Reach::Away);
+        self.tell_trouble(endpoint);
+        let is_due = |told: &mut Known| {
+            let due = is_new || told.said.is_none_or(|said| said.elapsed() >= AGAIN);
+            due.then(|| told.said = Some(Instant::now())).is_some()
+        };
+        if is_due(&mut self.known())
+            && let Some(trouble) = &*self.trouble.borrow()
+        {
+            let since = trouble.since.elapsed().unwrap_or_default();
+            let since = Duration::from_secs(since.as_secs());
+            tracing::warn!("etcd is away since {}: {trouble}", humantime::format_duration(since));
+        }
+    }
+
+    fn tell_trouble(&self, endpoint: &str) {
+        let (endpoint, why) =
+            self.known().met.clone().unwrap_or_else(|| (endpoint.into(), "no answer yet".into()));
+        self.trouble.send_if_modified(|told| {
+            let since = told.as_ref().map_or_else(SystemTime::now, |told| told.since);
+            let now = Some(Trouble { endpoint, why, since });
+            let is_new = *told != now;
+            *told = now;
+            is_new
+        });
     }
 
     /// A watch has brought everything up to here.
@@ -108,6 +155,8 @@ impl Chronicle {
             self.history.send_modify(|history| history.cluster = Some(cluster));
         }
         if send_changed(&self.reach, Reach::There) {
+            self.known().met = None;
+            self.trouble.send_if_modified(|told| told.take().is_some());
             tracing::info!(cluster = format_args!("{cluster:x}"), revision, "etcd is there");
         }
         if rewound { Err(StoreError::Rewound) } else { Ok(()) }

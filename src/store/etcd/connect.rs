@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
-use super::error;
+use super::{error, why};
 use crate::store::StoreError;
 
 /// Where distributions keep the authorities they trust.
@@ -39,6 +39,15 @@ impl Link {
     pub(super) fn client(&self) -> Client {
         self.client.clone()
     }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct Unlinked {
+    pub(super) endpoint: String,
+    /// In words for whoever looks after it.
+    pub(super) why: String,
+    pub(super) error: StoreError,
 }
 
 /// When each file was last changed, and its length.
@@ -73,7 +82,7 @@ impl Pool {
     }
 
     /// The connection to the current endpoint, made if there is none.
-    pub(super) async fn link(&self) -> Result<Arc<Link>, StoreError> {
+    pub(super) async fn link(&self) -> Result<Arc<Link>, Unlinked> {
         if let Some(link) = self.ready().await {
             return Ok(link);
         }
@@ -90,9 +99,17 @@ impl Pool {
             }
             Err(error) => {
                 self.pass(place);
-                Err(error)
+                let endpoint = self.settings.endpoints.get(place).cloned().unwrap_or_default();
+                let why = why::of_store(&error, &endpoint);
+                Err(Unlinked { endpoint, why, error })
             }
         }
+    }
+
+    /// The endpoint that is asked now.
+    pub(super) fn current(&self) -> String {
+        let place = self.slots().current;
+        self.settings.endpoints.get(place).cloned().unwrap_or_default()
     }
 
     /// The current endpoint's connection, unless files have changed since it was made.

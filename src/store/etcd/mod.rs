@@ -11,6 +11,7 @@ mod kv;
 mod lease;
 mod lock;
 mod watching;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use super::{
     Watch, Write,
 };
 use crate::model::words::key;
+use crate::model::words::trouble::Trouble;
 use chronicle::Chronicle;
 use connect::{Link, Pool};
 use error::Verdict;
@@ -94,12 +96,12 @@ impl Core {
         let result = tokio::select! {
             result = &mut attempts => result,
             () = sleep(AWAY) => {
-                self.chronicle.away();
+                self.chronicle.away(&self.pool.current());
                 attempts.await
             }
         };
         if let Err(StoreError::Away { .. }) = result {
-            self.chronicle.away();
+            self.chronicle.away(&self.pool.current());
         }
         result
     }
@@ -134,11 +136,13 @@ impl Core {
             }
             let link = match timeout(self.attempt.min(left()), self.pool.link()).await {
                 Ok(Ok(link)) => link,
-                Ok(Err(error)) => {
-                    last = error;
+                Ok(Err(unlinked)) => {
+                    self.chronicle.met(&unlinked.endpoint, &unlinked.why);
+                    last = unlinked.error;
                     continue;
                 }
                 Err(_) => {
+                    self.chronicle.met(&self.pool.current(), "no connection in time");
                     self.pool.skip();
                     continue;
                 }
@@ -152,11 +156,13 @@ impl Core {
                         last = error::into_store(error, tried, &link.name);
                     }
                     Verdict::Broken => {
+                        self.chronicle.met(&link.name, &why::why(&error, &link.name));
                         self.broken(&link);
                         last = error::into_away(error, tried, &link.name);
                     }
                 },
                 Err(_) => {
+                    self.chronicle.met(&link.name, &format!("no answer within {:?}", self.attempt));
                     self.broken(&link);
                     let tried = format!("{tried} at {}, unanswered for {:?}", link.name, self.attempt);
                     last = StoreError::Away { tried, source: None };
@@ -269,5 +275,9 @@ impl Store for Etcd {
 
     fn reach(&self) -> watch::Receiver<Reach> {
         self.core.chronicle.reach()
+    }
+
+    fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.core.chronicle.trouble()
     }
 }

@@ -30,7 +30,7 @@ const NO_WATCH: i64 = -1;
 pub(super) async fn watch(core: &Arc<Core>, prefix: &str, from: Revision) -> Result<Box<dyn Watch>, StoreError> {
     core.settled().await?;
     let (history, generation) = (core.chronicle.history(), core.chronicle.generation());
-    let link = core.pool.link().await?;
+    let link = core.pool.link().await.map_err(|unlinked| unlinked.error)?;
     match timeout(core.attempt, created(core, &link, prefix, from)).await {
         Ok(Ok(stream)) => {
             let now = Instant::now();
@@ -130,7 +130,8 @@ impl EtcdWatch {
                     self.look_whether_away().await?;
                 }
                 Word::Silence => {
-                    self.core.chronicle.away();
+                    self.core.chronicle.met(&self.link.name, "a watch is silent for 5 s");
+                    self.core.chronicle.away(&self.link.name);
                     return Err(self.broken("silent for 5 s", None));
                 }
             }

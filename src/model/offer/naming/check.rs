@@ -1,7 +1,8 @@
 //! How an instance's readiness is found out: what a label asks for, else what the image's name tells.
 //!
-//! A guess is made only for the protocol's own port or the container's only port; a number alone is no guess. A check
-//! that wharf lacks counts as none and says so. Credentials come from the environment where the official image defines
+//! A guess is made only for the protocol's own port or the container's only port; a number alone is no guess. A check of
+//! registrator's that wharf lacks counts as none and says so; a name that is no check at all is a slip, which never makes
+//! an instance less safe than saying nothing would. Credentials come from the environment where the official image defines
 //! them, or from labels with a file of `--check-secrets` that a `[[secret]]` table lets the container have.
 
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ pub(super) fn check(asked: &Asked<'_>, settings: &Settings) -> Result<(Check, bo
     if settings.checks == ChecksMode::Off {
         return Ok((Check::default(), false));
     }
-    let Wanted { kind, guessed, mut warning, none_asked } = wanted(asked, settings.checks);
+    let Wanted { kind, guessed, mut warning, none_asked } = wanted(asked, settings.checks)?;
     if kind == CheckKind::None {
         return Ok((Check { warning, ..Check::default() }, none_asked));
     }
@@ -78,52 +79,110 @@ struct Wanted {
     none_asked: bool,
 }
 
-fn wanted(asked: &Asked<'_>, mode: ChecksMode) -> Wanted {
+fn wanted(asked: &Asked<'_>, mode: ChecksMode) -> Result<Wanted, NoWay> {
     let found = |kind, guessed| Wanted { kind, guessed, warning: None, none_asked: false };
-    if let Some(name) = asked.metadata.get("check") {
+    if let Some(name) = asked.metadata.get("check").filter(|name| !name.trim().is_empty()) {
         return match by_name(name) {
-            Some(kind) => Wanted { none_asked: kind == CheckKind::None, ..found(kind, false) },
-            None => lacking(name),
+            Some(kind) => Ok(Wanted { none_asked: kind == CheckKind::None, ..found(kind, false) }),
+            None if LACKING.contains(&name.trim().to_ascii_lowercase().as_str()) => Ok(lacking(name)),
+            None => slip(name, asked),
         };
     }
+    let lacks = LACKING.into_iter().find(|name| asked.metadata.get(&format!("check_{name}")).is_some());
     for (key, kind) in
         [("check_http", CheckKind::Http), ("check_https", CheckKind::Http), ("check_tcp", CheckKind::Tcp)]
     {
         let given = asked.metadata.get(key).filter(|value| !matches!(*value, "false" | "0" | "no"));
         if given.is_some() {
-            return found(kind, false);
+            let warning = lacks.map(|name| format!("there is no check {name:?}: only the {kind} check is made"));
+            return Ok(Wanted { warning, ..found(kind, false) });
         }
     }
-    if let Some(key) = ["check_script", "check_cmd", "check_grpc", "check_ttl", "check_docker"]
-        .into_iter()
-        .find(|key| asked.metadata.get(key).is_some())
-    {
-        return lacking(key.trim_start_matches("check_"));
-    }
-    match mode {
-        ChecksMode::Auto => found(guess(asked), true),
-        ChecksMode::Asked | ChecksMode::Off => found(CheckKind::None, false),
-    }
+    Ok(match (lacks, mode) {
+        (Some(name), _) => lacking(name),
+        (None, ChecksMode::Auto) => found(guess(asked), true),
+        (None, ChecksMode::Asked | ChecksMode::Off) => found(CheckKind::None, false),
+    })
 }
+
+/// Checks that registrator's users may ask for and that are not made here.
+const LACKING: [&str; 5] = ["script", "cmd", "grpc", "ttl", "docker"];
 
 fn lacking(name: &str) -> Wanted {
     let warning = Some(format!("there is no check {:?}: not checked", shorten(name)));
     Wanted { kind: CheckKind::None, guessed: false, warning, none_asked: false }
 }
 
+/// Who names a check wants one: the image's own is made, and without one the port is not offered.
+fn slip(name: &str, asked: &Asked<'_>) -> Result<Wanted, NoWay> {
+    let what = unknown_check(name);
+    match guess(asked) {
+        CheckKind::None => Err((kind::UNKNOWN_CHECK, format!("SERVICE_CHECK: {what}"))),
+        guess => {
+            let warning = Some(format!("{what}; the {guess} check is made, as the image's name tells"));
+            Ok(Wanted { kind: guess, guessed: true, warning, none_asked: false })
+        }
+    }
+}
+
+/// What is wrong with a check's name, and what may have been meant.
+fn unknown_check(name: &str) -> String {
+    let meant = NAMES.map(|(known, _)| known).into_iter().min_by_key(|known| distance(known, name.trim()));
+    let meant = meant.filter(|known| distance(known, name.trim()) <= 2).map(|known| format!("; did you mean {known}?"));
+    format!("there is no check {:?}{}", shorten(name), meant.unwrap_or_default())
+}
+
+/// What is wrong with the check of a table, which is the operator's own word: there a slip is refused.
+pub fn problem_of_check(name: &str) -> Option<String> {
+    let is_known = by_name(name).is_some() || LACKING.contains(&name.trim().to_ascii_lowercase().as_str());
+    (!is_known).then(|| unknown_check(name))
+}
+
+/// How many letters have to be changed, put in or left out to come from one word to another; of long ones not less than
+/// their lengths differ by.
+fn distance(one: &str, other: &str) -> usize {
+    if other.len() > 2 * MAX_CHECK_NAME {
+        return other.len();
+    }
+    let other = other.to_ascii_lowercase();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (place, letter) in one.bytes().enumerate() {
+        let mut before = row[0];
+        row[0] = place + 1;
+        for (column, of_other) in other.bytes().enumerate() {
+            let change = before + usize::from(letter != of_other);
+            before = row[column + 1];
+            row[column + 1] = change.min(before + 1).min(row[column] + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// The longest name of a check.
+const MAX_CHECK_NAME: usize = 10;
+
+/// Every name that a check has.
+const NAMES: [(&str, CheckKind); 14] = [
+    ("none", CheckKind::None),
+    ("off", CheckKind::None),
+    ("tcp", CheckKind::Tcp),
+    ("memcached", CheckKind::Memcached),
+    ("redis", CheckKind::Redis),
+    ("valkey", CheckKind::Redis),
+    ("postgres", CheckKind::Postgres),
+    ("postgresql", CheckKind::Postgres),
+    ("http", CheckKind::Http),
+    ("https", CheckKind::Http),
+    ("zookeeper", CheckKind::Zookeeper),
+    ("mysql", CheckKind::Mysql),
+    ("mariadb", CheckKind::Mysql),
+    ("mongodb", CheckKind::Mongodb),
+];
+
 fn by_name(name: &str) -> Option<CheckKind> {
-    Some(match name.trim().to_ascii_lowercase().as_str() {
-        "none" | "off" => CheckKind::None,
-        "tcp" => CheckKind::Tcp,
-        "memcached" => CheckKind::Memcached,
-        "redis" | "valkey" => CheckKind::Redis,
-        "postgres" | "postgresql" => CheckKind::Postgres,
-        "http" | "https" => CheckKind::Http,
-        "zookeeper" => CheckKind::Zookeeper,
-        "mysql" | "mariadb" => CheckKind::Mysql,
-        "mongodb" | "mongo" => CheckKind::Mongodb,
-        _ => return None,
-    })
+    let name = name.trim().to_ascii_lowercase();
+    let name = if name == "mongo" { "mongodb" } else { &name };
+    NAMES.into_iter().find_map(|(known, kind)| (known == name).then_some(kind))
 }
 
 /// The protocol that an image's base name tells, with its own port.

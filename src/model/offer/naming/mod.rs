@@ -27,7 +27,7 @@ use super::instance::{Instance, Skipped, Withheld};
 use crate::model::words::record::Text;
 
 pub use bounds::reserved;
-pub use check::is_wanted_env;
+pub use check::{is_wanted_env, problem_of_check};
 pub use mapping::instances;
 pub use mapping::static_instances;
 pub use secrets::SecretRule;
@@ -97,6 +97,8 @@ pub mod kind {
     pub const TOO_MUCH_TEXT: &str = "too-much-text";
     /// A record larger than may be stored.
     pub const RECORD_TOO_LARGE: &str = "record-too-large";
+    /// SERVICE_CHECK names no check, and the image's name tells none.
+    pub const UNKNOWN_CHECK: &str = "unknown-check";
     /// The container has no ports at all.
     pub const NO_PORTS: &str = "no-ports";
     /// The engine's description of the container could not be had or read.
@@ -104,8 +106,11 @@ pub mod kind {
     /// Naming itself failed on it.
     pub const PANIC: &str = "panic";
 
+    /// Those that nobody can have meant: whoever started the container is told of them, and so is the cluster.
+    pub const SLIPS: [&str; 6] = [BAD_NAME, BAD_LABEL, UNKNOWN_CHECK, RECORD_TOO_LARGE, RESERVED_NAME, PANIC];
+
     /// The closed set, for metrics.
-    pub const ALL: [&str; 23] = [
+    pub const ALL: [&str; 24] = [
         IGNORED,
         NOT_NAMED,
         NOT_PUBLISHED,
@@ -126,6 +131,7 @@ pub mod kind {
         TOO_MANY_ATTRS,
         TOO_MUCH_TEXT,
         RECORD_TOO_LARGE,
+        UNKNOWN_CHECK,
         NO_PORTS,
         INSPECT,
         PANIC,
