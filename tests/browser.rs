@@ -58,7 +58,7 @@ fn fill(side: &mut Side) {
         ..NodeRecord::default()
     };
     let nodes = vec![node("core-01", vec![]), node("core-02", vec![waiting])];
-    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes }));
+    side.nodes.send_replace(Arc::new(Nodes::of(false, nodes, &[])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -352,7 +352,7 @@ async fn nodes_show_what_is_down_where() {
         ..NodeRecord::default()
     };
     let nodes = vec![node("core-01", vec![], Some("2026-03-04T05:06:07Z")), node("core-02", vec![waiting], None)];
-    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes }));
+    side.nodes.send_replace(Arc::new(Nodes::of(false, nodes, &[])));
     let ran = run(&format!("nodes --http {}", side.address)).await;
     assert_eq!((ran.exit, ran.err.as_str()), (Exit::Done, ""));
     let line =
@@ -394,7 +394,7 @@ async fn nodes_are_shown_whatever_numbers_they_tell() {
     let states =
         [("ready".into(), usize::MAX), ("saturated".into(), 2), ("down".into(), usize::MAX), ("paused".into(), 9)];
     let odd = NodeRecord { node: "odd".into(), states: states.into(), more: usize::MAX, ..NodeRecord::default() };
-    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes: vec![odd] }));
+    side.nodes.send_replace(Arc::new(Nodes::of(false, vec![odd], &[])));
     let ran = run(&format!("nodes --http {}", side.address)).await;
     assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
     assert!(ran.out.contains("odd") && ran.out.contains(&usize::MAX.to_string()), "{}", ran.out);

@@ -173,7 +173,7 @@ async fn full_side() -> Side {
         more: 3,
         ..NodeRecord::default()
     };
-    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes: vec![node] }));
+    side.nodes.send_replace(Arc::new(Nodes::of(false, vec![node], &[])));
     side
 }
 

@@ -139,7 +139,7 @@ async fn local_and_nodes_come_along_when_asked_for() {
     let event = events.next().await.unwrap();
     assert_eq!((event.kind.as_str(), &event.data["node"]), ("local", &json!("renamed")));
     let node = NodeRecord { node: "core-02".into(), ..NodeRecord::default() };
-    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes: vec![node] }));
+    side.nodes.send_replace(Arc::new(Nodes::of(false, vec![node], &[])));
     let event = events.next().await.unwrap();
     assert_eq!((event.kind.as_str(), &event.data["nodes"][0]["node"]), ("nodes", &json!("core-02")));
     side.stop().await;

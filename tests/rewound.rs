@@ -73,7 +73,7 @@ async fn the_list_of_nodes_sees_what_the_new_store_says() {
     eventually("the store is replaced", || async { store.has_wiped() }).await;
     let node = NodeRecord { node: "core-02".into(), ..NodeRecord::default() };
     put(&store, "/wharf/services/nodes/core-02/x", std::str::from_utf8(&node.encode()).unwrap()).await;
-    eventually("the new node is seen", || async { seen.borrow().nodes.len() == 1 }).await;
+    eventually("the new node is seen", || async { seen.nodes.borrow().nodes.len() == 1 }).await;
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -118,7 +118,7 @@ fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Running, ApartE
     let mirror = mirror.at_most(config.store.max_records as usize);
     let mirror = mirror.naming(config.store.prefix.clone(), heads_seen);
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
-    let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list, local: None };
+    let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None };
     let ambassadors = proxies::start(proxies::tables(config), inputs, supervisor, &mut registry);
     supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
     supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));

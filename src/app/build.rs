@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -23,14 +24,15 @@ use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::answer::autodiscovery::AutodiscoveryError;
 use crate::answer::dns::{self, DnsServer, Insider};
-use crate::answer::http::{self, HttpMetrics, HttpServer, ProxySource, Readiness};
+use crate::answer::http::{self, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness};
 use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
 use crate::config::Config;
 use crate::docker;
 use crate::follow::heads::HeadKeeper;
+use crate::follow::leaderless::Leaderless;
 use crate::follow::mirror::Mirror;
-use crate::follow::nodes::Nodes;
+use crate::follow::nodes::{Nodes, Seen};
 use crate::host::Addresses;
 use crate::host::clients::Door;
 use crate::host::logind::{self, ShutdownWatch};
@@ -45,6 +47,7 @@ use crate::offer::drain::Drain;
 use crate::offer::inventory::{self, Inventory};
 use crate::offer::probe::Fleet;
 use crate::offer::registrar::{self, Registrar};
+use crate::offer::roll::{self, Roll};
 use crate::proxy::Table;
 use crate::state::{StateDir, StateError};
 use crate::store::Store;
@@ -257,11 +260,17 @@ impl Finding {
         let mirror = mirror.naming(config.store.prefix.clone(), heads_seen);
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
-        let (nodes, node_list) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
+        let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
+        let inputs = roll::Inputs { nodes: node_list.clone(), known };
+        let (key, own) = translate::known(config, &ground.resumed, &offering.place.borrow());
+        let (roll, forgets) = Roll::new(Arc::clone(&ground.store), key, own, inputs, &mut registry);
+        supervisor.spawn("roll", Half::Offer, roll.run(supervisor.stop_of(Half::Offer)));
         let (ready, ready_seen) = watch::channel(Readiness::default());
         let neighbours =
             Neighbours { nodes: node_list.clone(), place: offering.place.clone(), owner: ground.resumed.owner.clone() };
         supervisor.spawn("neighbours", Half::Find, neighbours.run(stop.clone()));
+        let leaderless = Leaderless::new(view.clone(), Arc::new(ground.zones.clone()));
+        supervisor.spawn("leaderless", Half::Find, leaderless.run(stop.clone()));
         let sentinel = translate::sentinel(config, &ground.resumed.owner)?;
         let sentinel = SentinelServer::bind_all(sentinel, &view, &ground.zones, &node_list, &mut registry).await;
         let sentinel = sentinel.map_err(BuildError::Sentinel)?;
@@ -281,6 +290,7 @@ impl Finding {
             zones: Arc::new(ground.zones.clone()),
             local: offering.published.local.clone(),
             nodes: node_list,
+            forget: ForgetSource::new(move |node| roll::asked(forgets.clone(), node).boxed()),
             ready: ready_seen,
             drain: drain_requests,
             topology,

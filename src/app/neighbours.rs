@@ -49,8 +49,13 @@ impl Neighbours {
     fn tell_twins(&self, told: &mut BTreeSet<Text>) {
         let now = twins(&self.nodes.borrow().nodes);
         for node in now.difference(told) {
-            let places = self.nodes.borrow().nodes.iter().filter(|other| other.node == *node).map(place).collect::<Vec<_>>();
-            tracing::warn!("{} agents are called {node}: {}; give each its own --node", places.len(), places.join("; "));
+            let places =
+                self.nodes.borrow().nodes.iter().filter(|other| other.node == *node).map(place).collect::<Vec<_>>();
+            tracing::warn!(
+                "{} agents are called {node}: {}; give each its own --node",
+                places.len(),
+                places.join("; ")
+            );
         }
         *told = now;
     }

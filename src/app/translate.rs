@@ -18,9 +18,11 @@ use crate::follow::mirror;
 use crate::host::identity;
 use crate::host::sockets::Passed;
 use crate::model::health::Rules;
+use crate::model::offer::advertise::Place;
 use crate::model::offer::naming;
 use crate::model::publish::memory::{Here, Resumed};
 use crate::model::publish::node::AgentFacts;
+use crate::model::words::known::{self, KnownHost};
 use crate::model::words::site::Standpoint;
 use crate::model::words::zone::{BadZone, Zones};
 use crate::offer::{inventory, probe, registrar};
@@ -46,6 +48,20 @@ pub(super) fn here(config: &Config) -> Here {
         machine: identity::machine_id(),
         boot: identity::boot_id(),
     }
+}
+
+/// What stays on record of this host, and under which key.
+pub(super) fn known(config: &Config, resumed: &Resumed, place: &Place) -> (String, KnownHost) {
+    let own = KnownHost {
+        node: config.node.as_str().into(),
+        owner: resumed.owner.clone(),
+        machine: identity::machine_id(),
+        version: VERSION.into(),
+        addresses: place.addresses().collect(),
+        started: known::time(SystemTime::now()),
+        ..KnownHost::default()
+    };
+    (config.store.prefix.known_key(&config.node, &resumed.owner), own)
 }
 
 pub(super) fn store(config: &Config, resumed: &Resumed, writable: bool) -> Arc<dyn Store> {

@@ -15,6 +15,7 @@ use crate::catalog::index::Catalog;
 use crate::catalog::select::near::near;
 use crate::config::parse;
 use crate::model::words::key::Prefix;
+use crate::model::words::known::{Known, KnownHost};
 use crate::model::words::node::NodeRecord;
 use crate::model::words::zone::Zones;
 use crate::store::etcd::{Etcd, Settings};
@@ -135,7 +136,9 @@ impl Direct {
     pub async fn nodes(&self) -> Result<api::Nodes, ClientError> {
         let (items, _) = self.read(&self.prefix.nodes()).await?;
         let nodes = items.iter().filter_map(|item| NodeRecord::decode(&item.value).ok()).collect();
-        Ok(api::Nodes { stale: false, nodes })
+        let (items, _) = self.read(&self.prefix.known()).await?;
+        let known: Vec<Known> = items.iter().filter_map(known).collect();
+        Ok(api::Nodes::of(false, nodes, &known))
     }
 
     /// The records as they stand, ready to be followed.
@@ -226,4 +229,8 @@ impl Tree {
         // A bad value is left out, as every agent does, and is theirs to tell.
         let _ = self.catalog.put(&item.key, &item.value, item.lease, item.revision);
     }
+}
+fn known(item: &Item) -> Option<Known> {
+    let host = KnownHost::decode(&item.value).ok()?;
+    Some(Known { key: item.key.as_str().into(), revision: item.revision, host })
 }

@@ -7,6 +7,7 @@ use hyper::Method;
 use super::exit::Exit;
 use super::place::ConnectArgs;
 use super::terminal::Terminal;
+use super::token;
 use crate::catalog::facade::api::Drain;
 
 /// Withdraw everything this host offers, and stay so through restarts
@@ -24,16 +25,9 @@ pub struct DrainArgs {
 
 /// Runs `wharf drain` (`drain`) or `wharf undrain`.
 pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit {
-    let token = match args.http_token_file.as_deref().map(|path| (path, std::fs::read_to_string(path))) {
-        None => None,
-        Some((_, Ok(text))) => Some(text.trim().to_owned()),
-        Some((path, Err(error))) => {
-            terminal.fail(
-                &format!("cannot read the token from {}: {error}", path.display()),
-                "give a readable --http-token-file",
-            );
-            return Exit::Usage;
-        }
+    let token = match token::read(args.http_token_file.as_deref(), terminal) {
+        Ok(token) => token,
+        Err(exit) => return exit,
     };
     let client = args.agent.client_from_env().with_token(token);
     let method = if drain { Method::POST } else { Method::DELETE };

@@ -13,21 +13,31 @@ use crate::model::words::node::{NodeRecord, Waiting};
 use crate::model::words::place::place;
 use crate::model::words::plain::plain;
 
-/// The story of a service, or of an instance that is not ready, on other hosts; none if no host tells of one.
-pub(super) async fn words(client: &Client, asked: &str, here: &str, terminal: &Terminal) -> Option<String> {
-    let service = client.get::<Service>(&format!("/v1/services/{}", escaped(asked))).await.ok();
-    let nodes = client.get::<Nodes>("/v1/nodes").await.unwrap_or_default();
-    told(service.as_ref(), &nodes, asked, here, terminal, SystemTime::now())
+/// What the agent knows of the cluster: a service of this name, and every node.
+#[derive(Debug)]
+pub(super) struct Elsewhere {
+    service: Option<Service>,
+    nodes: Nodes,
 }
 
-fn told(
-    service: Option<&Service>,
-    nodes: &Nodes,
+impl Elsewhere {
+    /// Asks the agent.
+    pub(super) async fn ask(client: &Client, asked: &str) -> Self {
+        let service = client.get::<Service>(&format!("/v1/services/{}", escaped(asked))).await.ok();
+        let nodes = client.get::<Nodes>("/v1/nodes").await.unwrap_or_default();
+        Self { service, nodes }
+    }
+}
+
+/// The story of a service, or of an instance that is not ready, on other hosts; none if no host tells of one.
+pub(super) fn words(
+    known: &Elsewhere,
     asked: &str,
     here: &str,
     terminal: &Terminal,
     now: SystemTime,
 ) -> Option<String> {
+    let Elsewhere { service, nodes } = known;
     let mut table = Table::new(&["NODE", "ID", "ADDRESS", "STATE", "FOR", "BECAUSE"]);
     let mut hosts = BTreeSet::new();
     for endpoint in service.iter().flat_map(|service| &service.endpoints) {
@@ -84,11 +94,11 @@ mod tests {
             ..Waiting::default()
         };
         let node = NodeRecord { node: "core-02".into(), waiting: vec![waiting], ..NodeRecord::default() };
-        let nodes = Nodes { stale: false, nodes: vec![node] };
+        let known = Elsewhere { service: None, nodes: Nodes::of(false, vec![node], &[]) };
         let terminal = Terminal::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false);
-        let text = told(None, &nodes, "web", "core-01", &terminal, SystemTime::UNIX_EPOCH).expect("it is known");
+        let text = words(&known, "web", "core-01", &terminal, SystemTime::UNIX_EPOCH).expect("it is known");
         assert!(text.starts_with("web is not on core-01, but on core-02\n"), "{text}");
         assert!(text.contains("status 500") && text.contains("ssh core-02 wharf explain web"), "{text}");
-        assert_eq!(told(None, &nodes, "redis", "core-01", &terminal, SystemTime::UNIX_EPOCH), None);
+        assert_eq!(words(&known, "redis", "core-01", &terminal, SystemTime::UNIX_EPOCH), None);
     }
 }

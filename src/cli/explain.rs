@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::age::age;
-use super::elsewhere;
+use super::elsewhere::{self, Elsewhere};
 use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
@@ -43,7 +43,8 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
         local.instances.retain(|instance| is_meant(instance, asked));
         local.skipped.retain(|skipped| is_named(&skipped.container, asked));
         if local.instances.is_empty() && local.skipped.is_empty() {
-            if let Some(text) = elsewhere::words(&client, asked, &local.node, terminal).await {
+            let known = Elsewhere::ask(&client, asked).await;
+            if let Some(text) = elsewhere::words(&known, asked, &local.node, terminal, SystemTime::now()) {
                 terminal.print(&text);
                 return Exit::Done;
             }

@@ -24,6 +24,7 @@ pub mod source;
 pub mod spread;
 pub mod table;
 pub mod terminal;
+mod token;
 pub mod topology;
 pub mod wait;
 

@@ -15,6 +15,7 @@ use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
+use super::token;
 use crate::model::steer::told::{Answer, Instance, Topologies, Topology};
 use crate::model::words::name::Label;
 use crate::model::words::place::place;
@@ -270,16 +271,8 @@ async fn pause(args: PauseArgs, pause: bool, terminal: &mut Terminal) -> Done {
 }
 
 fn client(args: &AskArgs, terminal: &mut Terminal) -> Result<Client, Exit> {
-    let read = args.http_token_file.as_deref().map(|path| (path, std::fs::read_to_string(path)));
-    match read {
-        None => Ok(args.agent.client_from_env()),
-        Some((_, Ok(text))) => Ok(args.agent.client_from_env().with_token(Some(text.trim().to_owned()))),
-        Some((path, Err(error))) => {
-            let what = format!("cannot read the token from {}: {error}", path.display());
-            terminal.fail(&what, "give a readable --http-token-file");
-            Err(Exit::Usage)
-        }
-    }
+    let token = token::read(args.http_token_file.as_deref(), terminal)?;
+    Ok(args.agent.client_from_env().with_token(token))
 }
 
 /// Tells what came of a change.

@@ -14,6 +14,7 @@ pub(super) struct Gauges {
     held: Gauge,
     left_out: Gauge,
     contested: Gauge,
+    leaderless: Gauge,
     stale: Gauge,
     overlaid: Gauge,
     revision: Gauge,
@@ -29,6 +30,7 @@ impl Gauges {
         show("wharf_catalog_held_records", "Records answered although the store lost them", &gauges.held);
         show("wharf_catalog_left_out_records", "Records left out by --max-records", &gauges.left_out);
         show("wharf_catalog_contested_services", "Services of which several claim to be primary", &gauges.contested);
+        show("wharf_service_without_primary", "Services with replicas and no primary", &gauges.leaderless);
         show("wharf_catalog_stale", "1 while the catalog is not in step with the store", &gauges.stale);
         show("wharf_catalog_overlaid", "1 while this host's own records are laid over", &gauges.overlaid);
         show("wharf_catalog_revision", "The store's revision that the catalog is in step with", &gauges.revision);
@@ -44,6 +46,7 @@ impl Gauges {
         self.held.set(number(counts.held));
         self.left_out.set(number(counts.left_out));
         self.contested.set(number(counts.contested));
+        self.leaderless.set(number(counts.leaderless));
         self.stale.set(i64::from(shown.is_stale()));
         self.overlaid.set(i64::from(overlaid));
         self.revision.set(shown.revision());

@@ -4,6 +4,7 @@ mod few;
 mod gauges;
 pub mod heads;
 pub mod keep;
+pub mod leaderless;
 pub mod members;
 pub mod mirror;
 pub mod nodes;

@@ -33,6 +33,9 @@ const BATCH: usize = 256;
 /// unless that takes longer: what one container costs, the others do not wait for.
 const TURN: Duration = Duration::from_millis(10);
 
+/// Addresses of this host that are told where the one that is wanted is not there.
+const MAX_TOLD: usize = 16;
+
 /// What of the configuration makes the offer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -229,7 +232,14 @@ impl Inventory {
         let place = self.place.borrow();
         let addresses: Vec<String> = place.addresses().map(|address| address.to_string()).collect();
         if addresses.is_empty() {
-            tracing::warn!("no address to advertise yet; waiting for one");
+            let there = self.addresses.borrow();
+            let there: Vec<String> =
+                there.interfaces.iter().map(|(name, address)| format!("{name} {address}")).take(MAX_TOLD).collect();
+            tracing::warn!(
+                "no address to advertise yet, waiting for one; --advertise is {:?}, and here are {}",
+                self.settings.borrow().advertise,
+                there.join(", ")
+            );
         } else {
             tracing::info!(?addresses, "advertising");
         }

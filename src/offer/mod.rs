@@ -5,3 +5,4 @@ pub mod drain;
 pub mod inventory;
 pub mod probe;
 pub mod registrar;
+pub mod roll;

@@ -94,6 +94,13 @@ impl Agent {
         self.child.id()
     }
 
+    /// Ends it as systemd does, and waits for that.
+    pub fn terminate(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// The file with its settings.
     pub fn settings(&self) -> PathBuf {
         self.dir.path().join("wharf.toml")

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::answer::http::{
-    DrainRequest, HttpMetrics, HttpServer, ProxySource, Readiness, Settings, Sources, Token, TopologyAsk,
+    DrainRequest, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, Settings, Sources, Token, TopologyAsk,
 };
 use wharf::catalog::facade::api::Nodes;
 use wharf::catalog::index::Catalog;
@@ -110,6 +110,7 @@ impl Side {
             zones: Arc::new(zones.unwrap()),
             local: local_seen,
             nodes: nodes_seen,
+            forget: ForgetSource::new(|node| Box::pin(async move { Ok(usize::from(node == "core-09")) })),
             ready: ready_seen,
             drain,
             topology: topologies(),

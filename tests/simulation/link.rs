@@ -104,7 +104,7 @@ impl Shared {
     }
 
     fn away(&self) {
-        self.chronicle.away();
+        self.chronicle.away("the link");
         self.reaches.tell(*self.chronicle.reach().borrow());
     }
 

@@ -113,6 +113,9 @@ pub(super) const REPORT: Deed = Deed { noun: "a report", command: "wharf proxy" 
 /// Changing a topology.
 pub(super) const TOPOLOGY: Deed = Deed { noun: "a topology", command: "wharf topology" };
 
+/// Forgetting a lost host.
+pub(super) const FORGET: Deed = Deed { noun: "forgetting a host", command: "wharf nodes --forget" };
+
 /// Whether this request may do so.
 pub(super) fn check_deed(
     peer: Peer,

@@ -9,9 +9,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::{Settings, json};
 use super::pieces::{self, Document, Elements};
 use super::router::Context;
+use super::{Settings, json};
 use crate::catalog::facade::api;
 use crate::host::clients::Guest;
 use crate::model::offer::instance::{Skipped, Source, Withheld};
@@ -138,7 +138,11 @@ pub(super) async fn nodes(State(context): State<Context>, Extension(guest): Exte
 
 /// What is sent of every node.
 pub(super) fn nodes_document(before: &str, nodes: &Arc<api::Nodes>, after: &str) -> Document {
-    let empty = api::Nodes { nodes: Vec::new(), ..**nodes };
-    let lists = vec![("nodes", elements(nodes, |nodes| &nodes.nodes, Clone::clone))];
+    let empty = api::Nodes { stale: nodes.stale, ..api::Nodes::default() };
+    let lists = vec![
+        ("nodes", elements(nodes, |nodes| &nodes.nodes, Clone::clone)),
+        ("lost", elements(nodes, |nodes| &nodes.lost, Clone::clone)),
+        ("stopped", elements(nodes, |nodes| &nodes.stopped, Clone::clone)),
+    ];
     Document::new(before, &empty, lists, after)
 }

@@ -9,6 +9,7 @@ mod discovery;
 mod drain;
 mod error;
 mod events;
+mod forget;
 mod guard;
 mod health;
 mod hub;
@@ -52,6 +53,7 @@ use topology::Seed;
 
 pub use crate::host::clients::BindError;
 pub use drain::DrainRequest;
+pub use forget::ForgetSource;
 pub use guard::Token;
 pub use health::Readiness;
 pub use metrics::HttpMetrics;
@@ -93,6 +95,8 @@ pub struct Sources {
     pub local: watch::Receiver<Arc<Local>>,
     /// What every agent tells of its host.
     pub nodes: watch::Receiver<Arc<api::Nodes>>,
+    /// Whom to ask to forget a lost one.
+    pub forget: ForgetSource,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.

@@ -8,7 +8,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use tokio::task::yield_now;
@@ -21,7 +21,7 @@ use super::hub::Followed;
 use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
-use super::{Settings, Sources, discovery, drain, events, health, local, page, proxies, services, topology};
+use super::{Settings, Sources, discovery, drain, events, forget, health, local, page, proxies, services, topology};
 use crate::host::clients::Guest;
 
 /// Time that making an answer may take; following a watch is another matter.
@@ -81,6 +81,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/sd/prometheus", get(discovery::prometheus))
         .route("/v1/watch", get(events::watch))
         .route("/v1/nodes", get(local::nodes))
+        .route("/v1/nodes/{name}", delete(forget::forget))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -175,6 +176,9 @@ fn endpoint(path: &str) -> &'static str {
         "/master",
         "/dns",
     ];
+    if path.starts_with("/v1/nodes/") {
+        return "/v1/nodes/{name}";
+    }
     if path.starts_with("/v1/services/") {
         return "/v1/services/{name}";
     }
@@ -192,6 +196,7 @@ async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take this method", uri.path()),
-        "everything is read by GET; POST and DELETE are for /v1/drain, PUT is for /v1/topology/NAME",
+        "everything is read by GET; POST and DELETE are for /v1/drain, PUT is for /v1/topology/NAME, DELETE for \
+         /v1/nodes/NAME",
     )
 }

@@ -3,10 +3,12 @@
 //! Readers ignore fields that they do not know, so an older command understands a newer agent.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::index;
+use crate::model::words::known::{Known, absent};
 use crate::model::words::node::NodeRecord;
 use crate::model::words::place::place;
 use crate::model::words::record::{Proto, Record, Role, Text};
@@ -230,6 +232,63 @@ pub struct LocalWithheld {
     pub attr: Text,
 }
 
+/// A host that is known, and whose agent does not live.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Absent {
+    /// The host's name.
+    pub node: Text,
+    /// The agent's identity.
+    pub owner: Text,
+    /// The agent's version.
+    pub version: Text,
+    /// The addresses that it advertised.
+    pub addresses: Vec<IpAddr>,
+    /// RFC 3339 time since when; absent where nobody has written it down yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Text>,
+    /// Services that it offered when it was last seen.
+    pub services: Vec<Text>,
+}
+
+impl Absent {
+    fn of(known: &Known) -> Self {
+        let host = &known.host;
+        Self {
+            node: host.node.clone(),
+            owner: host.owner.clone(),
+            version: host.version.clone(),
+            addresses: host.addresses.clone(),
+            since: host.stopped.clone().or_else(|| host.lost.clone()),
+            services: host.services.clone(),
+        }
+    }
+}
+
+/// `DELETE /v1/nodes/NAME`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forgotten {
+    /// The host's name.
+    pub forgotten: Text,
+}
+
+impl Nodes {
+    /// What is shown of the nodes that live and of the hosts that are known.
+    pub fn of(stale: bool, nodes: Vec<NodeRecord>, known: &[Known]) -> Self {
+        let (lost, stopped) = absent(known, &nodes);
+        let [lost, stopped] = [lost, stopped].map(|hosts| hosts.into_iter().map(Absent::of).collect());
+        Self { stale, nodes, lost, stopped }
+    }
+
+    /// The same without those lost ones that have not been missed for long enough.
+    #[must_use]
+    pub fn missing(mut self, is_missed: impl Fn(&Absent) -> bool) -> Self {
+        self.lost.retain(is_missed);
+        self
+    }
+}
+
 /// `GET /v1/nodes`: what every agent of the cluster tells of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -238,6 +297,10 @@ pub struct Nodes {
     pub stale: bool,
     /// Every node by name.
     pub nodes: Vec<NodeRecord>,
+    /// Hosts whose agents have gone without a word.
+    pub lost: Vec<Absent>,
+    /// Hosts whose agents have stopped.
+    pub stopped: Vec<Absent>,
 }
 
 /// The answer to `POST /v1/drain` and `DELETE /v1/drain`.

@@ -66,6 +66,8 @@ struct Members {
     records: u32,
     /// Those of them that claim to be the primary.
     primaries: u32,
+    /// Those that follow one.
+    replicas: u32,
 }
 
 /// Numbers of a catalog, for metrics and for people.
@@ -83,6 +85,8 @@ pub struct Counts {
     pub held: usize,
     /// Services that several endpoints claim to be the primary of.
     pub contested: usize,
+    /// Services with replicas that no endpoint claims to be the primary of.
+    pub leaderless: usize,
 }
 
 /// A snapshot of every record of the cluster.
@@ -98,6 +102,7 @@ pub struct Catalog {
     addresses: Addresses,
     services: OrdMap<Text, Members>,
     contested: OrdSet<Text>,
+    leaderless: OrdSet<Text>,
     shares: Shares,
     bad: BadValues,
     left_out: LeftOut,
@@ -373,19 +378,20 @@ impl Catalog {
             });
         }
         if let Some(service) = path::parent(entry.path()) {
-            self.count_member(service, entry.role == Some(Role::Primary) && !entry.held, change);
+            self.count_member(service, entry.role.filter(|_| !entry.held), change);
         }
     }
 
-    fn count_member(&mut self, service: &str, is_primary: bool, change: i32) {
+    fn count_member(&mut self, service: &str, role: Option<Role>, change: i32) {
         let mut members = self.services.get(service).copied().unwrap_or_default();
         members.records = members.records.saturating_add_signed(change);
-        members.primaries = members.primaries.saturating_add_signed(if is_primary { change } else { 0 });
-        if members.primaries > 1 {
-            self.contested.insert(service.into());
-        } else {
-            self.contested.remove(service);
+        match role {
+            Some(Role::Primary) => members.primaries = members.primaries.saturating_add_signed(change),
+            Some(Role::Replica) => members.replicas = members.replicas.saturating_add_signed(change),
+            None => {}
         }
+        mark(&mut self.contested, service, members.primaries > 1);
+        mark(&mut self.leaderless, service, members.primaries == 0 && members.replicas > 0);
         match (members.records, self.services.get_mut(service)) {
             (0, _) => drop(self.services.remove(service)),
             (_, Some(known)) => *known = members,
@@ -410,5 +416,11 @@ impl Catalog {
 
     fn next(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+/// Has a service in a set, or not.
+fn mark(set: &mut OrdSet<Text>, service: &str, is_in: bool) {
+    if is_in != set.contains(service) {
+        if is_in { drop(set.insert(service.into())) } else { drop(set.remove(service)) }
     }
 }

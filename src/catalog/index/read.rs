@@ -59,6 +59,11 @@ impl Catalog {
         self.contested.iter()
     }
 
+    /// The paths of services with replicas that no endpoint claims to be the primary of.
+    pub fn leaderless(&self) -> impl Iterator<Item = &Text> {
+        self.leaderless.iter()
+    }
+
     /// Numbers, without walking.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -68,6 +73,7 @@ impl Catalog {
             left_out: self.left_out.len(),
             held: self.held.len(),
             contested: self.contested.len(),
+            leaderless: self.leaderless.len(),
         }
     }
 

@@ -1,13 +1,13 @@
 //! What the cluster is told of this host: its node record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use super::local::{Local, LocalInstance};
 use crate::model::offer::instance::Skipped;
 use crate::model::offer::naming::kind;
-use crate::model::words::node::{MAX_REASON, MAX_WAITING, NodeRecord, Waiting};
+use crate::model::words::node::{MAX_REASON, MAX_SERVICES, MAX_WAITING, NodeRecord, Waiting};
 use crate::model::words::record::Text;
 
 /// What stands for the state of a port that is not offered because of a slip.
@@ -61,11 +61,20 @@ impl NodeRecord {
             started: time(agent.started),
             drained: local.drained.map(time),
             states,
+            services: serving(local),
             waiting: not_ready().map(waiting).chain(slips().map(skipped)).take(MAX_WAITING).collect(),
             more: missing.saturating_sub(MAX_WAITING),
         }
         .within_bounds()
     }
+}
+
+/// The names of the services that are found here, as many as are told.
+fn serving(local: &Local) -> Vec<Text> {
+    let published = local.instances.iter().filter(|instance| instance.state.serves());
+    let names: BTreeSet<String> =
+        published.flat_map(|one| one.instance.services.iter().map(ToString::to_string)).collect();
+    names.into_iter().take(MAX_SERVICES).map(Into::into).collect()
 }
 
 fn waiting(instance: &LocalInstance) -> Waiting {

@@ -134,6 +134,16 @@ impl Prefix {
         format!("/wharf{}/nodes/", self.0)
     }
 
+    /// The key of what stays on record of a host.
+    pub fn known_key(&self, node: &str, owner: &str) -> String {
+        format!("{}{node}/{owner}", self.known())
+    }
+
+    /// What the key of everything that stays on record of a host begins with.
+    pub fn known(&self) -> String {
+        format!("/wharf{}/known/", self.0)
+    }
+
     /// What every key of a lock begins with.
     pub fn locks(&self) -> String {
         format!("/wharf{}/locks/", self.0)

@@ -1,6 +1,7 @@
 //! What is written, and as what: names, keys, zones, records, node records.
 
 pub mod key;
+pub mod known;
 pub mod name;
 pub mod node;
 pub mod place;

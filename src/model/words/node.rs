@@ -15,7 +15,9 @@ pub const MAX_REASON: usize = 120;
 /// The longest value that is read, in bytes: all that a node may tell takes less.
 pub const MAX_NODE: usize = 64 * 1024;
 /// How many addresses, and how many states, of a node are read.
-const MAX_EACH: usize = 16;
+pub(super) const MAX_EACH: usize = 16;
+/// How many services of a node are named.
+pub const MAX_SERVICES: usize = 32;
 /// How much of any other text is read.
 const MAX_TEXT: usize = 255;
 /// More instances than this no host has.
@@ -46,6 +48,9 @@ pub struct NodeRecord {
     pub drained: Option<Text>,
     /// Instances by state.
     pub states: BTreeMap<Text, usize>,
+    /// Services that it offers, as many as are named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Text>,
     /// Instances that are not ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Waiting>,
@@ -104,6 +109,11 @@ fn cut(text: &mut Text, most: usize) {
     }
 }
 
+/// Leaves of a text what is read of one.
+pub(super) fn cut_text(text: &mut Text) {
+    cut(text, MAX_TEXT);
+}
+
 fn take_cut(text: &mut Text) -> Text {
     cut(text, MAX_TEXT);
     text.clone()
@@ -152,6 +162,9 @@ impl NodeRecord {
         self.addresses.shrink_to_fit();
         let states = std::mem::take(&mut self.states).into_iter().take(MAX_EACH);
         self.states = states.map(|(mut state, count)| (take_cut(&mut state), count.min(MAX_COUNT))).collect();
+        self.services.truncate(MAX_SERVICES);
+        self.services.shrink_to_fit();
+        self.services.iter_mut().for_each(cut_text);
         self.more = self.more.saturating_add(self.waiting.len().saturating_sub(MAX_WAITING)).min(MAX_COUNT);
         self.waiting.truncate(MAX_WAITING);
         self.waiting.shrink_to_fit();

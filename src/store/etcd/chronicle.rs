@@ -113,8 +113,7 @@ impl Chronicle {
     }
 
     fn tell_trouble(&self, endpoint: &str) {
-        let (endpoint, why) =
-            self.known().met.clone().unwrap_or_else(|| (endpoint.into(), "no answer yet".into()));
+        let (endpoint, why) = self.known().met.clone().unwrap_or_else(|| (endpoint.into(), "no answer yet".into()));
         self.trouble.send_if_modified(|told| {
             let since = told.as_ref().map_or_else(SystemTime::now, |told| told.since);
             let now = Some(Trouble { endpoint, why, since });

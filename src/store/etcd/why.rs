@@ -14,7 +14,13 @@ pub(super) fn why(error: &Error, endpoint: &str) -> String {
     {
         return known;
     }
-    let causes: Vec<&(dyn StdError + 'static)> = chain(error).collect();
+    let first: &(dyn StdError + 'static) = match error {
+        Error::GRpcStatus(status) => status,
+        Error::TransportError(error) => error,
+        Error::IoError(error) => error,
+        error => error,
+    };
+    let causes: Vec<&(dyn StdError + 'static)> = chain(first).collect();
     let kind = causes.iter().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     let said = causes.last().map(ToString::to_string).unwrap_or_default();
     let all = causes.iter().map(ToString::to_string).collect::<Vec<_>>().join(": ").to_ascii_lowercase();
@@ -63,13 +69,15 @@ fn of_etcd(message: &str) -> Option<String> {
 fn of_tls(all: &str, endpoint: &str) -> Option<String> {
     let is_tls = endpoint.starts_with("https://");
     let any = |parts: &[&str]| parts.iter().any(|part| all.contains(part));
-    if is_tls && any(&["invalidcontenttype", "corrupt message", "wrong version number"]) {
-        return Some("the TLS handshake failed, as what answers speaks no TLS: is it http://?".to_owned());
+    // etcd without TLS ends the connection at the first bytes of a handshake.
+    if is_tls && any(&["invalidcontenttype", "corrupt message", "wrong version number", "handshake eof"]) {
+        return Some("the TLS handshake failed, as if no TLS were spoken there: is it http://?".to_owned());
     }
     if any(&["certificaterequired", "certificate required"]) {
         return Some("the TLS handshake failed: etcd wants a client certificate, see --etcd-cert".to_owned());
     }
-    if any(&["unknownissuer", "notvalidforname", "invalid peer certificate", "unknownca", "badcertificate", "expired"]) {
+    if any(&["unknownissuer", "notvalidforname", "invalid peer certificate", "unknownca", "badcertificate", "expired"])
+    {
         return Some(format!("the TLS handshake failed: {}", last_part(all)));
     }
     (is_tls && any(&["handshake", "unexpected eof", "close_notify"]))
@@ -82,7 +90,7 @@ fn last_part(all: &str) -> &str {
 
 /// Who listens there speaks something else.
 fn is_no_grpc(all: &str) -> bool {
-    ["http2 error", "broken pipe", "connection reset", "frame with invalid size", "grpc", "stream closed", "goaway"]
+    ["http2 error", "broken pipe", "connection reset", "frame with invalid size", "stream closed", "goaway"]
         .iter()
         .any(|part| all.contains(part))
 }
