@@ -297,7 +297,7 @@ async fn explain_tells_why_a_container_is_not_in_dns() {
     for told in [
         "down, so not published for 1m3",
         "because   refused\\u{1b}[2J",
-        "redis at 10.88.0.1:16379, guessed from the image redis:7; the label SERVICE_6379_CHECK=none ends it",
+        "redis at 10.88.0.1:16379 every 2s, guessed from the image redis:7; the label SERVICE_6379_CHECK=none ends it",
         "offered   as redis, at 10.88.0.1:16379",
         "withheld  db_password: its key speaks of a secret, so it is in no record",
     ] {

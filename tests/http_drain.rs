@@ -142,3 +142,16 @@ async fn nobody_there_to_drain_is_not_silence() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     side.stop().await;
 }
+
+#[tokio::test]
+async fn a_lost_host_is_forgotten_by_who_may_drain() {
+    let side = Side::start().await;
+    let reply = side.send("DELETE /v1/nodes/core-09 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((reply.status, reply.json()["forgotten"].as_str()), (200, Some("core-09")));
+    let reply = side.send("DELETE /v1/nodes/core-07 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(reply.status, 404);
+    let page =
+        "DELETE /v1/nodes/core-09 HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil\r\nConnection: close\r\n\r\n";
+    assert_eq!(side.send(page).await.status, 403);
+    side.stop().await;
+}

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use side::Side;
 use wharf::answer::http::Readiness;
-use wharf::catalog::facade::api::Nodes;
+use wharf::catalog::facade::api::{Absent, Nodes};
 use wharf::model::health::standing::State;
-use wharf::model::offer::instance::{Check, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld};
+use wharf::model::offer::instance::{
+    Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld,
+};
 use wharf::model::publish::local::{Local, LocalInstance};
 use wharf::model::words::name::{Label, ServiceName};
 use wharf::model::words::node::{NodeRecord, Waiting};
@@ -114,6 +116,7 @@ fn full_instance() -> LocalInstance {
         container_name: "redis".into(),
         image: "redis:7".into(),
         check: Check {
+            kind: CheckKind::Redis,
             target: Some("10.0.0.1:6379".parse().unwrap()),
             warning: Some("script checks are not run".into()),
             ..Check::default()
@@ -169,11 +172,20 @@ async fn full_side() -> Side {
         sentinel: Some(26379),
         drained: Some("2026-03-04T05:06:07Z".into()),
         states: [("down".into(), 1)].into(),
+        services: vec!["redis".into()],
         waiting: vec![waiting],
         more: 3,
         ..NodeRecord::default()
     };
-    side.nodes.send_replace(Arc::new(Nodes::of(false, vec![node], &[])));
+    let lost = Absent {
+        node: "core-09".into(),
+        addresses: vec!["10.0.0.9".parse().unwrap()],
+        since: Some("2026-03-04T05:06:07Z".into()),
+        services: vec!["redis".into()],
+        ..Absent::default()
+    };
+    let stopped = vec![Absent { node: "core-08".into(), ..lost.clone() }];
+    side.nodes.send_replace(Arc::new(Nodes { stale: false, nodes: vec![node], lost: vec![lost], stopped }));
     side
 }
 
@@ -234,7 +246,7 @@ async fn every_answer_is_as_described() {
         let schema = described(&api, path, "get", 503, &reply.head);
         assert_eq!(differences(&api, schema, &reply.json(), path, &mut seen), Vec::<String>::new());
     }
-    for elsewhere in ["/v1/drain", "/v1/topology/{name}/pause"] {
+    for elsewhere in ["/v1/drain", "/v1/nodes/{name}", "/v1/topology/{name}/pause"] {
         asked.insert(elsewhere.to_owned()); // asked in its own test
     }
     let described: BTreeSet<String> = api["paths"].as_object().unwrap().keys().cloned().collect();
@@ -246,6 +258,8 @@ async fn every_answer_is_as_described() {
         ("Withheld", "/v1/local.withheld[]"),
         ("Node", "/v1/nodes.nodes[]"),
         ("Waiting", "/v1/nodes.nodes[].waiting[]"),
+        ("Absent", "/v1/nodes.lost[]"),
+        ("Absent", "/v1/nodes.stopped[]"),
         ("Proxy", "/v1/proxies.proxies[]"),
         ("Topology", "/v1/topology.topologies[]"),
         ("TopologyApplied", "/v1/topology.topologies[].applied"),

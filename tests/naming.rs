@@ -461,7 +461,7 @@ fn checks_are_asked_for_or_guessed_from_the_image() {
 #[test]
 fn a_check_that_is_not_there_says_so() {
     for said in [
-        "SERVICE_CHECK=gopher",
+        "SERVICE_CHECK=script",
         "SERVICE_CHECK_SCRIPT=x",
         "SERVICE_CHECK_CMD=x",
         "SERVICE_CHECK_GRPC=x",
@@ -471,6 +471,26 @@ fn a_check_that_is_not_there_says_so() {
         assert_eq!(check.kind, CheckKind::None, "{said}");
         assert!(check.warning.is_some(), "{said}");
     }
+    let both = one("redis", &["1:6379"], &["SERVICE_CHECK_HTTP=/", "SERVICE_CHECK_SCRIPT=x"]).check;
+    assert_eq!((both.kind, both.warning.is_some()), (CheckKind::Http, true));
+}
+
+#[test]
+fn a_misspelt_check_makes_nothing_less_safe() {
+    for (said, meant) in [("reddis", "redis"), ("Postgress", "postgres"), ("htp", "http"), ("gopher", "")] {
+        let said = format!("SERVICE_CHECK={said}");
+        let check = one("redis", &["1:6379"], &[&said]).check;
+        assert_eq!((check.kind, check.guessed), (CheckKind::Redis, true), "{said}: the image tells one");
+        assert!(check.warning.is_some_and(|warning| warning.contains(meant)), "{said}");
+        let found = offered(&container("example/web", &["1:80"], &[&said]), &settings());
+        let why: Vec<_> = found.skipped.iter().map(|port| (port.kind, port.reason.contains(meant))).collect();
+        assert_eq!((found.instances.len(), why), (0, vec![(kind::UNKNOWN_CHECK, true)]), "{said}");
+    }
+    let blank = one("example/web", &["1:80"], &["SERVICE_CHECK="]).check;
+    assert_eq!((blank.kind, blank.warning), (CheckKind::None, None));
+    let long = "x".repeat(100_000);
+    let found = offered(&container("example/web", &["1:80"], &[&format!("SERVICE_CHECK={long}")]), &settings());
+    assert!(found.skipped[0].reason.len() < 200, "a long name is not told whole");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Question → answer, without sockets, clock or waiting.
 //!
 //! [`answer`] says what the catalog knows of a name. Where another server must be asked to finish (a CNAME that leads
-//! out of every zone), it says whom to ask for. No answer takes more than [`steps::MOST`](super::steps::MOST) steps,
+//! out of every zone), it says whom to ask for. No answer takes more than [`steps::MOST`] steps,
 //! whatever the catalog holds and whatever is asked: what a name's own labels want beyond that is refused
 //! ([`Answer::spent`]), what records make costly is cut or left out ([`Answer::left_out`]).
 
@@ -99,7 +99,7 @@ pub struct Answer {
     pub fresh_until: Option<Duration>,
     /// The leases of foreign records that are answered here: their remainder should be known.
     pub leases: Vec<LeaseId>,
-    /// What the answer cost, counted as [`steps`](super::steps) does.
+    /// What the answer cost, counted as [`steps`] does.
     pub steps: usize,
     /// The name's labels ask for more than a question may cost: hence the SERVFAIL.
     pub spent: bool,
