@@ -16,9 +16,11 @@ use wharf::model::offer::instance::{
     Check, CheckKind, DockerStanding, Instance, InstanceKey, Skipped, Source, Withheld,
 };
 use wharf::model::publish::local::{Local, LocalInstance};
+use wharf::model::publish::maintenance::{Maintenance, Withdrawn};
 use wharf::model::words::name::{Label, ServiceName};
 use wharf::model::words::node::{NodeRecord, Waiting};
 use wharf::model::words::record::{Proto, Record, Role};
+use wharf::model::words::trouble::Trouble;
 
 /// What differs between a value and its schema; nothing when it fits. Keeps the schemas honest both ways: a field that
 /// is not described is a difference too.
@@ -154,6 +156,16 @@ async fn full_side() -> Side {
         withheld: vec![Withheld { container: "redis".into(), port: "6379/tcp".into(), attr: "db_password".into() }],
         drained: Some(std::time::SystemTime::UNIX_EPOCH),
         lease: 0x1234,
+        trouble: Some(Trouble {
+            endpoint: "http://10.0.0.1:2379".into(),
+            why: "connection refused".into(),
+            since: std::time::SystemTime::UNIX_EPOCH,
+        }),
+        maintenance: {
+            let mut all = Maintenance::default();
+            all.add(Withdrawn::new(Some("web"), "root", "kernel", std::time::SystemTime::UNIX_EPOCH));
+            Arc::new(all)
+        },
         ..Local::default()
     }));
     let waiting = Waiting {

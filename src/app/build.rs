@@ -183,7 +183,13 @@ impl Offering {
         supervisor.spawn("sources", Half::Offer, sources.run(stop.clone()));
         let (standings_in, standings) = watch::channel(Arc::default());
         let drain = Drain::new(Arc::clone(&ground.state));
-        let inputs = registrar::Inputs { offer: offer.clone(), standings, drain: drain.watch(), place: place.clone() };
+        let inputs = registrar::Inputs {
+            offer: offer.clone(),
+            standings,
+            drain: drain.watch(),
+            parts: drain.parts(),
+            place: place.clone(),
+        };
         let (registrar, published) = Registrar::new(
             translate::registrar(config, &ground.resumed, ground.state.writable()),
             Arc::clone(&ground.store),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::topology::Masters;
 use crate::answer::http::DrainRequest;
+use crate::model::publish::maintenance::Withdrawn;
 use crate::offer::drain::Drain;
 
 /// Requests that may wait; further ones wait at HTTP.
@@ -30,11 +31,14 @@ impl DrainDesk {
     /// Works until told to stop.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         while let Some(Some(request)) = stop.run_until_cancelled(self.requests.recv()).await {
-            let stays = if request.drain { self.masters.give_away().await } else { vec![] };
-            let done = if request.drain { self.switch.drain(SystemTime::now()) } else { self.switch.undrain() };
-            let told = done.map(|()| stays);
-            let told = told.map_err(|error| format!("done, but not remembered over a restart: {error}"));
-            _ = request.reply.send(told);
+            let DrainRequest { drain, what, who, reason, reply } = request;
+            // A master is given away with its host; who drains one service has its master elsewhere already, or means it.
+            let stays = if drain && what.is_none() { self.masters.give_away().await } else { vec![] };
+            let done = match drain {
+                true => self.switch.withdraw(Withdrawn::new(what.as_deref(), &who, &reason, SystemTime::now())),
+                false => self.switch.restore(what.as_deref()),
+            };
+            _ = reply.send(done.map(|()| stays).map_err(|error| error.to_string()));
         }
         stop.cancelled().await;
         Ok(())

@@ -71,7 +71,7 @@ fn ask(command: Command) -> ExitCode {
             Command::Nodes(args) => cli::nodes::run(args, terminal).await,
             Command::Proxies(args) => cli::proxies::run(args, terminal).await,
             Command::Drain(args) => cli::drain::run(args, true, terminal).await,
-            Command::Undrain(args) => cli::drain::run(args, false, terminal).await,
+            Command::Undrain(args) => cli::drain::run(args.into(), false, terminal).await,
             Command::Topology(args) => cli::topology::run(args, terminal).await,
             Command::Completions(args) => cli::completions::run(&args, Cli::command(), terminal),
             Command::Healthcheck(args) => cli::healthcheck::run(args, terminal).await,

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
-use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld};
+use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained};
 use crate::model::steer::told::{Instance, Topologies, Topology};
 use crate::model::words::name::Label;
 use crate::model::words::place::place;
@@ -108,14 +108,19 @@ pub fn words(local: &Local, topologies: &Topologies, terminal: &Terminal, now: S
 fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(since) = &local.drained {
+        let word = local.maintenance.iter().find(|one| one.what.is_none()).map(word).unwrap_or_default();
         warnings.push(format!(
-            "{} is drained for {}: nothing is offered until `wharf undrain`",
+            "{} is drained for {}{word}: nothing is offered until `wharf undrain`",
             plain(&local.node),
             age(since, now)
         ));
         if let Some(awaits) = &local.store.awaits {
             warnings.push(format!("it is not withdrawn yet: {}", plain(awaits)));
         }
+    }
+    for (one, what) in local.maintenance.iter().filter_map(|one| Some((one, one.what.as_deref()?))) {
+        let (what, word, age) = (plain(what), word(one), age(&one.since, now));
+        warnings.push(format!("{what} is drained for {age}{word}: it is not offered until `wharf undrain {what}`"));
     }
     if let Some(since) = &local.addresses_unread {
         let age = age(since, now);
@@ -144,6 +149,13 @@ fn warnings(local: &Local, now: SystemTime) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// By whose word, and why.
+fn word(one: &Maintained) -> String {
+    let who = if one.who.is_empty() { String::new() } else { format!(" by {}", plain(&one.who)) };
+    let why = if one.reason.is_empty() { String::new() } else { format!(" ({})", plain(&one.reason)) };
+    format!("{who}{why}")
 }
 
 fn instance_words(local: &Local, instance: &LocalInstance, terminal: &Terminal, now: SystemTime) -> String {

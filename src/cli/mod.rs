@@ -80,8 +80,7 @@ pub enum Command {
     Nodes(nodes::NodesArgs),
     Proxies(proxies::ProxiesArgs),
     Drain(drain::DrainArgs),
-    /// Offer again what a drain has withdrawn
-    Undrain(drain::DrainArgs),
+    Undrain(drain::UndrainArgs),
     Topology(topology::TopologyArgs),
     Lock(Box<lock::LockArgs>),
     Kv(Box<kv::KvArgs>),

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use crate::model::publish::local::DrainState;
+use crate::model::publish::maintenance::{Maintenance, Withdrawn};
 use crate::state::StateDir;
 
 /// Throws and tells the drain switch; clones are the same switch.
@@ -15,13 +16,62 @@ use crate::state::StateDir;
 pub struct Drain {
     state: Arc<StateDir>,
     now: watch::Sender<DrainState>,
+    parts: watch::Sender<Arc<Maintenance>>,
+}
+
+/// Why something is not withdrawn, or not offered again.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// It holds only until the next restart.
+    #[error("done, but not remembered over a restart: {0}")]
+    Forgetful(#[from] io::Error),
+    /// There is no room for another.
+    #[error("too much of this host is drained one by one: drain all of it")]
+    Full,
+    /// It was not drained.
+    #[error("{0} is not drained")]
+    Unknown(String),
 }
 
 impl Drain {
     /// The switch as it was left.
     pub fn new(state: Arc<StateDir>) -> Self {
         let left = state.memory().drained.map_or(DrainState::Offering, |since| DrainState::Drained { since });
-        Self { state, now: watch::Sender::new(left) }
+        let parts = watch::Sender::new(Arc::new(state.memory().maintenance.clone()));
+        Self { state, now: watch::Sender::new(left), parts }
+    }
+
+    /// What is withdrawn, by whose word and why, as it changes.
+    pub fn parts(&self) -> watch::Receiver<Arc<Maintenance>> {
+        self.parts.subscribe()
+    }
+
+    /// Withdraws one thing, or (`what` is none) the whole host, and remembers by whose word.
+    pub fn withdraw(&self, one: Withdrawn) -> Result<(), DrainError> {
+        let (is_host, since) = (one.what.is_none(), one.since);
+        let mut parts = (**self.parts.borrow()).clone();
+        if !parts.add(one) {
+            return Err(DrainError::Full);
+        }
+        self.tell(parts)?;
+        if is_host { Ok(self.drain(since)?) } else { Ok(()) }
+    }
+
+    /// Offers one thing, or the whole host, again.
+    pub fn restore(&self, what: Option<&str>) -> Result<(), DrainError> {
+        let mut parts = (**self.parts.borrow()).clone();
+        let was = parts.remove(what);
+        self.tell(parts)?;
+        match what {
+            None => Ok(self.undrain()?),
+            Some(what) if !was => Err(DrainError::Unknown(what.to_owned())),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn tell(&self, parts: Maintenance) -> io::Result<()> {
+        self.parts.send_replace(Arc::new(parts.clone()));
+        self.state.remember(|memory| memory.maintenance = parts)
     }
 
     /// The switch as it changes.

@@ -167,7 +167,13 @@ impl Host {
             seed: setup.seed,
         };
         let (place, place_out) = watch::channel(Arc::new(at("10.0.0.1")));
-        let inputs = Inputs { offer: offer_out, standings: standings_out, drain: drain.watch(), place: place_out };
+        let inputs = Inputs {
+            offer: offer_out,
+            standings: standings_out,
+            drain: drain.watch(),
+            parts: drain.parts(),
+            place: place_out,
+        };
         let mut registry = prometheus_client::registry::Registry::default();
         let (registrar, outputs) =
             Registrar::new(settings, Arc::clone(&store), Arc::clone(&state), inputs, &mut registry);

@@ -198,6 +198,42 @@ fn a_server_that_goes_down_is_a_warning_with_its_name_and_why() {
 }
 
 #[test]
+fn one_service_is_drained_with_its_reason_and_stays_so_through_a_restart() {
+    let ((_one, web), (_other, cache)) = (Server::memcached(), Server::memcached());
+    let table = |name: &str, port| {
+        format!("[[service]]\nname = \"{name}\"\nport = {port}\naddress = \"127.0.0.1\"\ncheck = \"memcached\"\n")
+    };
+    let settings = table("web", web) + &table("cache", cache);
+    let mut agent =
+        Agent::start_with(&Options { settings: &settings, engine: Some("none".to_owned()), ..Options::default() });
+    prints(&agent, "services", &["web", "cache"]);
+    let (code, _, complaint) = told(&agent.wharf("drain wbe"));
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(complaint.contains("nothing called \"wbe\" is offered by this host"), "{complaint}");
+    let (code, said, complaint) = told(&agent.wharf("drain web --reason kernel"));
+    assert_eq!((code, said.contains("web is not offered by this host")), (Some(0), true), "{complaint}");
+    let drained = |agent: &Agent| {
+        agent.until("web is withdrawn and cache is not", |agent| {
+            let services = told(&agent.wharf("services")).1;
+            !services.contains("web") && services.contains("cache")
+        });
+        prints(
+            agent,
+            "explain web",
+            &["web is drained for", "(kernel)", "wharf undrain web", "drained, so not published"],
+        );
+        prints(agent, "nodes", &["web", "drained", "kernel"]);
+    };
+    drained(&agent);
+    shows(&agent, &["web", "drained", "kernel"]);
+    agent.restart();
+    drained(&agent);
+    assert_eq!(told(&agent.wharf("undrain cache")).0, Some(1), "cache is not drained");
+    assert_eq!(told(&agent.wharf("undrain web")).0, Some(0));
+    prints(&agent, "services", &["web", "cache"]);
+}
+
+#[test]
 fn a_host_without_an_engine_complains_of_none() {
     let agent = Agent::start_with(&Options { engine: Some("none".to_owned()), ..Options::default() });
     let text = told(&agent.wharf("explain")).1;

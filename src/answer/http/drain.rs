@@ -1,8 +1,8 @@
-//! `POST /v1/drain` and `DELETE /v1/drain`: the one thing that HTTP changes. A drain is 200 once the store has nothing
-//! of this host, 202 while that is on its way.
+//! `POST /v1/drain` and `DELETE /v1/drain`: withdraws this host, or one service or instance of it, and offers it again. A
+//! drain of the host is 200 once the store has nothing of it, 202 while that is on its way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::extract::State;
@@ -15,10 +15,12 @@ use tracing::info;
 use super::error::Problem;
 use super::guard;
 use super::json;
+use super::query;
 use super::router::Context;
 use crate::catalog::facade::api;
 use crate::host::clients::Guest;
 use crate::model::publish::local::{Awaited, Local};
+use crate::model::publish::maintenance::Withdrawn;
 
 const CONFIRM: Duration = Duration::from_secs(5);
 /// How long the store has to confirm what is withdrawn; after that it is said what is waited for.
@@ -29,8 +31,50 @@ const WITHDRAWAL: Duration = Duration::from_secs(3);
 pub struct DrainRequest {
     /// Drain, or end it.
     pub drain: bool,
+    /// A service, an instance's id or a container's name; none is the whole host.
+    pub what: Option<String>,
+    /// By whose word.
+    pub who: String,
+    /// Why.
+    pub reason: String,
     /// Told once it is remembered and under way, with the masters that stay here and why, or why it cannot be.
     pub reply: oneshot::Sender<Result<Vec<String>, String>>,
+}
+
+/// What a drain is asked for with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    what: Option<String>,
+    who: Option<String>,
+    reason: Option<String>,
+}
+
+impl Asked {
+    fn parse(uri: &Uri) -> Result<Self, Problem> {
+        let mut asked = Self::default();
+        for (key, value) in query::pairs(uri.query().unwrap_or_default()) {
+            match key.as_str() {
+                "what" => asked.what = Some(value),
+                "who" => asked.who = Some(value),
+                "reason" => asked.reason = Some(value),
+                _ => {
+                    let hint = "what, who and reason are known";
+                    return Err(Problem::bad_request(format!("no parameter {key:?}"), hint));
+                }
+            }
+        }
+        if asked.what.as_deref() == Some("") {
+            return Err(Problem::bad_request("nothing is named", "what is a service, an instance's id or a container"));
+        }
+        Ok(asked)
+    }
+
+    /// Whether this host has what is named: a slip would drain nothing, and nobody would know.
+    fn is_here(&self, local: &Local) -> bool {
+        let Some(what) = &self.what else { return true };
+        let named = Withdrawn::new(Some(what), "", "", SystemTime::UNIX_EPOCH);
+        local.instances.iter().any(|shown| named.means(&shown.instance))
+    }
 }
 
 pub(super) async fn drain(
@@ -42,15 +86,24 @@ pub(super) async fn drain(
 ) -> Result<Response, Problem> {
     guard::check_deed(guest.peer, &headers, &uri, context.settings.token.as_ref(), guard::DRAIN)?;
     let drain = method == Method::POST;
-    info!(drain, peer = ?guest.peer, "drain was asked for");
-    let stays = ask(&context.sources.drain, drain).await?.into_iter().map(Into::into).collect();
-    let awaits = if drain {
+    let asked = Asked::parse(&uri)?;
+    let what = asked.what.clone();
+    info!(drain, ?what, who = ?asked.who, reason = ?asked.reason, peer = ?guest.peer, "drain was asked for");
+    if drain && !asked.is_here(&context.sources.local.borrow()) {
+        let what = what.unwrap_or_default();
+        return Err(Problem::not_found(
+            format!("nothing called {what:?} is offered by this host"),
+            "see wharf explain",
+        ));
+    }
+    let stays = ask(&context.sources.drain, drain, asked, &guest).await?.into_iter().map(Into::into).collect();
+    let awaits = if drain && what.is_none() {
         awaited(context.sources.local.clone()).await.map(|awaited| awaited.to_string().into())
     } else {
         None
     };
     let status = if awaits.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(json::reply(status, &api::Drain { drained: drain, awaits, stays }))
+    Ok(json::reply(status, &api::Drain { drained: drain, what: what.map(Into::into), awaits, stays }))
 }
 
 /// What the withdrawal still waits for after its time.
@@ -60,14 +113,25 @@ async fn awaited(mut local: watch::Receiver<Arc<Local>>) -> Option<Awaited> {
     local.borrow().awaits()
 }
 
-async fn ask(to: &mpsc::Sender<DrainRequest>, drain: bool) -> Result<Vec<String>, Problem> {
+async fn ask(
+    to: &mpsc::Sender<DrainRequest>,
+    drain: bool,
+    asked: Asked,
+    guest: &Guest,
+) -> Result<Vec<String>, Problem> {
     let (reply, answer) = oneshot::channel();
+    let Asked { what, who, reason } = asked;
+    let who = who.unwrap_or_else(|| guest.peer.to_string());
+    let request = DrainRequest { drain, what, who, reason: reason.unwrap_or_default(), reply };
     let asked = async {
-        to.send(DrainRequest { drain, reply }).await.ok()?;
+        to.send(request).await.ok()?;
         answer.await.ok()
     };
     match timeout(CONFIRM, asked).await {
         Ok(Some(Ok(stays))) => Ok(stays),
+        Ok(Some(Err(why))) if why.ends_with("is not drained") => {
+            Err(Problem::not_found(why, "wharf explain shows what is drained"))
+        }
         Ok(Some(Err(why))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why, "see the agent's log")),
         Ok(None) => Err(Problem::not_yet("the agent is stopping", "ask again once it runs")),
         Err(_) => {

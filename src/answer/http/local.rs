@@ -16,6 +16,7 @@ use crate::catalog::facade::api;
 use crate::host::clients::Guest;
 use crate::model::offer::instance::{Skipped, Source, Withheld};
 use crate::model::publish::local::{Local, LocalInstance};
+use crate::model::publish::maintenance::Withdrawn;
 use crate::model::words::record::Text;
 use crate::model::words::trouble::Trouble;
 
@@ -57,6 +58,7 @@ fn head(local: &Local, version: &str) -> api::Local {
         owner: local.owner.clone(),
         version: version.into(),
         drained: local.drained.map(time),
+        maintenance: local.maintenance.all().map(maintained).collect(),
         addresses_unread: local.addresses_unread.map(time),
         addresses_remembered: local.addresses_remembered.iter().map(|address| address.to_string().into()).collect(),
         docker: api::DockerReach { reachable: local.engine, listed: local.listed },
@@ -70,6 +72,11 @@ fn head(local: &Local, version: &str) -> api::Local {
         },
         ..api::Local::default()
     }
+}
+
+fn maintained(one: &Withdrawn) -> api::Maintained {
+    let Withdrawn { what, since, who, reason } = one;
+    api::Maintained { what: what.clone(), since: time(*since), who: who.clone(), reason: reason.clone() }
 }
 
 fn trouble(trouble: &Trouble) -> api::StoreTrouble {

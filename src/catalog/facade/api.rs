@@ -87,6 +87,9 @@ pub struct Local {
     pub version: Text,
     /// RFC 3339 time since when the host has been drained.
     pub drained: Option<Text>,
+    /// What a person has withdrawn, by whose word and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub maintenance: Vec<Maintained>,
     /// RFC 3339 time since when the host's addresses could not be read again: what was known of them stands.
     pub addresses_unread: Option<Text>,
     /// Addresses of this host that are known from before a restart alone: no default route has told them since.
@@ -101,6 +104,21 @@ pub struct Local {
     pub skipped: Vec<LocalSkipped>,
     /// Attributes that never leave this host because their keys speak of secrets; their values are nowhere.
     pub withheld: Vec<LocalWithheld>,
+}
+
+/// Something that a person has withdrawn.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Maintained {
+    /// A service, an instance's id or a container's name; absent for the whole host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<Text>,
+    /// RFC 3339 time since when.
+    pub since: Text,
+    /// By whose word.
+    pub who: Text,
+    /// Why; empty where nobody said.
+    pub reason: Text,
 }
 
 /// How this host's Docker engine is reached.
@@ -309,6 +327,9 @@ pub struct Nodes {
 pub struct Drain {
     /// The host is drained from now on.
     pub drained: bool,
+    /// The service or instance that was meant; absent for the whole host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<Text>,
     /// What the withdrawal still waits for, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Text>,

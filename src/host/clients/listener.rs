@@ -123,6 +123,16 @@ pub enum Sharer {
     Inside,
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(user) => write!(f, "user {user}"),
+            Self::Inside => f.write_str("the agent"),
+        }
+    }
+}
+
 impl Peer {
     /// With whom it shares.
     pub fn sharer(self) -> Sharer {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::maintenance::Maintenance;
 use super::plan::Assignment;
 use crate::model::health::standing::{ServingMap, Standings, State};
 use crate::model::offer::instance::{DockerStanding, Instance, InstanceKey, Offer, Skipped, Withheld};
@@ -99,6 +100,8 @@ pub struct Local {
     pub withheld: Vec<Withheld>,
     /// Since when the node has been drained.
     pub drained: Option<SystemTime>,
+    /// What is withdrawn, by whose word and why.
+    pub maintenance: Arc<Maintenance>,
     /// Docker has been listed.
     pub listed: bool,
     /// Docker answers.
@@ -174,6 +177,8 @@ pub struct Facts<'f> {
     pub serving: &'f ServingMap,
     /// Whether it is withdrawn.
     pub drain: DrainState,
+    /// What of it is withdrawn one by one.
+    pub parts: &'f Maintenance,
     /// Why some are not published though they serve.
     pub refused: &'f [(InstanceKey, String)],
     /// Keys that each serving instance should have.
@@ -195,16 +200,24 @@ pub fn instances(facts: Facts<'_>) -> Vec<LocalInstance> {
         let serving = facts.serving.get(&instance.key);
         let keys = keys.remove(&instance.key).unwrap_or_default();
         let refused = refused.get(&instance.key).map(|why| why.as_str().into());
-        let state = state(instance, standing.map(|standing| standing.state), serving.is_some(), facts.drain);
+        let part = facts.parts.of(instance);
+        let state = match part {
+            Some(_) => State::Drained,
+            None => state(instance, standing.map(|standing| standing.state), serving.is_some(), facts.drain),
+        };
         LocalInstance {
             state,
             role: instance.role.or(serving.map_or_else(|| standing.and_then(|s| s.role), |serving| serving.role)),
             since: facts
                 .drain
                 .since()
+                .or(part.map(|part| part.since))
                 .or_else(|| serving.map(|serving| serving.since))
                 .or_else(|| standing.map(|standing| standing.since)),
-            error: refused.or_else(|| standing.and_then(|standing| standing.error.clone())),
+            error: part
+                .map(|part| part.words().into())
+                .or(refused)
+                .or_else(|| standing.and_then(|standing| standing.error.clone())),
             warning: warning(instance, rivals.get(&instance.key)),
             published: !keys.is_empty() && keys.iter().all(|key| facts.confirmed.contains(key.as_str())),
             keys,

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use super::maintenance::Maintenance;
 use crate::model::words::record::Text;
 
 /// What is remembered.
@@ -31,6 +32,8 @@ pub struct Memory {
     pub boot: Option<Text>,
     /// Since when the node has been drained by command.
     pub drained: Option<SystemTime>,
+    /// What is withdrawn, by whose word and why.
+    pub maintenance: Maintenance,
     /// The last source address of the IPv4 default route.
     pub source_v4: Option<Ipv4Addr>,
     /// The last source address of the IPv6 default route.
@@ -89,6 +92,7 @@ impl Memory {
             machine: reader.text("machine"),
             boot: reader.text("boot"),
             drained: reader.time("drained"),
+            maintenance: reader.fields.remove("maintenance").map(|it| Maintenance::decode(&it)).unwrap_or_default(),
             source_v4: reader.take("source_v4", |text| text.parse().ok()),
             source_v6: reader.take("source_v6", |text| text.parse().ok()),
             rest: reader.fields,
@@ -116,6 +120,9 @@ impl Memory {
             if let Some(value) = value {
                 fields.insert(name.to_owned(), Value::String(value));
             }
+        }
+        if self.maintenance != Maintenance::default() {
+            fields.insert("maintenance".to_owned(), self.maintenance.encode());
         }
         let mut text = serde_json::to_vec_pretty(&fields).expect("a map of strings always encodes");
         text.push(b'\n');

@@ -14,6 +14,7 @@ use crate::model::health::adopted::{Adopted, serving};
 use crate::model::health::standing::{Serving, ServingMap, Standings};
 use crate::model::offer::instance::{Instance, InstanceKey, Offer};
 use crate::model::publish::local::{self, DrainState, Facts, Local, Overlay, SessionState};
+use crate::model::publish::maintenance::Maintenance;
 use crate::model::publish::op::{Change, Op};
 use crate::model::publish::plan::{Assignment, Interest, Publisher, Wanted, assign, plan, wanted};
 use crate::model::publish::view::{Holder, Seen, View};
@@ -47,6 +48,8 @@ pub(super) struct Desk {
     pub(super) offer: Arc<Offer>,
     pub(super) standings: Arc<Standings>,
     pub(super) drain: DrainState,
+    /// What of it is withdrawn one by one.
+    pub(super) parts: Arc<Maintenance>,
     /// Since when this host's addresses could not be read again.
     pub(super) addresses_unread: Option<SystemTime>,
     pub(super) addresses_remembered: Vec<IpAddr>,
@@ -109,6 +112,7 @@ impl Desk {
             offer: Arc::default(),
             standings: Arc::default(),
             drain: DrainState::Offering,
+            parts: Arc::default(),
             addresses_unread: None,
             addresses_remembered: Vec::new(),
             known: false,
@@ -159,6 +163,9 @@ impl Desk {
         }
         for (key, serving) in &self.serving {
             let Some(instance) = self.offer.instances.get(key) else { continue };
+            if self.parts.of(instance).is_some() {
+                continue;
+            }
             let made = match before.remove(key) {
                 Some(made) if Arc::ptr_eq(&made.instance, instance) && made.serving == *serving => made,
                 _ => Made::new(instance, *serving, &self.publisher),
@@ -300,6 +307,7 @@ impl Desk {
             standings: &self.standings,
             serving: &self.serving,
             drain: self.drain,
+            parts: &self.parts,
             refused: &refused,
             assignment: &self.assignment,
             confirmed: &self.confirmed(),
@@ -311,6 +319,7 @@ impl Desk {
             skipped: self.offer.skipped.values().flat_map(|skipped| skipped.iter().cloned()).collect(),
             withheld: self.offer.withheld.values().flat_map(|withheld| withheld.iter().cloned()).collect(),
             drained: self.drain.since(),
+            maintenance: Arc::clone(&self.parts),
             listed: self.offer.listed,
             engine: self.offer.engine,
             addresses_unread: self.addresses_unread,

@@ -27,6 +27,7 @@ use crate::model::health::standing::Standings;
 use crate::model::offer::advertise::Place;
 use crate::model::offer::instance::Offer;
 use crate::model::publish::local::{DrainState, Local, Overlay};
+use crate::model::publish::maintenance::Maintenance;
 use crate::model::publish::memory::Resumed;
 use crate::model::publish::node::AgentFacts;
 use crate::model::publish::pace::rest_after;
@@ -96,6 +97,8 @@ pub struct Inputs {
     pub standings: watch::Receiver<Arc<Standings>>,
     /// Whether it is withdrawn.
     pub drain: watch::Receiver<DrainState>,
+    /// What of it is withdrawn one by one, and by whose word.
+    pub parts: watch::Receiver<Arc<Maintenance>>,
     /// The addresses that the host advertises.
     pub place: watch::Receiver<Arc<Place>>,
 }
@@ -106,6 +109,7 @@ impl Inputs {
         let (changed, of) = tokio::select! {
             biased;
             changed = self.drain.changed() => (changed, "drain switch"),
+            changed = self.parts.changed() => (changed, "drain switch"),
             changed = self.offer.changed() => (changed, "inventory"),
             changed = self.standings.changed() => (changed, "probe fleet"),
             changed = self.place.changed() => (changed, "inventory"),
@@ -274,6 +278,10 @@ impl Registrar {
     fn take_inputs(&mut self) {
         let drain = *self.inputs.drain.borrow_and_update();
         if std::mem::replace(&mut self.desk.drain, drain) != drain {
+            self.rested = Instant::now();
+        }
+        let parts = Arc::clone(&self.inputs.parts.borrow_and_update());
+        if std::mem::replace(&mut self.desk.parts, Arc::clone(&parts)) != parts {
             self.rested = Instant::now();
         }
         self.desk.offer = Arc::clone(&self.inputs.offer.borrow_and_update());
