@@ -69,10 +69,11 @@ pub async fn run(args: DrainArgs, drain: bool, terminal: &mut Terminal) -> Exit 
     let client = args.agent.client_from_env().with_token(token);
     let method = if drain { Method::POST } else { Method::DELETE };
     let who = if drain { who() } else { None };
-    let drain = match client.call::<Drain>(method, &path(args.what.as_deref(), args.reason.as_deref(), who)).await {
-        Ok(drain) => drain,
-        Err(error) => return error.report(terminal),
-    };
+    let drain =
+        match client.call::<Drain>(method, &path(args.what.as_deref(), args.reason.as_deref(), who.as_deref())).await {
+            Ok(drain) => drain,
+            Err(error) => return error.report(terminal),
+        };
     if let Some(awaits) = &drain.awaits {
         let todo = "leave the host running until `wharf explain` says that it is withdrawn; other hosts may answer for it till then";
         terminal.fail(&format!("not withdrawn yet: {awaits}"), todo);
@@ -95,8 +96,8 @@ fn who() -> Option<String> {
     ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|who| !who.is_empty()))
 }
 
-fn path(what: Option<&str>, reason: Option<&str>, who: Option<String>) -> String {
-    let given = [("what", what), ("reason", reason), ("who", who.as_deref())];
+fn path(what: Option<&str>, reason: Option<&str>, who: Option<&str>) -> String {
+    let given = [("what", what), ("reason", reason), ("who", who)];
     let pairs: Vec<String> =
         given.iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped((*value)?)))).collect();
     if pairs.is_empty() { "/v1/drain".to_owned() } else { format!("/v1/drain?{}", pairs.join("&")) }
