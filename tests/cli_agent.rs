@@ -5,14 +5,31 @@ mod program;
 mod side;
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use program::{Agent, Server, told, wharf};
 
 /// Every family that the agent declares, in order, and every sample's name.
 async fn metrics(agent: &Agent) -> String {
-    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    side::send_unix(&agent.socket(), request).await.body
+    metrics_as(agent, "application/openmetrics-text").await
+}
+
+async fn metrics_as(agent: &Agent, kind: &str) -> String {
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {kind}\r\nConnection: close\r\n\r\n");
+    side::send_unix(&agent.socket(), &request).await.body
+}
+
+#[tokio::test]
+async fn plain_metrics_please_promtool() {
+    let agent = Agent::start("");
+    let text = metrics_as(&agent, "*/*").await;
+    let mut check = Command::new("promtool");
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = check.spawn().expect("promtool is installed: apt-get install prometheus");
+    std::io::Write::write_all(&mut check.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned() + &String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{said}");
 }
 
 #[tokio::test]

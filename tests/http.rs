@@ -159,12 +159,18 @@ async fn metrics_are_open_metrics_with_help() {
     let side = Side::start().await;
     side.get("/healthz").await;
     side.get("/nowhere/at/all").await;
-    let reply = side.get("/metrics").await;
+    let open = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\
+                Connection: close\r\n\r\n";
+    let reply = side.send(open).await;
     assert!(reply.head.contains("content-type: application/openmetrics-text"), "{reply:?}");
     assert!(reply.body.contains("# HELP wharf_http_requests "), "{}", reply.body);
     assert!(reply.body.contains(r#"wharf_http_requests_total{endpoint="/healthz",code="200"} 1"#), "{}", reply.body);
     assert!(reply.body.contains(r#"wharf_http_requests_total{endpoint="other",code="404"} 1"#), "{}", reply.body);
     assert!(reply.body.ends_with("# EOF\n"), "{}", reply.body);
+    let reply = side.get("/metrics").await;
+    assert!(reply.head.contains("content-type: text/plain; version=0.0.4"), "{reply:?}");
+    assert!(reply.body.contains("# TYPE wharf_http_requests_total counter\n"), "{}", reply.body);
+    assert!(!reply.body.contains("# EOF"), "{}", reply.body);
     side.stop().await;
 }
 

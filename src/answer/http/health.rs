@@ -2,12 +2,13 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::error::Problem;
 use super::json;
+use super::plain_metrics;
 use super::router::Context;
 use crate::host::clients::Guest;
 
@@ -52,12 +53,17 @@ pub(super) async fn readyz(State(context): State<Context>) -> Result<Response, P
 pub(super) async fn metrics(
     State(context): State<Context>,
     Extension(guest): Extension<Guest>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let registry = context.sources.registry.clone();
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let is_open = accepted.into_iter().any(plain_metrics::wants_open_metrics);
     let text = context.workbench.run(&guest, move || {
         let mut text = String::with_capacity(16 * 1024);
-        prometheus_client::encoding::text::encode(&mut text, &registry).map(|()| text)
+        let written = prometheus_client::encoding::text::encode(&mut text, &registry);
+        written.map(|()| if is_open { text } else { plain_metrics::of_open_metrics(&text) })
     });
     let text = text.await.map_err(|_| Problem::not_yet("a metric could not be written", "ask again"))?;
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))], text).into_response())
+    let kind = HeaderValue::from_static(if is_open { OPEN_METRICS } else { plain_metrics::PLAIN });
+    Ok(([(header::CONTENT_TYPE, kind), (header::VARY, HeaderValue::from_static("accept"))], text).into_response())
 }

@@ -19,6 +19,7 @@ mod local;
 mod metrics;
 mod page;
 mod pieces;
+mod plain_metrics;
 mod proxies;
 mod query;
 mod router;
