@@ -80,6 +80,12 @@ pub(crate) fn dig_from_here(server: Ipv4Addr, question: &[&str]) -> Answer {
     answered(try_run(&argv.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
+/// What serves on port 53 of `server`, asked from this machine.
+pub fn dig_on_53(server: Ipv4Addr, question: &[&str]) -> Answer {
+    let argv = argv(server, question);
+    answered(try_run(&argv.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
 fn argv(server: Ipv4Addr, question: &[&str]) -> Vec<String> {
     let server = format!("@{server}");
     let argv = ["dig", "+tries=1", "+time=2", "+noall", "+comments", "+answer", "+additional", &server];

@@ -103,6 +103,12 @@ impl Ground {
         run(&["ip", "-n", &space, "route", "add", "default", "via", &self.address(253).to_string()]);
     }
 
+    /// Takes away what an earlier guest of that name left: its namespace, and with it its link.
+    pub fn unplug(&self, host: &str) {
+        let _ = try_run(&["ip", "netns", "del", &self.namespace(host)]);
+        let _ = try_run(&["ip", "-n", &self.namespace("net"), "link", "del", host]);
+    }
+
     /// A link from the machine straight to a host, for its one address.
     pub fn open_side_door(&self, host: &str, address: Ipv4Addr) {
         let (space, door) = (self.namespace(host), format!("wharf{}{host}", self.number));

@@ -29,7 +29,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Plugs it in and starts its engine and its etcd member; neither is waited for.
+    /// Plugs it in and starts its engine and its etcd member; neither is waited for. One that is not of the `of` hosts
+    /// which share etcd has no member.
     pub(crate) fn start(ground: &Arc<Ground>, n: u8, of: u8) -> Self {
         let name = format!("h{n}");
         let dir = ground.dir().join(&name);
@@ -44,12 +45,15 @@ impl Host {
             vec![],
             dir.join("dockerd.log"),
         );
-        let etcd = Process::start(
+        let mut etcd = Process::at_rest(
             &format!("{name}'s etcd"),
             inside(etcd::member_argv(&name, &dir, address, &peers, ground.number())),
             etcd::member_env(),
             dir.join("etcd.log"),
         );
+        if n <= of {
+            etcd.start_again();
+        }
         let images = Mutex::new(HashSet::new());
         Self {
             name,

@@ -78,6 +78,18 @@ impl Lab {
         &self.hosts
     }
 
+    /// A further host, with an engine but no member of etcd, for one test; its processes end with its handle.
+    ///
+    /// # Panics
+    /// When its number is one of the lab's own.
+    pub fn guest(&self, n: u8) -> Host {
+        assert!(n > HOSTS, "host {n} is there already");
+        self.ground.unplug(&format!("h{n}"));
+        let host = Host::start(&self.ground, n, HOSTS);
+        host.engine_answers();
+        host
+    }
+
     /// A client of the etcd cluster.
     pub fn etcd(&self) -> Etcd {
         Etcd::at(self.hosts.iter().map(Host::etcd_endpoint).collect())

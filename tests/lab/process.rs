@@ -25,9 +25,14 @@ pub struct Process {
 impl Process {
     /// Starts `argv`, its output appended to `log`.
     pub fn start(name: &str, argv: Vec<String>, env: Vec<(String, String)>, log: PathBuf) -> Self {
-        let mut process = Self { name: name.into(), argv, env, log, child: None };
+        let mut process = Self::at_rest(name, argv, env, log);
         process.start_again();
         process
+    }
+
+    /// The same, not started yet.
+    pub fn at_rest(name: &str, argv: Vec<String>, env: Vec<(String, String)>, log: PathBuf) -> Self {
+        Self { name: name.into(), argv, env, log, child: None }
     }
 
     /// Starts it (again), with the same command line.

@@ -66,6 +66,7 @@ sweep_one() { # DIR, already locked
   shim_sockets "$dir"
   # A mount inside another goes first.
   awk -v dir="$dir/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount -l
+  losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v dir="$dir/" 'index($2, dir) == 1 { print $1 }' | xargs -r losetup -d
   for space in /run/netns/wharf-lab-"$n"-*; do
     [ -e "$space" ] && ip netns del "${space##*/}"
   done

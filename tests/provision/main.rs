@@ -69,7 +69,8 @@ fn smallest() -> Stack {
 /// cfn-lint in an environment of the tests' own, installed now if it is not there yet.
 fn cfn_lint() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/provision");
-    let made = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/provision/tools.sh")).arg(&folder).status();
+    let made =
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/provision/tools.sh")).arg(&folder).status();
     assert!(made.unwrap().success(), "cfn-lint could not be installed");
     folder.join("python/bin/cfn-lint")
 }
@@ -84,7 +85,8 @@ fn cfn_lint_has_nothing_to_say_of_the_template() {
     let linted = Command::new(cfn_lint()).args(["--include-checks", "I", "--", &template]).output().unwrap();
     assert!(linted.status.success(), "{}", said(&linted));
     // It would, were there anything.
-    let spoiled = std::fs::read_to_string(&template).unwrap().replace("GroupSet: [!Ref Hosts]", "GroupSet: [!Ref Host]");
+    let spoiled =
+        std::fs::read_to_string(&template).unwrap().replace("GroupSet: [!Ref Hosts]", "GroupSet: [!Ref Host]");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("spoiled.yaml");
     std::fs::write(&file, spoiled).unwrap();
@@ -200,7 +202,10 @@ fn a_role_may_do_what_its_hosts_do_and_nothing_else() {
     let script = std::fs::read_to_string(format!("{FOLDER}/host/wharf-ec2")).unwrap();
     for action in actions {
         let (_, call) = action.split_once(':').unwrap();
-        assert!(script.contains(&format!("Action={call}")) || script.contains(&format!("AmazonSSM.{call}")), "{action}");
+        assert!(
+            script.contains(&format!("Action={call}")) || script.contains(&format!("AmazonSSM.{call}")),
+            "{action}"
+        );
     }
     assert_eq!(script.matches("Action=").count() + script.matches("AmazonSSM.").count(), actions.len());
 }

@@ -61,6 +61,11 @@ impl<'lab> Machine<'lab> {
 
     /// Lays it out without booting: what is done to it then is there at its first boot.
     pub fn create(host: &'lab Host) -> Self {
+        Self::create_with(host, &[])
+    }
+
+    /// The same with further options for its container.
+    pub fn create_with(host: &'lab Host, options: &[&str]) -> Self {
         if host.try_docker(&["image", "inspect", IMAGE]).is_err() {
             host.docker(&["import", &tree().display().to_string(), IMAGE]);
         }
@@ -80,6 +85,7 @@ impl<'lab> Machine<'lab> {
         // The units of services run `docker`, as a host's own do.
         let client = format!("{}:{CLIENT}:ro", run(&["sh", "-c", "command -v docker"]).trim());
         argv.extend(["-v", "/sys/fs/cgroup:/sys/fs/cgroup", "-v", &engine, "-v", &unpacked, "-v", &client]);
+        argv.extend(options);
         argv.extend([IMAGE, "/sbin/init"]);
         host.docker(&argv);
         let machine = Self { host };

@@ -4,7 +4,14 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+#[path = "../provision/cloudformation.rs"]
+mod cloudformation;
+#[path = "../provision/ignition.rs"]
+mod ignition;
+
 mod butane;
+mod cloud;
+mod ec2;
 mod load;
 mod machine;
 
