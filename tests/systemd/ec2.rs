@@ -174,8 +174,10 @@ impl<'lab> Cell<'lab> {
     }
 
     /// Every member serves, with the others.
-    fn etcd_is_whole(&self) {
-        soon("every member of etcd is healthy", || self.etcd(&[1, 2, 3], &["endpoint", "health"]));
+    fn etcd_is_whole(&self, mains: [&Machine<'_>; 3]) {
+        soon("every member of etcd is healthy", || {
+            self.etcd(&[1, 2, 3], &["endpoint", "health"]).map_err(|seen| seen + &mains.map(told).join("\n"))
+        });
     }
 
     /// Asked on every one of these, wharf answers with just these hosts.
@@ -193,7 +195,7 @@ impl<'lab> Cell<'lab> {
     fn mains(&self) -> [Machine<'lab>; 3] {
         let machines = [1, 2, 3].map(|n| self.main(n, &format!("i-0{n}")));
         boot(&machines.each_ref());
-        self.etcd_is_whole();
+        self.etcd_is_whole(machines.each_ref());
         machines
     }
 }
@@ -362,7 +364,7 @@ fn a_main_that_is_replaced_is_the_same_member_and_one_without_its_data_is_anothe
     drop(two);
     let new = cell.main(2, "i-02b");
     boot(&[&new]);
-    cell.etcd_is_whole();
+    cell.etcd_is_whole([&one, &new, &three]);
     assert_eq!(cell.members().unwrap(), before);
     let read = cell.etcd(&[2], &["get", "kept", "--consistency=s", "--print-value-only"]).unwrap();
     assert_eq!(read.trim(), "as it was");
@@ -373,7 +375,7 @@ fn a_main_that_is_replaced_is_the_same_member_and_one_without_its_data_is_anothe
     cell.lose_volume(3);
     let empty = cell.main(3, "i-03b");
     boot(&[&empty]);
-    cell.etcd_is_whole();
+    cell.etcd_is_whole([&one, &new, &empty]);
     let after = cell.members().unwrap();
     assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     assert_eq!((&after["main-1"], &after["main-2"]), (&before["main-1"], &before["main-2"]));
@@ -382,6 +384,36 @@ fn a_main_that_is_replaced_is_the_same_member_and_one_without_its_data_is_anothe
         let read = cell.etcd(&[3], &["get", "kept", "--consistency=s", "--print-value-only"])?;
         if read.trim() == "as it was" { Ok(()) } else { Err(read) }
     });
+}
+
+#[test]
+fn a_quorum_that_is_lost_for_good_is_made_anew_from_what_one_main_has() {
+    let lab = alone();
+    let cell = Cell::new(&lab);
+    let [one, two, three] = cell.mains();
+    cell.etcd(&[2], &["put", "kept", "as it was"]).unwrap();
+    let tool = "/opt/wharf/systemd/examples/ec2/host/wharf-ec2";
+    drop((two, three));
+    cell.lose_volume(2);
+    let refused = one.try_run(&[tool, "anew"]).unwrap_err();
+    assert!(refused.contains("nothing was thrown away"), "{refused}");
+    one.shell(&format!("{tool} alone"));
+    assert_eq!(cell.etcd(&[1], &["get", "kept", "--print-value-only"]).unwrap().trim(), "as it was");
+
+    // One finds an empty disk and joins by itself; the other has what it had, and is told to.
+    let empty = cell.main(2, "i-02b");
+    boot(&[&empty]);
+    soon("the second joins", || {
+        cell.etcd(&[1, 2], &["endpoint", "health"]).map_err(|seen| format!("{seen}\n{}", told(&empty)))
+    });
+    let old = cell.main(3, "i-03b");
+    boot(&[&old]);
+    soon("the third has booted", || old.try_run(&["test", "-d", "/var/lib/etcd/data/member"]));
+    old.shell(&format!("{tool} anew"));
+    cell.etcd_is_whole([&one, &empty, &old]);
+    assert_eq!(cell.members().unwrap().into_keys().collect::<Vec<_>>(), ["main-1", "main-2", "main-3"]);
+    let hosts: Vec<&Host> = lab.hosts().iter().collect();
+    cell.found_on(&[&one, &empty, &old], 11211, &hosts);
 }
 
 #[test]
