@@ -134,7 +134,7 @@ keep_from_booting() {
   for package in "$@"; do
     case $package in
       etcd-server) unit=etcd ;;
-      memcached | redis-server | postgresql | knot | prometheus | zookeeper) unit=$package ;;
+      memcached | redis-server | postgresql | knot | prometheus | zookeeper | haproxy | nginx) unit=$package ;;
       *) continue ;;
     esac
     systemctl disable "$unit.service" >/dev/null 2>&1 || true

@@ -1,0 +1,39 @@
+#!/bin/bash
+# The host of docs/clients.md, in a network and mount namespace of its own: ground.sh FOLDER WHARF. Its resolver is wharf on
+# port 53, its addresses are 10.0.0.1 and 10.0.0.2. The servers and the agent end with this script.
+set -euo pipefail
+folder=$1
+wharf=$2
+cd "$folder"
+mount --make-rprivate /
+echo 'nameserver 127.0.0.1' >resolv.conf
+# Where it is a link, what it leads to is what programs read.
+mount --bind resolv.conf "$(readlink -f /etc/resolv.conf)"
+ip link set lo up
+ip addr add 10.0.0.1/32 dev lo
+ip addr add 10.0.0.2/32 dev lo
+
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+
+for n in 1 2; do
+  mkdir -p web-$n redis-$n
+  echo "I am 10.0.0.$n" >web-$n/name
+  python3 -m http.server --bind 10.0.0.$n --directory web-$n 8080 >web-$n.log 2>&1 &
+  memcached -u nobody -l 10.0.0.$n >memcached-$n.log 2>&1 &
+done
+redis-server --bind 10.0.0.1 --protected-mode no --dir redis-1 --save '' >redis-1.log 2>&1 &
+redis-server --bind 10.0.0.2 --protected-mode no --dir redis-2 --save '' --replicaof 10.0.0.1 6379 >redis-2.log 2>&1 &
+
+postgres=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+mkdir -p postgres
+chown 65534:65534 postgres
+as_nobody "$postgres/initdb" -D "$folder/postgres/data" -U postgres -N -A trust >postgres.log 2>&1
+echo 'host all all 0.0.0.0/0 trust' >>postgres/data/pg_hba.conf
+as_nobody "$postgres/postgres" -D "$folder/postgres/data" -c listen_addresses=10.0.0.1 -c fsync=off \
+  -c unix_socket_directories="$folder/postgres" >>postgres.log 2>&1 &
+
+"$wharf" agent --node core-01 --advertise 10.0.0.1 --dns 127.0.0.1:53 --docker unix:///nowhere/docker.sock \
+  --config wharf.toml --state-dir state --http-socket "$folder/http.sock" >wharf.log 2>&1 &
+# Ends when the test does, however it does.
+cat >/dev/null
