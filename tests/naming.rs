@@ -656,6 +656,14 @@ fn tables_of_the_config_file_are_instances_like_a_container_s() {
     assert_eq!(instance.check.target.unwrap().to_string(), "192.0.2.10:5432");
     assert_eq!(instance.attrs.len(), 1);
 
+    let with_a_path = StaticService { attrs: [("check_http".into(), "/health".into())].into(), ..table("shop", 8080) };
+    let check = naming::static_instances(&with_a_path, 0, &settings()).instances.remove(0).check;
+    assert_eq!((check.kind, check.guessed, check.detail.path.as_deref()), (CheckKind::Http, false, Some("/health")));
+    assert_eq!(
+        naming::static_instances(&table("redis", 6379), 0, &settings()).instances[0].check.kind,
+        CheckKind::None
+    );
+
     let elsewhere =
         StaticService { address: "10.9.9.9".parse().ok(), check: Some("redis".into()), ..table("redis", 6379) };
     let offered = naming::static_instances(&elsewhere, 0, &settings());

@@ -72,6 +72,16 @@ fn confidant(asked: &Asked<'_>) -> Confidant {
     }
 }
 
+/// Keys that ask for a check by being there.
+const BY_KEY: [(&str, CheckKind); 3] =
+    [("check_http", CheckKind::Http), ("check_https", CheckKind::Http), ("check_tcp", CheckKind::Tcp)];
+
+/// Whether a key asks for a check, without `check` itself.
+pub(super) fn is_asked_by(key: &str) -> bool {
+    let lacks = key.strip_prefix("check_").is_some_and(|name| LACKING.contains(&name));
+    lacks || BY_KEY.iter().any(|(known, _)| *known == key)
+}
+
 struct Wanted {
     kind: CheckKind,
     guessed: bool,
@@ -89,9 +99,7 @@ fn wanted(asked: &Asked<'_>, mode: ChecksMode) -> Result<Wanted, NoWay> {
         };
     }
     let lacks = LACKING.into_iter().find(|name| asked.metadata.get(&format!("check_{name}")).is_some());
-    for (key, kind) in
-        [("check_http", CheckKind::Http), ("check_https", CheckKind::Http), ("check_tcp", CheckKind::Tcp)]
-    {
+    for (key, kind) in BY_KEY {
         let given = asked.metadata.get(key).filter(|value| !matches!(*value, "false" | "0" | "no"));
         if given.is_some() {
             let warning = lacks.map(|name| format!("there is no check {name:?}: only the {kind} check is made"));

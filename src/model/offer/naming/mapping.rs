@@ -154,9 +154,11 @@ impl<'s> Mapping<'s> {
 
     fn table(&mut self, service: &StaticService, number: usize) -> Result<Instance, NoWay> {
         let text = format!("{}/{}", service.port, service.proto);
-        let check = ("check".to_owned(), service.check.as_deref().unwrap_or("none"));
+        // Nothing is guessed of a table; one that gives a path has asked all the same.
+        let asks = service.attrs.keys().any(|key| check::is_asked_by(&key.to_lowercase()));
+        let check = service.check.as_deref().or((!asks).then_some("none")).map(|check| ("check".to_owned(), check));
         let attrs = service.attrs.iter().map(|(key, value)| (key.to_lowercase(), &**value));
-        let said = Said::of_table(attrs.chain([check]));
+        let said = Said::of_table(attrs.chain(check));
         if service.port == 0 {
             return Err((kind::BAD_PORT, "port 0 is no port".to_owned()));
         }
