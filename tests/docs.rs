@@ -7,14 +7,16 @@ use clap::{Arg, Command, CommandFactory};
 use wharf::cli::Cli;
 
 /// The pages that speak of nothing but this program.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "docs/checks.md",
     "docs/cli.md",
     "docs/configuration.md",
     "docs/dns.md",
+    "docs/glossary.md",
     "docs/http.md",
     "docs/metrics.md",
+    "docs/troubleshooting.md",
     "docs/records.md",
     "docs/security.md",
     "docs/service.md",

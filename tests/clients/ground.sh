@@ -1,5 +1,5 @@
 #!/bin/bash
-# The host of docs/clients.md, in a network and mount namespace of its own: ground.sh FOLDER WHARF. Its resolver is wharf on
+# The host of a page, such as docs/clients.md, in a network and mount namespace of its own: ground.sh FOLDER WHARF. Its resolver is wharf on
 # port 53, its addresses are 10.0.0.1 and 10.0.0.2. The servers and the agent end with this script.
 set -euo pipefail
 folder=$1
@@ -24,6 +24,9 @@ for n in 1 2; do
 done
 redis-server --bind 10.0.0.1 --protected-mode no --dir redis-1 --save '' >redis-1.log 2>&1 &
 redis-server --bind 10.0.0.2 --protected-mode no --dir redis-2 --save '' --replicaof 10.0.0.1 6379 >redis-2.log 2>&1 &
+# A second one that nobody made a replica.
+mkdir -p redis-3
+redis-server --bind 10.0.0.2 --port 6380 --protected-mode no --dir redis-3 --save '' >redis-3.log 2>&1 &
 
 postgres=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 mkdir -p postgres

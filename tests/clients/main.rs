@@ -1,5 +1,5 @@
-//! `docs/clients.md`, line by line: its files are written, its commands are run on a host as it describes, by the programs
-//! that it names, and what they print is what stands there.
+//! Pages of `docs/`, line by line: their files are written, their commands are run on a host as they describe, by the
+//! programs that they name, and what these print is what stands there (`…` for what differs each time).
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)] // blocking is what a test does here
 
 use std::path::{Path, PathBuf};
@@ -24,22 +24,25 @@ enum Step {
     },
 }
 
-/// The sections of the page with their steps.
-fn sections() -> Vec<(String, Vec<Step>)> {
-    let page = std::fs::read_to_string(format!("{ROOT}/docs/clients.md")).unwrap();
+/// The sections of a page with their steps.
+fn sections(page: &str) -> Vec<(String, Vec<Step>)> {
+    let page = std::fs::read_to_string(format!("{ROOT}/docs/{page}")).unwrap();
     let mut sections = vec![("the host".to_owned(), vec![])];
     let mut lines = page.lines();
-    let mut file = None;
+    let (mut file, mut is_shown_only) = (None, false);
     while let Some(line) = lines.next() {
         if let Some(title) = line.strip_prefix("## ") {
             sections.push((title.to_owned(), vec![]));
         } else if let Some(name) = line.strip_prefix("<!-- file: ") {
             file = Some(name.trim_end_matches(" -->").to_owned());
+        } else if line.starts_with("<!-- not run: ") {
+            is_shown_only = true;
         } else if let Some(kind) = line.strip_prefix("```") {
             let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
             let steps = &mut sections.last_mut().unwrap().1;
             match file.take() {
                 Some(name) => steps.push(Step::File { name, text: block.join("\n") + "\n" }),
+                None if is_shown_only => is_shown_only = false,
                 None if kind == "console" => steps.extend(session(&block)),
                 None => panic!("a block of {kind:?} that nobody tries: {block:?}"),
             }
@@ -143,17 +146,13 @@ impl Host {
     fn prints(&self, line: &str, expected: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let output = self.shell(line).output().unwrap();
+            // What a reader sees on a terminal, errors among it.
+            let output = self.shell(&format!("{{ {line}; }} 2>&1")).output().unwrap();
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-            if printed == expected {
+            if is_as(&printed, expected) {
                 return;
             }
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(
-                Instant::now() < deadline,
-                "`{line}` prints\n{printed}{said}\nand not\n{expected}\n{}",
-                self.told()
-            );
+            assert!(Instant::now() < deadline, "`{line}` prints\n{printed}\nand not\n{expected}\n{}", self.told());
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -188,24 +187,64 @@ impl Drop for Host {
     }
 }
 
+/// Whether lines are as expected; `…` stands for any text within one.
+fn is_as(printed: &str, expected: &str) -> bool {
+    let lines = |text: &str| text.lines().map(str::trim_end).map(str::to_owned).collect::<Vec<_>>();
+    let (printed, expected) = (lines(printed), lines(expected));
+    printed.len() == expected.len() && printed.iter().zip(&expected).all(|(line, pattern)| fits(line, pattern))
+}
+
+fn fits(line: &str, pattern: &str) -> bool {
+    let parts: Vec<&str> = pattern.split('…').collect();
+    let [first, middle @ .., last] = &parts[..] else { return line == pattern };
+    let Some(mut rest) = line.strip_prefix(first) else { return false };
+    for part in middle {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
+}
+
 /// Servers that run as nobody look at what is in it.
 fn open_to_all(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-#[test]
-fn every_line_of_the_page_for_clients_does_what_it_says() {
-    let sections = sections();
+/// Does what a page says from its beginning to its end.
+fn follow(page: &str, at_least: usize) {
+    let sections = sections(page);
     let ((_, settings), rest) = sections.split_first().unwrap();
-    assert!(rest.len() >= 9, "the page has {} sections", rest.len());
     let mut host = Host::start(settings);
+    let mut tried = 0;
     for (title, steps) in rest {
-        assert!(steps.iter().any(|step| matches!(step, Step::Run { .. })), "nothing is tried of {title}");
         println!("{title}");
         for step in steps {
+            tried += usize::from(matches!(step, Step::Run { .. }));
             host.take(step);
         }
         host.end_started();
     }
+    assert!(tried >= at_least, "only {tried} commands of {page} were tried");
+}
+
+#[test]
+fn every_line_for_clients_does_what_it_says() {
+    follow("clients.md", 15);
+}
+
+#[test]
+fn every_line_of_trouble_is_what_is_seen() {
+    follow("troubleshooting.md", 10);
+}
+
+#[test]
+fn names_of_consul_are_answered_as_the_page_says() {
+    follow("migrating-from-consul.md", 5);
+}
+
+#[test]
+fn a_pattern_is_a_pattern() {
+    assert!(is_as("a 5s b\n", "a … b\n") && is_as("a\n", "a\n") && is_as("for 5s\n", "for …"));
+    assert!(!is_as("a b c\n", "a …d") && !is_as("a\nb\n", "a\n") && !is_as("ab\n", "a\n") && !is_as("a", "ab"));
 }
