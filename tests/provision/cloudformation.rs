@@ -64,6 +64,36 @@ impl Stack {
         wanted.map(|(name, _)| name.as_str().unwrap().to_owned()).collect()
     }
 
+    /// Whether the policies of a role let it do something to a resource: statements that allow, wildcards and all. A condition
+    /// on tags holds for resources whose tags are these.
+    pub fn lets(&self, role: &str, action: &str, resource: &str, tags: &[(&str, &str)]) -> bool {
+        let own = self.property(role, "Policies");
+        let own = own.as_sequence().into_iter().flatten().map(|policy| policy["PolicyDocument"].clone());
+        let shared = self.resources("AWS::IAM::Policy");
+        let of_role = |policy: &String| {
+            let roles = self.property(policy, "Roles");
+            roles.as_sequence().unwrap().iter().any(|one| *one == Value::String(Self::id(role)))
+        };
+        let shared = shared.into_iter().filter(of_role).map(|policy| self.property(&policy, "PolicyDocument"));
+        own.chain(shared).any(|document| {
+            document["Statement"].as_sequence().unwrap().iter().any(|statement| {
+                let tagged = statement["Condition"]["StringEquals"].as_mapping();
+                let holds = tagged.into_iter().flatten().all(|(key, value)| {
+                    let tag = key
+                        .as_str()
+                        .unwrap()
+                        .strip_prefix("aws:ResourceTag/")
+                        .expect("no other condition is known here");
+                    tags.contains(&(tag, value.as_str().unwrap()))
+                });
+                statement["Effect"] == "Allow"
+                    && holds
+                    && listed(&statement["Action"]).any(|one| one == action)
+                    && listed(&statement["Resource"]).any(|one| matches(&one, resource))
+            })
+        })
+    }
+
     /// The id that AWS would give a resource.
     pub fn id(name: &str) -> String {
         if name.ends_with("Volume") { format!("vol-{}", hex(name)) } else { format!("{}-id", name.to_lowercase()) }
@@ -146,6 +176,25 @@ impl Stack {
         }
         made
     }
+}
+
+/// One text, or several.
+fn listed(value: &Value) -> impl Iterator<Item = String> + use<> {
+    let several = value.as_sequence().cloned().unwrap_or_else(|| vec![value.clone()]);
+    several.into_iter().map(text)
+}
+
+/// An ARN with `*` for any text.
+fn matches(pattern: &str, arn: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = arn.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    rest.ends_with(last)
 }
 
 /// A function by its tag (`!Ref x`) or its long name (`Fn::Sub: x`).

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::cloudformation::Stack;
 use crate::lab::Alone;
 use crate::lab::host::Host;
 
@@ -46,6 +47,7 @@ pub struct Done {
 /// The cloud; its thread ends with the process.
 #[derive(Clone, Debug)]
 pub struct Cloud {
+    stack: Arc<Stack>,
     done: Arc<Mutex<Done>>,
     at: SocketAddr,
 }
@@ -63,10 +65,10 @@ type Reply = Result<String, (u16, String)>;
 
 impl Cloud {
     /// Begins to answer.
-    pub fn start(lab: &Alone, parameters: BTreeMap<String, String>) -> Self {
+    pub fn start(lab: &Alone, stack: Arc<Stack>, parameters: BTreeMap<String, String>) -> Self {
         let listener = TcpListener::bind((lab.ground().address(254), 0)).unwrap();
         let at = listener.local_addr().unwrap();
-        let cloud = Self { done: Arc::new(Mutex::new(Done { parameters, ..Done::default() })), at };
+        let cloud = Self { stack, done: Arc::new(Mutex::new(Done { parameters, ..Done::default() })), at };
         let served = cloud.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -161,17 +163,31 @@ impl Cloud {
         let field = |name: &str| form.get(name).cloned().ok_or_else(|| (400, format!("no {name}")));
         match action.as_str() {
             "GetParameter" => self.parameter(request, &instance),
-            "AttachVolume" if instance.role == "main" => self.attach(field("VolumeId")?, field("InstanceId")?),
+            "AttachVolume" => {
+                let (volume, to) = (field("VolumeId")?, field("InstanceId")?);
+                for resource in [
+                    format!("ec2:eu-west-1:123456789012:volume/{volume}"),
+                    format!("ec2:eu-west-1:123456789012:instance/{to}"),
+                ] {
+                    self.lets(&instance, "ec2:AttachVolume", &resource, &[("wharf-member-of", "cellar")])?;
+                }
+                self.attach(volume, to)
+            }
             "SignalResource" => {
                 let group = field("LogicalResourceId")?;
                 if !group.ends_with("Group") || field("StackName")? != stack_id() {
                     return Err((400, format!("no {group} here")));
                 }
+                self.lets(&instance, "cloudformation:SignalResource", stack_id().trim_start_matches("arn:aws:"), &[])?;
                 self.done().signalled.push(field("UniqueId")?);
                 Ok("<ok/>".into())
             }
             "CompleteLifecycleAction" => {
-                self.done().completed.push((field("AutoScalingGroupName")?, field("InstanceId")?));
+                let group = field("AutoScalingGroupName")?;
+                let resource =
+                    format!("autoscaling:eu-west-1:123456789012:autoScalingGroup:1:autoScalingGroupName/{group}");
+                self.lets(&instance, "autoscaling:CompleteLifecycleAction", &resource, &[])?;
+                self.done().completed.push((group, field("InstanceId")?));
                 Ok("<ok/>".into())
             }
             other => Err((403, format!("a {} may not {other}", instance.role))),
@@ -189,15 +205,25 @@ impl Cloud {
         Ok("<ok/>".into())
     }
 
-    /// As the two roles of the template have it.
+    /// As the template's policies have it, for the role of this instance.
+    fn lets(
+        &self,
+        instance: &Instance,
+        action: &str,
+        resource: &str,
+        tags: &[(&str, &str)],
+    ) -> Result<(), (u16, String)> {
+        let role = if instance.role == "main" { "MainRole" } else { "WorkerRole" };
+        if self.stack.lets(role, action, &format!("arn:aws:{resource}"), tags) {
+            return Ok(());
+        }
+        Err((403, format!("AccessDenied: {role} may not {action} on {resource}")))
+    }
+
     fn parameter(&self, request: &Request, instance: &Instance) -> Reply {
         let asked: serde_json::Value = serde_json::from_str(&request.body).map_err(|error| (400, error.to_string()))?;
         let name = asked["Name"].as_str().unwrap_or_default();
-        let secret = name.strip_prefix("/cellar/").unwrap_or_default();
-        let everyone = secret == "ca.crt" || secret.starts_with("agent.") || secret.starts_with("services/");
-        if !everyone && !(instance.role == "main" && secret.starts_with("main/")) {
-            return Err((400, format!("AccessDeniedException: a {} may not read {name}", instance.role)));
-        }
+        self.lets(instance, "ssm:GetParameter", &format!("ssm:eu-west-1:123456789012:parameter{name}"), &[])?;
         let value =
             self.done().parameters.get(name).cloned().ok_or_else(|| (400, format!("ParameterNotFound: {name}")))?;
         Ok(serde_json::json!({"Parameter": {"Name": name, "Type": "SecureString", "Value": value}}).to_string())

@@ -25,13 +25,19 @@ use crate::provision::bring_memcached;
 
 const EC2: &str = "systemd/examples/ec2";
 const SOURCES: [&str; 2] = ["https://files.example.net/wharf.tar.gz", "https://files.example.net/etcd.tar.gz"];
+/// Every unit that comes with the cluster is one to systemd, a template under a number.
+const VERIFY: &str = "mkdir /run/verify && cd /opt/wharf/systemd/examples/ec2 && \
+    for unit in host/*.service services/*/*/*.service; do \
+      name=${unit##*/}; name=${name/@./@1.}; cp \"$unit\" \"/run/verify/$name\"; \
+      said=$(systemd-analyze verify --man=no \"/run/verify/$name\" 2>&1) && [ -z \"$said\" ] || { echo \"$unit: $said\" >&2; exit 1; }; \
+    done";
 /// The lease of an agent that says nothing else, and what the contract adds.
 const GONE: Duration = Duration::from_secs(32);
 
 /// A stack whose hosts are the lab's.
 struct Cell<'lab> {
     lab: &'lab Alone,
-    stack: Stack,
+    stack: Arc<Stack>,
     cloud: Cloud,
     dir: PathBuf,
     volumes: Mutex<BTreeMap<usize, String>>,
@@ -51,7 +57,7 @@ impl<'lab> Cell<'lab> {
         let [one, two, three] = addresses.each_ref();
         script(&format!("{EC2}/make-ca.sh"), &[&keys, one, two, three]);
         let hashes = packed(&dir).map(|file| hash(&file));
-        let stack = Stack::new(&[
+        let stack = Arc::new(Stack::new(&[
             ("AllowSSHFrom", "203.0.113.7/32"),
             ("KeyName", "mine"),
             ("ImageId", "ami-0123456789abcdef0"),
@@ -62,13 +68,13 @@ impl<'lab> Cell<'lab> {
             ("Main1Address", one),
             ("Main2Address", two),
             ("Main3Address", three),
-        ]);
+        ]));
         let named = [("ca.crt", "ca.crt"), ("agent.crt", "agent.crt"), ("agent.key", "agent.key")];
         let of_mains = [("main/member.crt", "member.crt"), ("main/member.key", "member.key")];
         let read = |(name, file): &(&str, &str)| {
             (format!("/cellar/{name}"), fs::read_to_string(dir.join("ca").join(file)).unwrap().trim_end().to_owned())
         };
-        let cloud = Cloud::start(lab, named.iter().chain(&of_mains).map(read).collect());
+        let cloud = Cloud::start(lab, stack.clone(), named.iter().chain(&of_mains).map(read).collect());
         Self { lab, stack, cloud, dir, volumes: Mutex::default() }
     }
 
@@ -349,8 +355,33 @@ fn three_mains_form_a_cluster_and_answer_for_each_other() {
         signalled.sort();
         if signalled == ["i-01", "i-02", "i-03"] { Ok(()) } else { Err(format!("{signalled:?}\n{}", told(mains[0]))) }
     });
+    mains[0].shell(VERIFY);
     let refused = cell.cloud.done().refused.clone();
     assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn mains_that_were_all_off_are_the_cluster_that_they_were() {
+    let lab = alone();
+    let cell = Cell::new(&lab);
+    let mains = cell.mains();
+    let mains = mains.each_ref();
+    let before = cell.members().unwrap();
+    cell.etcd(&[1], &["put", "kept", "as it was"]).unwrap();
+    std::thread::scope(|scope| {
+        for machine in mains {
+            scope.spawn(|| machine.shut_down());
+        }
+    });
+    assert!(cell.members().is_err());
+    for machine in mains {
+        machine.has_its_interface();
+    }
+    boot(&mains);
+    cell.etcd_is_whole(mains);
+    assert_eq!(cell.members().unwrap(), before);
+    assert_eq!(cell.etcd(&[3], &["get", "kept", "--print-value-only"]).unwrap().trim(), "as it was");
+    cell.found_on(&mains, 11211, &lab.hosts().iter().collect::<Vec<_>>());
 }
 
 #[test]
