@@ -217,8 +217,7 @@ fn follow(page: &str, at_least: usize) {
     let ((_, settings), rest) = sections.split_first().unwrap();
     let mut host = Host::start(settings);
     let mut tried = 0;
-    for (title, steps) in rest {
-        println!("{title}");
+    for (_, steps) in rest {
         for step in steps {
             tried += usize::from(matches!(step, Step::Run { .. }));
             host.take(step);
