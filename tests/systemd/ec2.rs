@@ -5,18 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cloud::{Cloud, Instance};
 use crate::cloudformation::Stack;
+use crate::connects::Client;
 use crate::everyday::SERVICE;
 use crate::ignition::{Ignition, Source};
-use crate::lab::dns;
 use crate::lab::host::Host;
 use crate::lab::process::{run, try_run};
 use crate::lab::{Alone, alone, memcached, within};
@@ -264,64 +261,6 @@ fn hash(file: &Path) -> String {
     format!("sha512-{}", said.split_whitespace().next().unwrap())
 }
 
-/// A client as people have them: it asks for the name, keeps the answer as long as it may, and connects to what it was
-/// told, again and again.
-struct Client {
-    stop: Arc<AtomicBool>,
-    failed: Arc<Mutex<Vec<String>>>,
-    made: Arc<Mutex<BTreeMap<String, usize>>>,
-    runs: Option<JoinHandle<()>>,
-}
-
-impl Client {
-    fn start(server: std::net::Ipv4Addr) -> Self {
-        let client = Self { stop: Arc::default(), failed: Arc::default(), made: Arc::default(), runs: None };
-        let (stop, failed, made) = (client.stop.clone(), client.failed.clone(), client.made.clone());
-        let runs = std::thread::spawn(move || {
-            let (mut known, mut until) = (vec![], Instant::now());
-            while !stop.load(Ordering::SeqCst) {
-                if known.is_empty() || Instant::now() >= until {
-                    let answer = dns::dig_on_53(server, &[SERVICE, "SRV"]);
-                    let ttl = answer.answers.iter().map(|row| row.ttl).min().unwrap_or(0);
-                    (known, until) = (answer.targets(), Instant::now() + Duration::from_secs(ttl.into()));
-                }
-                for target in &known {
-                    let at: SocketAddr = target.parse().unwrap();
-                    match version_of(at) {
-                        Ok(()) => *made.lock().unwrap().entry(target.clone()).or_default() += 1,
-                        Err(why) => failed.lock().unwrap().push(format!("{target}: {why}")),
-                    }
-                }
-            }
-        });
-        Self { runs: Some(runs), ..client }
-    }
-
-    /// Connections made to a target so far.
-    fn made(&self, target: &str) -> usize {
-        self.made.lock().unwrap().get(target).copied().unwrap_or(0)
-    }
-
-    /// Ends, with what failed.
-    fn finish(mut self) -> Vec<String> {
-        self.stop.store(true, Ordering::SeqCst);
-        self.runs.take().unwrap().join().unwrap();
-        std::mem::take(&mut self.failed.lock().unwrap())
-    }
-}
-
-/// A whole exchange with a memcached.
-fn version_of(at: SocketAddr) -> Result<(), String> {
-    use std::io::{Read, Write};
-    let limit = Duration::from_secs(5);
-    let mut stream = std::net::TcpStream::connect_timeout(&at, limit).map_err(|error| error.to_string())?;
-    stream.set_read_timeout(Some(limit)).unwrap();
-    stream.write_all(b"version\r\n").map_err(|error| error.to_string())?;
-    let mut reply = [0; 64];
-    let length = stream.read(&mut reply).map_err(|error| error.to_string())?;
-    if reply[..length].starts_with(b"VERSION") { Ok(()) } else { Err(format!("said {:?}", &reply[..length])) }
-}
-
 #[test]
 fn three_mains_form_a_cluster_and_answer_for_each_other() {
     let lab = alone();
@@ -382,6 +321,29 @@ fn mains_that_were_all_off_are_the_cluster_that_they_were() {
     assert_eq!(cell.members().unwrap(), before);
     assert_eq!(cell.etcd(&[3], &["get", "kept", "--print-value-only"]).unwrap().trim(), "as it was");
     cell.found_on(&mains, 11211, &lab.hosts().iter().collect::<Vec<_>>());
+    add_a_service(&cell, mains[0]);
+}
+
+/// As the page has it for those who do not want to replace hosts.
+fn add_a_service(cell: &Cell<'_>, machine: &Machine<'_>) {
+    let host = machine.host();
+    let unit = "[Unit]\nAfter=docker.service\n[Service]\nEnvironmentFile=/etc/second.env\n\
+        ExecStart=/usr/bin/docker run --rm --name second -p 11411:11211 -e SERVICE_NAME=${NAME} memcached:1.6\n\
+        [Install]\nWantedBy=multi-user.target\n";
+    machine.put("/opt/services/second/main/second.service", unit);
+    machine.put("/opt/services/second/main/secrets", "# as the page has it\nsecond.env /etc/second.env\n");
+    let table = format!("[[service]]\nname = \"etcd\"\nport = 2379\nid = \"etcd-{}\"\ncheck = \"tcp\"\n", host.name());
+    machine.put("/opt/services/second/all/wharf.toml", &table);
+    cell.cloud.done().parameters.insert("/cellar/services/second.env".into(), "NAME=second".into());
+    machine.shell(
+        "sed -i 's/^SERVICES=.*/SERVICES=memcached,second/' /etc/wharf-ec2.env && systemctl restart wharf-ec2-boot",
+    );
+    let address = host.address().to_string();
+    for (name, port) in [("second", 11411), ("etcd", 2379)] {
+        let name = format!("{name}.services.internal");
+        soon(&name, || machine.finds_at(&address, &name, &[host.at(port)]).map_err(|seen| seen + &told(machine)));
+    }
+    assert_eq!(machine.shell("stat -c %a /etc/second.env").trim(), "600");
 }
 
 #[test]
@@ -445,6 +407,34 @@ fn a_quorum_that_is_lost_for_good_is_made_anew_from_what_one_main_has() {
     assert_eq!(cell.members().unwrap().into_keys().collect::<Vec<_>>(), ["main-1", "main-2", "main-3"]);
     let hosts: Vec<&Host> = lab.hosts().iter().collect();
     cell.found_on(&[&one, &empty, &old], 11211, &hosts);
+}
+
+#[test]
+fn a_copy_brings_back_what_etcd_had_by_the_lines_of_the_page() {
+    let lab = alone();
+    let cell = Cell::new(&lab);
+    let [one, two, three] = cell.mains();
+    cell.etcd(&[1], &["put", "kept", "as it was"]).unwrap();
+    let copy = cell.dir.join("copy.db");
+    cell.etcd(&[1], &["snapshot", "save", copy.to_str().unwrap()]).unwrap();
+    drop((two, three));
+    cell.lose_volume(2);
+    cell.lose_volume(3);
+    one.put_as("/root/copy.db", &fs::read(&copy).unwrap(), 0o600);
+    let page = include_str!("../../docs/provision.md");
+    let lines = page.split("```").find(|block| block.contains("snapshot restore copy.db")).unwrap();
+    let address = lab.host(1).address().to_string();
+    one.shell(&format!("cd /root{}", lines.replace("10.20.0.11", &address)));
+    soon("what it had is there", || {
+        cell.etcd(&[1], &["get", "kept", "--print-value-only"]).map(|read| assert_eq!(read.trim(), "as it was"))
+    });
+    let [two, three] = [2, 3].map(|n| {
+        let empty = cell.main(n, &format!("i-0{n}b"));
+        boot(&[&empty]);
+        soon("it joins", || cell.etcd(&[1, n], &["endpoint", "health"]).map_err(|seen| seen + &told(&empty)));
+        empty
+    });
+    cell.found_on(&[&one, &two, &three], 11211, &lab.hosts().iter().collect::<Vec<_>>());
 }
 
 #[test]

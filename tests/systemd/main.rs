@@ -11,6 +11,7 @@ mod ignition;
 
 mod butane;
 mod cloud;
+mod connects;
 mod ec2;
 mod load;
 mod machine;
