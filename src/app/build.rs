@@ -2,6 +2,7 @@
 //!
 //! Everything that can fail does so here, before the first record is written, and says what was tried.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::autodiscovery;
 use super::drain::DrainDesk;
 use super::neighbours::Neighbours;
+use super::ordinal::{self, Ordinals};
 use super::proxies::{self, Ambassadors};
 use super::ready::Herald;
 use super::shutdown::{self, Farewell};
@@ -41,6 +43,7 @@ use crate::model::offer::advertise::{HostAddresses, Place};
 use crate::model::offer::instance::Offer;
 use crate::model::publish::local::{DrainState, Local};
 use crate::model::publish::memory::Resumed;
+use crate::model::words::ordinal::RoleName;
 use crate::model::words::zone::{BadZone, Zones};
 use crate::notify::Notify;
 use crate::offer::drain::Drain;
@@ -101,6 +104,7 @@ pub(super) struct Agent {
     pub(super) local: watch::Receiver<Arc<Local>>,
     pub(super) drain: Drain,
     pub(super) proxies: watch::Sender<Arc<Vec<Table>>>,
+    pub(super) roles: watch::Sender<Arc<BTreeSet<RoleName>>>,
     masters: Masters,
 }
 
@@ -126,7 +130,14 @@ pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supe
     let masters = finding.masters.clone();
     let proxies = finding.proxies.clone();
     finding.watch_over(config, &offering, supervisor);
-    Ok(Agent { inventory: offering.settings, local: offering.published.local, drain: offering.drain, proxies, masters })
+    Ok(Agent {
+        inventory: offering.settings,
+        local: offering.published.local,
+        drain: offering.drain,
+        proxies,
+        roles: offering.ordinals.roles,
+        masters,
+    })
 }
 
 impl Agent {
@@ -167,6 +178,7 @@ struct Offering {
     place: watch::Receiver<Arc<Place>>,
     published: registrar::Outputs,
     drain: Drain,
+    ordinals: Ordinals,
 }
 
 impl Offering {
@@ -183,12 +195,14 @@ impl Offering {
         supervisor.spawn("sources", Half::Offer, sources.run(stop.clone()));
         let (standings_in, standings) = watch::channel(Arc::default());
         let drain = Drain::new(Arc::clone(&ground.state));
+        let ordinals = ordinal::start(config, ground, supervisor, registry);
         let inputs = registrar::Inputs {
             offer: offer.clone(),
             standings,
             drain: drain.watch(),
             parts: drain.parts(),
             place: place.clone(),
+            ordinals: ordinals.standings.clone(),
         };
         let (registrar, published) = Registrar::new(
             translate::registrar(config, &ground.resumed, ground.state.writable()),
@@ -201,7 +215,7 @@ impl Offering {
         let fleet = Fleet::new(translate::probe(config), offer.clone(), adopted, standings_in, registry);
         supervisor.spawn("probes", Half::Offer, fleet.run(stop.clone()));
         supervisor.spawn("registrar", Half::Offer, registrar.run(stop));
-        Ok(Self { settings, offer, place, published, drain })
+        Ok(Self { settings, offer, place, published, drain, ordinals })
     }
 }
 
@@ -241,6 +255,7 @@ struct Finding {
     http: Vec<SocketAddr>,
     sentinel: Vec<SocketAddr>,
     autodiscovery: Vec<SocketAddr>,
+    exhibitor: Vec<SocketAddr>,
     door: Option<Door>,
     insider: Insider,
     proxies: watch::Sender<Arc<Vec<Table>>>,
@@ -263,10 +278,10 @@ impl Finding {
         let (mirror, view) = Mirror::new(settings, Arc::clone(&ground.store), overlay, keep, &mut registry);
         let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.at_most(config.store.max_records as usize);
-        let mirror = mirror.naming(config.store.prefix.clone(), heads_seen);
+        let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
+        let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.numbered());
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
-        let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
         let inputs = roll::Inputs { nodes: node_list.clone(), known };
         let (key, own) = translate::known(config, &ground.resumed, &offering.place.borrow());
         let (roll, forgets) = Roll::new(Arc::clone(&ground.store), key, own, inputs, &mut registry);
@@ -297,6 +312,7 @@ impl Finding {
             local: offering.published.local.clone(),
             nodes: node_list,
             forget: ForgetSource::new(move |node| roll::asked(forgets.clone(), node).boxed()),
+            ordinals: offering.ordinals.standings.clone(),
             ready: ready_seen,
             drain: drain_requests,
             topology,
@@ -312,6 +328,7 @@ impl Finding {
             http: http.addresses(),
             sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
             autodiscovery,
+            exhibitor: http.exhibitor_address().into_iter().collect(),
             door: http.door(),
             insider: dns.insider(),
             proxies,
@@ -332,7 +349,8 @@ impl Finding {
     /// Starts what watches the agent as a whole.
     fn watch_over(self, config: &Config, offering: &Offering, supervisor: &mut Supervisor) {
         let stop = supervisor.stop_of(Half::Find);
-        let (dns, http, sentinel, autodiscovery) = (&self.dns, &self.http, &self.sentinel, &self.autodiscovery);
+        let (dns, http, sentinel) = (&self.dns, &self.http, &self.sentinel);
+        let (autodiscovery, exhibitor) = (&self.autodiscovery, &self.exhibitor);
         tracing::info!(
             version = VERSION,
             node = config.node,
@@ -341,6 +359,7 @@ impl Finding {
             ?http,
             ?sentinel,
             ?autodiscovery,
+            ?exhibitor,
             "serving"
         );
         if let Some(period) = Notify.watchdog_period() {

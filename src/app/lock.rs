@@ -19,19 +19,19 @@ use crate::store::etcd::{Etcd, Settings};
 use super::settings;
 
 /// What bounds how long a call of a command that keeps nothing may try.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// How the guardian tells `wharf lock` that it is its child.
 pub(super) const GUARDED: &str = "WHARF_LOCK_GUARDED";
 
 /// Why etcd cannot be asked.
-enum Unasked {
+pub(super) enum Unasked {
     Wrong(String),
     /// None is named.
     None,
 }
 
 /// The store; `lease` bounds how long a call may try, a third of it.
-fn reached(args: &EtcdArgs, lease: Duration) -> Result<Reached, Unasked> {
+pub(super) fn reached(args: &EtcdArgs, lease: Duration) -> Result<Reached, Unasked> {
     let args = AgentArgs { config: args.config.clone(), settings: args.settings() };
     let config = settings::join(&args).map_err(|problems| Unasked::Wrong(problems.to_string()))?;
     let etcd = config.store.etcd.ok_or(Unasked::None)?;
@@ -44,7 +44,7 @@ fn reached(args: &EtcdArgs, lease: Duration) -> Result<Reached, Unasked> {
         lease_ttl: lease,
         probe: prefix.locks(),
     });
-    Ok(Reached { store, prefix, node: config.node })
+    Ok(Reached { store, prefix, node: config.node, state_dir: config.store.state_dir })
 }
 
 /// Runs `wharf kv`.
@@ -55,7 +55,7 @@ pub(super) async fn kv(args: KvArgs, terminal: &mut Terminal) -> Exit {
     }
 }
 
-fn unasked(why: &Unasked, terminal: &mut Terminal) -> Exit {
+pub(super) fn unasked(why: &Unasked, terminal: &mut Terminal) -> Exit {
     match why {
         Unasked::Wrong(what) => terminal.fail(what, "see --help"),
         Unasked::None => terminal.fail("no etcd is named", "--etcd-endpoints, or --config with the agent's settings"),
@@ -94,7 +94,7 @@ fn failed(what: &str, todo: &str, terminal: &mut Terminal) -> u8 {
 }
 
 fn job(args: LockArgs, name: LockName, reached: Reached) -> Job {
-    let Reached { store, prefix, node } = reached;
+    let Reached { store, prefix, node, .. } = reached;
     let told = name.as_str().to_owned();
     Job {
         keys: Keys::new(&prefix, &name),

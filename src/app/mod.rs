@@ -7,6 +7,7 @@ mod drain;
 mod lifecycle;
 mod lock;
 mod neighbours;
+mod ordinal;
 mod proxies;
 mod ready;
 mod settings;
@@ -63,6 +64,9 @@ fn ask(command: Command) -> ExitCode {
             Command::Agent(_) | Command::Proxy(_) | Command::CheckConfig(_) => Exit::Usage,
             Command::LockGuardian(_) | Command::LockHeld(_) => Exit::Usage,
             Command::Lock(args) => return ExitCode::from(lock::lock(*args, terminal).await),
+            Command::Ordinal(args) => ordinal::run(*args, terminal).await,
+            Command::ZkBarrier(args) => return ExitCode::from(cli::zk::barrier(*args, terminal).await),
+            Command::ZkListNodes(args) => cli::zk::list_nodes(*args, terminal).await,
             Command::Kv(args) => lock::kv(*args, terminal).await,
             Command::Services(args) => cli::services::run(args, terminal).await,
             Command::Wait(args) => cli::wait::run(args, terminal).await,

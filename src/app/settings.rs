@@ -62,6 +62,11 @@ fn on_this_host(config: &Config) -> Vec<Problem> {
     if !config.dns.forward.is_empty() && config.dns.forward.iter().all(|to| is_own(to, &config.dns.listen)) {
         found.push(("forward", "these are addresses of this host on which the agent itself answers".to_owned()));
     }
+    if let Some(exhibitor) = &config.exhibitor
+        && UdpSocket::bind((exhibitor.listen.ip(), 0)).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+    {
+        found.push(("exhibitor", format!("{} is no address of this host", exhibitor.listen.ip())));
+    }
     for (place, table) in config.autodiscoveries.iter().enumerate() {
         found.extend(unheard(table).map(|what| ("autodiscovery", format!("table {}: {what}", place + 1))));
     }

@@ -1,5 +1,6 @@
 //! From the settings as validated to those that each worker is built with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -165,6 +166,8 @@ pub(super) fn registrar(config: &Config, resumed: &Resumed, writable: bool) -> r
             addresses: Vec::new(),
             site: config.site.as_ref().map(|site| site.text().clone()),
             sentinel: config.sentinel.as_ref().map(|sentinel| sentinel.listen).filter(|at| at.port() > 0),
+            machine: identity::derived_machine_id(),
+            ordinals: BTreeMap::new(),
             started: SystemTime::now(),
         },
         resumed: resumed.clone(),
@@ -199,6 +202,11 @@ pub(super) fn http(config: &Config) -> Result<http::Settings, BuildError> {
         version: VERSION.to_owned(),
         standpoint: standpoint(config),
         probe_interval: config.probe.interval,
+        exhibitor: config.exhibitor.as_ref().map(|exhibitor| http::Exhibitor {
+            listen: exhibitor.listen,
+            service: exhibitor.service.clone(),
+            ordinal: exhibitor.ordinal.clone(),
+        }),
         seeds: config.topologies.iter().filter_map(|table| Some((table.seed_http?, table.service.clone()))).collect(),
     })
 }

@@ -81,6 +81,8 @@ pub struct Reached {
     pub prefix: Prefix,
     /// This host.
     pub node: String,
+    /// Where its agent keeps what it remembers.
+    pub state_dir: PathBuf,
 }
 
 /// Tells what the store said, and with what a command ends by it.

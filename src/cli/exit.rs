@@ -13,6 +13,8 @@ pub enum Exit {
     Usage = 2,
     /// No agent, or no store, could be asked.
     Unreachable = 3,
+    /// What is asked for is another host's.
+    Taken = 4,
 }
 
 impl From<Exit> for ExitCode {

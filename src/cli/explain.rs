@@ -8,11 +8,13 @@ use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
-use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained};
+use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals};
+use crate::model::steer::ordinal::told::Standing;
 use crate::model::steer::told::{Instance, Topologies, Topology};
 use crate::model::words::name::Label;
 use crate::model::words::place::place;
 use crate::model::words::plain::plain;
+use crate::model::words::record::Text;
 
 /// Tell what became of each container port of this host, and why
 #[derive(Clone, Debug, clap::Args)]
@@ -62,7 +64,8 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
         None => {
             // An agent that steers nothing, or an older one, has none to tell of.
             let topologies = client.get::<Topologies>("/v1/topology").await.unwrap_or_default();
-            words(&local, &topologies, terminal, SystemTime::now())
+            let numbers = client.get::<Ordinals>("/v1/ordinals").await.unwrap_or_default();
+            numbers_in_words(&numbers, terminal) + &words(&local, &topologies, terminal, SystemTime::now())
         }
     };
     terminal.print(&text);
@@ -102,6 +105,16 @@ pub fn words(local: &Local, topologies: &Topologies, terminal: &Terminal, now: S
         text.push_str("no container of this host has a port to offer\n");
     }
     text
+}
+
+/// How this host stands with its numbers.
+fn numbers_in_words(told: &Ordinals, terminal: &Terminal) -> String {
+    let line = |(role, standing): (&Text, &Standing)| {
+        let tone = if standing.is_trouble() { Tone::Bad } else { Tone::Normal };
+        let line = plain(&format!("this host's number of {role} {standing}")).into_owned();
+        terminal.paint(&line, tone) + "\n"
+    };
+    told.ordinals.iter().map(line).collect()
 }
 
 /// What concerns everything on this host.

@@ -15,6 +15,7 @@ pub mod healthcheck;
 pub mod kv;
 pub mod lock;
 pub mod nodes;
+pub mod ordinal;
 pub mod output;
 pub mod place;
 pub mod proxies;
@@ -27,8 +28,10 @@ pub mod terminal;
 mod token;
 pub mod topology;
 pub mod wait;
+pub mod zk;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -51,10 +54,23 @@ impl Cli {
     /// What this process was started with. A variable that is set to nothing counts as not given: unit and compose
     /// files pass on whatever their user has left empty.
     pub fn of_this_process() -> Self {
-        let mut matches = without_empty_variables(Self::command()).get_matches();
+        let mut matches = without_empty_variables(Self::command()).get_matches_from(arguments(std::env::args_os()));
         Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
     }
 }
+
+/// What was asked for; by a link of its name a command needs no other word.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = given.collect();
+    let name = arguments.first().and_then(|path| Path::new(path).file_name()).map(ToOwned::to_owned);
+    if let Some(name) = name.filter(|name| LINKS.iter().any(|link| *name == **link)) {
+        arguments.splice(..1, ["wharf".into(), name]);
+    }
+    arguments
+}
+
+/// Commands that a link may be called by: scripts of before know them as programs.
+const LINKS: [&str; 2] = ["zk-list-nodes", "zk-barrier"];
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
@@ -83,7 +99,10 @@ pub enum Command {
     Undrain(drain::UndrainArgs),
     Topology(topology::TopologyArgs),
     Lock(Box<lock::LockArgs>),
+    Ordinal(Box<ordinal::OrdinalArgs>),
     Kv(Box<kv::KvArgs>),
+    ZkListNodes(Box<zk::ListArgs>),
+    ZkBarrier(Box<zk::BarrierArgs>),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Healthcheck(healthcheck::HealthcheckArgs),
@@ -103,4 +122,21 @@ pub struct AgentArgs {
     /// The settings.
     #[command(flatten)]
     pub settings: Raw,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_the_command_of_its_name() {
+        let check = |given: &str, expected: &str| {
+            let words = arguments(given.split(' ').map(OsString::from));
+            assert_eq!(words.join(std::ffi::OsStr::new(" ")), OsString::from(expected), "{given}");
+        };
+        check("/usr/local/bin/zk-barrier --min 1", "wharf zk-barrier --min 1");
+        check("zk-list-nodes", "wharf zk-list-nodes");
+        check("/usr/bin/wharf zk-barrier", "/usr/bin/wharf zk-barrier");
+        check("wharf-zk-barrier services", "wharf-zk-barrier services");
+    }
 }

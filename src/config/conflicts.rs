@@ -16,6 +16,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     sentinel(config, &mut found);
     proxies(config, &mut found);
     autodiscovery(config, &mut found);
+    exhibitor(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -77,6 +78,20 @@ fn autodiscovery(config: &Config, found: &mut Found) {
         for other in taken.iter().copied().chain(before).filter(|other| overlap(*other, table.listen)) {
             found.push(("autodiscovery", format!("{} cannot be served on beside {other}", table.listen)));
         }
+    }
+}
+
+/// Nor by Exhibitor's API.
+fn exhibitor(config: &Config, found: &mut Found) {
+    let Some(address) = config.exhibitor.as_ref().map(|exhibitor| exhibitor.listen) else { return };
+    let sentinel = config.sentinel.as_ref().map(|sentinel| sentinel.listen);
+    let seeds = config.topologies.iter().filter_map(|table| table.seed_http);
+    let proxies = config.proxies.iter().flat_map(|table| table.listen.iter().copied());
+    let tables = config.autodiscoveries.iter().map(|table| table.listen);
+    let own = config.dns.listen.iter().copied().chain([config.http.listen]);
+    for other in own.chain(sentinel).chain(seeds).chain(proxies).chain(tables).filter(|other| overlap(*other, address))
+    {
+        found.push(("exhibitor", format!("{address} cannot be served on beside {other}")));
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn merge(
     let topologies = tables(&mut table, "topology", &origins.file, &mut problems);
     let proxies = tables(&mut table, "proxy", &origins.file, &mut problems);
     let autodiscoveries = tables(&mut table, "autodiscovery", &origins.file, &mut problems);
+    let ordinals = tables(&mut table, "ordinal", &origins.file, &mut problems);
     table.retain(|key, value| readable::<Raw>(key, value, &format!("{}: {key}", origins.file), &mut problems));
     origins.keys = table.keys().cloned().collect();
     let given = [
@@ -60,6 +61,7 @@ pub(super) fn merge(
         ("topology", !topologies.is_empty()),
         ("proxy", !proxies.is_empty()),
         ("autodiscovery", !autodiscoveries.is_empty()),
+        ("ordinal", !ordinals.is_empty()),
     ];
     for (key, given) in given {
         if given {
@@ -76,7 +78,7 @@ pub(super) fn merge(
     let mut merged: Raw = table.try_into().unwrap_or_default();
     (merged.service, merged.secret, merged.topology) = (services, secrets, topologies);
     merged.proxy = proxies;
-    merged.autodiscovery = autodiscoveries;
+    (merged.autodiscovery, merged.ordinal) = (autodiscoveries, ordinals);
     (merged, origins, problems)
 }
 

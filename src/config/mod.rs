@@ -5,7 +5,9 @@
 
 mod autodiscovery;
 mod conflicts;
+mod exhibitor;
 mod file;
+mod ordinal;
 pub(crate) mod parse;
 mod proxy;
 pub mod raw;
@@ -14,7 +16,7 @@ mod text;
 mod topology;
 mod validate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,8 +27,10 @@ use ipnet::IpNet;
 use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
 use crate::model::words::key::Prefix;
+use crate::model::words::ordinal::RoleName;
 use crate::model::words::site::Site;
 pub use autodiscovery::AutodiscoveryConfig;
+pub use exhibitor::ExhibitorConfig;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
@@ -65,6 +69,12 @@ pub struct Config {
     pub proxy_apart: bool,
     /// `[[autodiscovery]]` tables.
     pub autodiscoveries: Vec<AutodiscoveryConfig>,
+    /// The roles of `[[ordinal]]` tables.
+    pub ordinals: BTreeSet<RoleName>,
+    /// How Exhibitor's API is served, if it is.
+    pub exhibitor: Option<ExhibitorConfig>,
+    /// The directory for what lives no longer than the agent.
+    pub runtime_dir: Option<PathBuf>,
 }
 
 /// What this host offers.

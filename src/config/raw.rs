@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ordinal::RawOrdinal;
 use super::text::{list, scalar};
 
 /// Every setting of the agent, as written. `None` is not given.
@@ -240,6 +241,21 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub sentinel_password_file: Option<String>,
 
+    /// Address to serve Exhibitor's API on, such as 0.0.0.0:8181
+    #[arg(long, env = "WHARF_EXHIBITOR", value_name = "ADDR", help_heading = "Exhibitor")]
+    #[serde(deserialize_with = "scalar")]
+    pub exhibitor: Option<String>,
+
+    /// Service whose instances are the ensemble that it tells of [default: zookeeper]
+    #[arg(long, env = "WHARF_EXHIBITOR_SERVICE", value_name = "NAME", help_heading = "Exhibitor")]
+    #[serde(deserialize_with = "scalar")]
+    pub exhibitor_service: Option<String>,
+
+    /// Role in whose order it lists them [default: that of the only `[[ordinal]]` table, else by host name]
+    #[arg(long, env = "WHARF_EXHIBITOR_ORDINAL", value_name = "ROLE", help_heading = "Exhibitor")]
+    #[serde(deserialize_with = "scalar")]
+    pub exhibitor_ordinal: Option<String>,
+
     /// What is logged, as in wharf=debug [default: info]
     #[arg(long, env = "WHARF_LOG", value_name = "FILTER", help_heading = "Log")]
     #[serde(deserialize_with = "scalar")]
@@ -279,6 +295,11 @@ pub struct Raw {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub autodiscovery: Vec<RawAutodiscovery>,
+
+    /// `[[ordinal]]`: in which roles this host has a number.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ordinal: Vec<RawOrdinal>,
 }
 
 /// One `[[autodiscovery]]` table of the file.

@@ -73,6 +73,31 @@ fn autodiscovery_has_a_table_for_each_service() {
 }
 
 #[test]
+fn ordinals_have_roles_and_exhibitor_lists_by_the_only_one() {
+    let config = load("exhibitor = '127.0.0.1:8181'\n[[ordinal]]\nrole = 'nucleus'").expect("valid");
+    let exhibitor = config.exhibitor.expect("it is given");
+    assert_eq!((exhibitor.service.as_str(), exhibitor.ordinal), ("zookeeper", config.ordinals.first().cloned()));
+    let two = load("exhibitor = '127.0.0.1:8181'\n[[ordinal]]\nrole = 'a'\n[[ordinal]]\nrole = 'b'").expect("valid");
+    assert_eq!(two.exhibitor.as_ref().expect("it is given").ordinal, None);
+    assert_eq!(load("").expect("valid").changed_keys(&two), ["exhibitor", "ordinal"]);
+    let wrong = "exhibitor = '127.0.0.1:5380'\n[[ordinal]]\n[[ordinal]]\nrole = 'A'\n[[ordinal]]\nrole = 'b'\n\
+                 [[ordinal]]\nrole = 'b'\nnode = 'x'";
+    let mut problems = load(wrong).expect_err("they are wrong").join("\n");
+    problems.push_str(&load("exhibitor = '127.0.0.1:5380'").expect_err("one address").join("\n"));
+    problems.push_str(&load("exhibitor-service = 'zk'").expect_err("nobody is told").join("\n"));
+    for part in [
+        "ordinal[1].role: is needed",
+        "ordinal[2].role: \"A\" is no role",
+        "ordinal[4].node: no such setting",
+        "ordinal: b has more than one table",
+        "exhibitor: 127.0.0.1:5380 cannot be served on beside 127.0.0.1:5380",
+        "exhibitor-service: nobody is told",
+    ] {
+        assert!(problems.contains(part), "{part} in {problems}");
+    }
+}
+
+#[test]
 fn secrets_are_for_containers_by_name() {
     let table = "check-secrets = '/s'\n[[secret]]\nfile = 'redis.pw'\ncontainer = 'redis-*'";
     let config = load(table).expect("valid");

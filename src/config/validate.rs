@@ -1,10 +1,13 @@
 //! From settings as written to a [`Config`], with every problem on the way.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::autodiscovery::{self, AutodiscoveryConfig};
+use super::exhibitor::{self, ExhibitorConfig};
 use super::file::Origins;
+use super::ordinal;
 use super::parse::{self, Parsed};
 use super::proxy::{self, ProxyConfig};
 use super::raw::Raw;
@@ -16,6 +19,7 @@ use super::{
 };
 use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
+use crate::model::words::ordinal::RoleName;
 use crate::model::words::site::Site;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -53,6 +57,8 @@ pub(super) fn validate(
     let proxies = reader.proxies(raw);
     let proxy_apart = reader.one("proxy-apart", raw.proxy_apart.as_ref(), "false", parse::truth);
     let autodiscoveries = reader.autodiscoveries(raw);
+    let ordinals = reader.ordinals(raw);
+    let exhibitor = reader.exhibitor(raw, &ordinals);
     Some(Config {
         written: raw.clone(),
         origins: origins.clone(),
@@ -69,6 +75,9 @@ pub(super) fn validate(
         proxies,
         proxy_apart: proxy_apart?,
         autodiscoveries,
+        ordinals,
+        exhibitor,
+        runtime_dir: reader.runtime_dir(),
     })
 }
 
@@ -235,6 +244,22 @@ impl Reader<'_> {
         tables
     }
 
+    fn ordinals(&mut self, raw: &Raw) -> BTreeSet<RoleName> {
+        let (roles, problems) = ordinal::read(&raw.ordinal);
+        for (key, what) in problems {
+            self.problem(&key, what);
+        }
+        roles
+    }
+
+    fn exhibitor(&mut self, raw: &Raw, roles: &BTreeSet<RoleName>) -> Option<ExhibitorConfig> {
+        let (config, problems) = exhibitor::read(raw, roles);
+        for (key, what) in problems {
+            self.problem(key, what);
+        }
+        config
+    }
+
     fn one_per_family(&mut self, advertise: &[Advertise]) {
         let family = |six: bool| {
             let of = |choice: &&Advertise| match choice {
@@ -396,9 +421,13 @@ impl Reader<'_> {
         })
     }
 
-    fn http(&mut self, raw: &Raw) -> Option<HttpConfig> {
+    fn runtime_dir(&self) -> Option<PathBuf> {
         let runtime = self.surroundings.environment.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next());
-        let socket = runtime.filter(|dir| !dir.is_empty()).map(|dir| PathBuf::from(dir).join("http.sock"));
+        runtime.filter(|dir| !dir.is_empty()).map(PathBuf::from)
+    }
+
+    fn http(&mut self, raw: &Raw) -> Option<HttpConfig> {
+        let socket = self.runtime_dir().map(|dir| dir.join("http.sock"));
         let given = raw.http_socket.as_ref().map(|path| parse::unix_socket(path));
         let given = given.and_then(|parsed| self.kept("http-socket", parsed));
         let hosts = self.all("http-host", raw.http_host.as_ref(), &[], parse::domain);

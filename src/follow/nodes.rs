@@ -19,6 +19,7 @@ use crate::catalog::facade::api;
 use crate::model::words::key::Prefix;
 use crate::model::words::known::{Known, KnownHost};
 use crate::model::words::node::NodeRecord;
+use crate::model::words::ordinal::Numbered;
 use crate::model::words::record::Text;
 use crate::store::{Item, Store};
 
@@ -29,6 +30,7 @@ pub struct Nodes {
     prefix: Prefix,
     shown: watch::Sender<Arc<api::Nodes>>,
     known: watch::Sender<Arc<Vec<Known>>>,
+    numbered: watch::Sender<Arc<Numbered>>,
 }
 
 /// Where what is kept is read.
@@ -74,14 +76,21 @@ impl Nodes {
         let nothing_yet = api::Nodes { stale: true, ..api::Nodes::default() };
         let (shown, nodes) = watch::channel(Arc::new(nothing_yet));
         let (known, known_seen) = watch::channel(Arc::default());
-        (Self { store, prefix: prefix.clone(), shown, known }, Seen { nodes, known: known_seen })
+        let (prefix, numbered) = (prefix.clone(), watch::Sender::default());
+        (Self { store, prefix, shown, known, numbered }, Seen { nodes, known: known_seen })
+    }
+
+    /// Where it is read which hosts are up and have a number.
+    pub fn numbered(&self) -> watch::Receiver<Arc<Numbered>> {
+        self.numbered.subscribe()
     }
 
     /// Follows the store until `stop`; whatever the store does, it tries again.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         let read = Mutex::new(Read::default());
         let nodes = few::follow(self.store.clone(), self.prefix.nodes(), |kept: &few::Known<NodeRecord>, in_step| {
-            let list = kept.all().map(|(_, record)| record.clone()).collect();
+            let list: Vec<NodeRecord> = kept.all().map(|(_, record)| record.clone()).collect();
+            few::send_changed(&self.numbered, Numbered::of(&list));
             self.tell(&read, |read| read.nodes = (list, in_step));
         });
         let known = few::follow(self.store.clone(), self.prefix.known(), |kept: &few::Known<Standing>, in_step| {

@@ -8,6 +8,7 @@
 mod file;
 pub mod items;
 pub mod members;
+pub mod ordinal;
 pub mod topology;
 
 use std::fs::{self, File, OpenOptions};

@@ -14,6 +14,8 @@
 //! |---|---|---|---|
 //! | [`Request`] | HTTP, the command line, a drain | [`Desk`] | the next request is told that an operation is at work |
 //! | [`Handle::looks`] | HTTP, the command line | [`Glance`](glance::Glance) | whoever asks waits, and gives up |
+//!
+//! The numbers of hosts ([`ordinal`]) are a matter of their own, in a folder of its own.
 
 mod desk;
 mod follow;
@@ -23,6 +25,7 @@ mod late;
 mod lookup;
 mod metrics;
 mod operation;
+pub mod ordinal;
 mod servers;
 mod show;
 

@@ -100,7 +100,7 @@ impl Desk {
         let (mirror, view) = Mirror::new(settings, store.clone(), overlaid, setup.keep, &mut registry);
         let prefix = Prefix::parse("/services").unwrap();
         let (heads, heads_seen) = HeadKeeper::new(store.clone(), &prefix);
-        let mirror = mirror.naming(prefix, heads_seen);
+        let mirror = mirror.naming(prefix, heads_seen, watch::channel(Arc::default()).1);
         let networks = |texts: Vec<&str>| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         let settings = Settings {
             listen: vec![setup.listen],

@@ -128,6 +128,8 @@ pub struct Host {
     offer: watch::Sender<Arc<Offer>>,
     standings: watch::Sender<Arc<Standings>>,
     place: watch::Sender<Arc<Place>>,
+    /// Held: without it the registrar would think its agent gone.
+    _ordinals: watch::Sender<Arc<wharf::model::steer::ordinal::told::Standings>>,
     stop: CancellationToken,
     task: JoinHandle<Result<(), RegistrarError>>,
 }
@@ -160,6 +162,8 @@ impl Host {
                 version: "test".into(),
                 addresses: Vec::new(),
                 sentinel: None,
+                machine: None,
+                ordinals: Default::default(),
                 started: SystemTime::UNIX_EPOCH,
             },
             resumed,
@@ -167,19 +171,21 @@ impl Host {
             seed: setup.seed,
         };
         let (place, place_out) = watch::channel(Arc::new(at("10.0.0.1")));
+        let (ordinals, ordinals_out) = watch::channel(Arc::default());
         let inputs = Inputs {
             offer: offer_out,
             standings: standings_out,
             drain: drain.watch(),
             parts: drain.parts(),
             place: place_out,
+            ordinals: ordinals_out,
         };
         let mut registry = prometheus_client::registry::Registry::default();
         let (registrar, outputs) =
             Registrar::new(settings, Arc::clone(&store), Arc::clone(&state), inputs, &mut registry);
         let stop = CancellationToken::new();
         let task = tokio::spawn(registrar.run(stop.clone()));
-        Self { store, setup, owner, outputs, drain, state, offer, standings, place, stop, task }
+        Self { store, setup, owner, outputs, drain, state, offer, standings, place, _ordinals: ordinals, stop, task }
     }
 
     /// The host advertises another address.

@@ -104,6 +104,7 @@ impl Side {
             standpoint: Standpoint::new("core-02", None, false),
             probe_interval: Duration::from_secs(2),
             seeds: options.seeds,
+            exhibitor: None,
         };
         let sources = Sources {
             catalog,
@@ -111,6 +112,7 @@ impl Side {
             local: local_seen,
             nodes: nodes_seen,
             forget: ForgetSource::new(|node| Box::pin(async move { Ok(usize::from(node == "core-09")) })),
+            ordinals: watch::channel(Arc::default()).1,
             ready: ready_seen,
             drain,
             topology: topologies(),

@@ -9,6 +9,7 @@ mod discovery;
 mod drain;
 mod error;
 mod events;
+mod exhibitor;
 mod forget;
 mod guard;
 mod health;
@@ -17,6 +18,7 @@ mod json;
 mod listing;
 mod local;
 mod metrics;
+mod ordinals;
 mod page;
 mod pieces;
 mod plain_metrics;
@@ -45,6 +47,7 @@ use tracing::{Instrument, info_span};
 use crate::catalog::facade::api;
 use crate::host::clients::{Bounds, Clients, Door, Listener};
 use crate::model::publish::local::Local;
+use crate::model::steer::ordinal::told::Standings;
 use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
@@ -54,6 +57,7 @@ use topology::Seed;
 
 pub use crate::host::clients::BindError;
 pub use drain::DrainRequest;
+pub use exhibitor::Exhibitor;
 pub use forget::ForgetSource;
 pub use guard::Token;
 pub use health::Readiness;
@@ -83,6 +87,8 @@ pub struct Settings {
     pub probe_interval: Duration,
     /// Where the two endpoints of the programs before are served, and for which service.
     pub seeds: Vec<(SocketAddr, String)>,
+    /// Where Exhibitor's API is served.
+    pub exhibitor: Option<Exhibitor>,
 }
 
 /// What answers are made from.
@@ -98,6 +104,8 @@ pub struct Sources {
     pub nodes: watch::Receiver<Arc<api::Nodes>>,
     /// Whom to ask to forget a lost one.
     pub forget: ForgetSource,
+    /// How this host stands with its numbers.
+    pub ordinals: watch::Receiver<Arc<Standings>>,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.
@@ -117,6 +125,7 @@ pub struct Sources {
 pub struct HttpServer {
     sockets: Vec<(Clients, Door)>,
     seeds: Vec<(Clients, Seed)>,
+    exhibitor: Option<Clients>,
     settings: Settings,
     sources: Sources,
 }
@@ -145,8 +154,12 @@ impl HttpServer {
             let (clients, _) = Clients::new(Listener::tcp(*address).await?, BOUNDS, counts.clone());
             seeds.push((clients, Seed(service.as_str().into())));
         }
+        let exhibitor = match &settings.exhibitor {
+            Some(exhibitor) => Some(Clients::new(Listener::tcp(exhibitor.listen).await?, BOUNDS, counts.clone()).0),
+            None => None,
+        };
         let sockets = sockets.into_iter().map(|socket| Clients::new(socket, BOUNDS, counts.clone())).collect();
-        Ok(Self { sockets, seeds, settings, sources })
+        Ok(Self { sockets, seeds, exhibitor, settings, sources })
     }
 
     /// The TCP addresses bound, with the ports that were chosen.
@@ -159,6 +172,11 @@ impl HttpServer {
         self.seeds.iter().filter_map(|(clients, _)| clients.listener().address()).collect()
     }
 
+    /// The address bound for Exhibitor's API.
+    pub fn exhibitor_address(&self) -> Option<SocketAddr> {
+        self.exhibitor.as_ref().and_then(|clients| clients.listener().address())
+    }
+
     /// A way in for this process itself, past every crowd: through the loop that serves the first socket.
     pub fn door(&self) -> Option<Door> {
         self.sockets.first().map(|(_, door)| door.clone())
@@ -167,7 +185,8 @@ impl HttpServer {
     /// Serves until `stop`; answers under way are finished, within bounds.
     pub async fn run(self, stop: CancellationToken) -> Result<(), HttpError> {
         let (hub, followed) = Hub::new(self.sources.catalog.clone(), Arc::clone(&self.sources.zones));
-        let Routers { main: router, seeds } = router::routers(self.settings, self.sources, followed, stop.clone());
+        let Routers { main: router, seeds, exhibitor } =
+            router::routers(self.settings, self.sources, followed, stop.clone());
         let mut loops = JoinSet::new();
         loops.spawn(
             stop.clone().run_until_cancelled_owned(hub.run()).map(|_| ()).instrument(info_span!("http-changes")),
@@ -182,6 +201,12 @@ impl HttpServer {
             let span = info_span!("seed-http", socket = %clients.listener());
             let (router, stopping) = (seeds.clone().layer(Extension(seed)), stop.clone());
             let converse = move |link, guest| connection::serve(link, guest, router.clone(), stopping.clone());
+            loops.spawn(clients.serve(stop.clone(), converse).instrument(span));
+        }
+        if let Some(clients) = self.exhibitor {
+            let span = info_span!("exhibitor", socket = %clients.listener());
+            let stopping = stop.clone();
+            let converse = move |link, guest| connection::serve(link, guest, exhibitor.clone(), stopping.clone());
             loops.spawn(clients.serve(stop.clone(), converse).instrument(span));
         }
         while let Some(ended) = loops.join_next().await {

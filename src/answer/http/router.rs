@@ -21,7 +21,10 @@ use super::hub::Followed;
 use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
-use super::{Settings, Sources, discovery, drain, events, forget, health, local, page, proxies, services, topology};
+use super::{
+    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, ordinals, page, proxies, services,
+    topology,
+};
 use crate::host::clients::Guest;
 
 /// Time that making an answer may take; following a watch is another matter.
@@ -49,11 +52,12 @@ pub(super) struct Context {
     pub(super) stop: CancellationToken,
 }
 
-/// What is served on the sockets of the agent, and what on those of a topology's `seed-http`.
+/// What is served on the sockets of the agent, what on those of a topology's `seed-http`, and Exhibitor's API.
 #[derive(Clone)]
 pub(super) struct Routers {
     pub(super) main: Router,
     pub(super) seeds: Router,
+    pub(super) exhibitor: Router,
 }
 
 pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, stop: CancellationToken) -> Routers {
@@ -75,6 +79,10 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .layer(DefaultBodyLimit::max(topology::MAX_BODY))
         .layer(middleware::from_fn_with_state(context.clone(), around))
         .with_state(context.clone());
+    let exhibitor = exhibitor::router()
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(context.clone(), around))
+        .with_state(context.clone());
     let main = Router::new()
         .route("/", get(page::page))
         .route("/openapi.json", get(page::openapi))
@@ -82,6 +90,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/watch", get(events::watch))
         .route("/v1/nodes", get(local::nodes))
         .route("/v1/nodes/{name}", delete(forget::forget))
+        .route("/v1/ordinals", get(ordinals::ordinals))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -104,7 +113,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(context.clone(), around))
         .with_state(context);
-    Routers { main, seeds }
+    Routers { main, seeds, exhibitor }
 }
 
 /// Checks, bounds, counts and dresses one request.
@@ -159,7 +168,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 16] = [
         "/",
         "/healthz",
         "/readyz",
@@ -169,6 +178,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/services",
         "/v1/local",
         "/v1/nodes",
+        "/v1/ordinals",
         "/v1/proxies",
         "/v1/watch",
         "/v1/drain",
@@ -178,6 +188,9 @@ fn endpoint(path: &str) -> &'static str {
     ];
     if path.starts_with("/v1/nodes/") {
         return "/v1/nodes/{name}";
+    }
+    if path.starts_with("/exhibitor/") {
+        return exhibitor::endpoint(path);
     }
     if path.starts_with("/v1/services/") {
         return "/v1/services/{name}";

@@ -8,6 +8,7 @@
 mod address;
 mod apex;
 mod glue;
+mod numbered;
 mod reverse;
 mod service;
 mod work;

@@ -15,7 +15,7 @@ use crate::model::words::zone::Zones;
 
 /// What a wharf record may be kept for while its lease's time is not known, and what anything may be kept for that is
 /// held, or stale.
-const SHORT_TTL: u32 = 5;
+pub(super) const SHORT_TTL: u32 = 5;
 /// The longest that anything may be kept for (RFC 2181, section 8).
 const LONGEST_TTL: u32 = i32::MAX.unsigned_abs();
 /// Foreign leases whose remainder is asked for because of one answer.
@@ -90,19 +90,33 @@ impl<'c> Work<'c> {
         let Some(own) = self.own_labels(place, labels) else {
             return Outcome::Answer(self.negative(place, ResponseCode::NXDomain));
         };
+        if let Some(addresses) = self.numbered(place, &own) {
+            return Outcome::Answer(self.numbered_host(place, &owner, &addresses));
+        }
+        let is_role = place == 0 && matches!(own[..], [role] if self.catalog.numbered().has(role));
+        match self.by_type(place, &own, &owner) {
+            // There is no name for it, and there are names below it.
+            Outcome::Answer(answer) if is_role && answer.rcode == ResponseCode::NXDomain => {
+                Outcome::Answer(Answer { rcode: ResponseCode::NoError, ..answer })
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn by_type(self, place: usize, own: &[&str], owner: &Name) -> Outcome {
         match self.question.qtype {
             // A reverse tree's hosts are what PTR leads to, not other names for it.
-            RecordType::A | RecordType::AAAA | RecordType::CNAME if self.is_reverse(place) => self.no_data(place, &own),
-            RecordType::A => self.addresses(place, &own, &owner, &[Family::V4]),
-            RecordType::AAAA => self.addresses(place, &own, &owner, &[Family::V6]),
-            RecordType::SRV => self.service(place, &own, &owner),
-            RecordType::MX => self.mail(place, &own, &owner),
-            RecordType::TXT => self.text(place, &own, &owner),
-            RecordType::CNAME => self.alias(place, &own, &owner),
-            RecordType::NS if own.is_empty() => self.name_servers(place, &owner),
-            RecordType::SOA if own.is_empty() => self.start_of_authority(place, &owner),
-            RecordType::ANY => self.minimal(place, &own, &owner),
-            _ => self.other(place, &own, &owner),
+            RecordType::A | RecordType::AAAA | RecordType::CNAME if self.is_reverse(place) => self.no_data(place, own),
+            RecordType::A => self.addresses(place, own, owner, &[Family::V4]),
+            RecordType::AAAA => self.addresses(place, own, owner, &[Family::V6]),
+            RecordType::SRV => self.service(place, own, owner),
+            RecordType::MX => self.mail(place, own, owner),
+            RecordType::TXT => self.text(place, own, owner),
+            RecordType::CNAME => self.alias(place, own, owner),
+            RecordType::NS if own.is_empty() => self.name_servers(place, owner),
+            RecordType::SOA if own.is_empty() => self.start_of_authority(place, owner),
+            RecordType::ANY => self.minimal(place, own, owner),
+            _ => self.other(place, own, owner),
         }
     }
 
@@ -421,9 +435,14 @@ impl<'c> Work<'c> {
     /// RFC 8482: no server has to say all that it knows.
     fn minimal(mut self, place: usize, own: &[&str], owner: &Name) -> Outcome {
         let exists = own.is_empty() || self.find(place, own).is_some();
+        Outcome::Answer(if exists { self.rfc8482(place, owner) } else { self.finish(place, None, Vec::new()) })
+    }
+
+    /// What is said instead of all.
+    pub(super) fn rfc8482(self, place: usize, owner: &Name) -> Answer {
         let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
         let answers = vec![Rr::from_rdata(owner.clone(), self.context.negative_ttl, RData::HINFO(hinfo))];
-        Outcome::Answer(self.finish(place, exists.then_some(answers), Vec::new()))
+        self.finish(place, Some(answers), Vec::new())
     }
 }
 

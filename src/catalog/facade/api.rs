@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::index;
+use crate::model::steer::ordinal::told::Standings;
 use crate::model::words::known::{Known, absent};
 use crate::model::words::node::NodeRecord;
 use crate::model::words::place::place;
@@ -73,6 +74,18 @@ pub struct Change {
     pub removed: Vec<Text>,
     /// Services that are new or changed, each with all its endpoints; by endpoint: with those that are new or changed.
     pub changed: Vec<Service>,
+}
+
+/// `GET /v1/ordinals`: this host's numbers, and those of the hosts that are up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ordinals {
+    /// How this host stands, by role of its settings.
+    pub ordinals: Standings,
+    /// The store is away: these are the hosts that were last known to be up.
+    pub stale: bool,
+    /// The hosts that are up, by role and number.
+    pub hosts: BTreeMap<Text, BTreeMap<u32, Text>>,
 }
 
 /// `GET /v1/local`: what this host shows of itself.

@@ -3,3 +3,4 @@
 pub mod api;
 pub mod autodiscovery;
 pub mod sentinel;
+pub mod zookeeper;

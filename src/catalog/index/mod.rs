@@ -42,6 +42,7 @@ pub(crate) use self::wild::Pattern;
 use self::window::Marks;
 use crate::model::steer::names::Steered;
 use crate::model::words::key::{self, Prefix};
+use crate::model::words::ordinal::Numbered;
 use crate::model::words::record::{BadRecord, Record, Role, Text};
 
 /// The most records of a catalog, unless it is told another number.
@@ -118,6 +119,8 @@ pub struct Catalog {
     bounds: Bounds,
     /// The paths of services whose role names go by a topology.
     steered: Arc<BTreeMap<String, Steered>>,
+    /// Where numbered hosts are.
+    numbered: Arc<Numbered>,
 }
 
 /// What may be in a catalog.

@@ -1,4 +1,4 @@
-//! Roles by what topologies have brought about, laid over what the records say.
+//! Roles by what topologies have brought about, and numbers of hosts, laid over what the records say.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use super::{Catalog, Entry, path};
 use crate::model::steer::names::{Claim, Head, Heads, Steered};
 use crate::model::steer::topology::MAX_SERVERS;
 use crate::model::words::key::Prefix;
+use crate::model::words::ordinal::Numbered;
 use crate::model::words::record::Role;
 
 /// A service with more records below it has no topology that is believed: it has room for as many servers as one may
@@ -68,6 +69,23 @@ impl Catalog {
         if let Some(dir) = self.dirs.get_mut(service_path(prefix, service).as_str()) {
             dir.generation = generation;
         }
+    }
+}
+
+impl Catalog {
+    /// Says which hosts are up and have a number.
+    pub fn lay_numbered(&mut self, numbered: &Arc<Numbered>) {
+        self.numbered = Arc::clone(numbered);
+    }
+
+    /// Where numbered hosts are.
+    pub(crate) fn numbered(&self) -> &Numbered {
+        &self.numbered
+    }
+
+    /// Says that every answer is to be made anew.
+    pub fn touch_all(&mut self) {
+        self.epoch = self.touch();
     }
 }
 

@@ -106,16 +106,11 @@ impl Fold {
     }
 
     /// Does the same to the catalog and to what will take its place.
-    fn both(&mut self, change: impl Fn(&mut Catalog)) {
+    pub(super) fn both(&mut self, change: impl Fn(&mut Catalog)) {
         change(&mut self.catalog);
         if let Some(list) = &mut self.list {
             change(&mut list.catalog);
         }
-    }
-
-    /// Answers about a service are to be made anew.
-    pub(super) fn touch(&mut self, prefix: &Prefix, service: &str) {
-        self.both(|catalog| catalog.touch_service(prefix, service));
     }
 
     /// A list begins.

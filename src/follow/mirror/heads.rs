@@ -1,4 +1,4 @@
-//! The topologies of services, as the mirror lays them over its catalog.
+//! The topologies of services and the numbers of hosts, as the mirror lays them over its catalog.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,16 @@ use super::fold::Fold;
 use crate::catalog::index::Catalog;
 use crate::model::steer::names::{Head, Heads};
 use crate::model::words::key::Prefix;
+use crate::model::words::ordinal::Numbered;
+
+/// Where it is read which hosts are up and have a number.
+pub(super) type NumberedSeen = watch::Receiver<Arc<Numbered>>;
 
 /// What is laid over the catalog; by default nothing is.
 #[derive(Debug, Default)]
 pub(super) struct HeadsHere {
     from: Option<(Prefix, watch::Receiver<Arc<Heads>>)>,
+    numbered: Option<(NumberedSeen, Arc<Numbered>)>,
     now: Arc<Heads>,
     /// Of each service that is being switched, since when.
     since: BTreeMap<String, Duration>,
@@ -25,23 +30,36 @@ impl HeadsHere {
         Self { from: Some((prefix, heads)), ..Self::default() }
     }
 
+    /// The same with numbers of hosts.
+    pub(super) fn numbering(mut self, numbered: NumberedSeen) -> Self {
+        self.numbered = Some((numbered, Arc::default()));
+        self
+    }
+
     /// Waits for a change; for ever when none can come. Nothing is lost when this is dropped.
     pub(super) async fn changed(&mut self) {
-        if let Some((_, heads)) = &mut self.from
-            && heads.changed().await.is_ok()
-        {
-            return;
+        let heads = self.from.as_mut().map(|(_, heads)| heads);
+        let numbered = self.numbered.as_mut().map(|(numbered, _)| numbered);
+        tokio::select! {
+            () = changed(heads) => {}
+            () = changed(numbered) => {}
         }
-        std::future::pending::<()>().await;
     }
 
     /// Takes a change in: what was answered about those services is to be answered anew.
     pub(super) fn take_in(&mut self, fold: &mut Fold, now: Duration) {
+        if let Some((numbered, now)) = &mut self.numbered {
+            let new = Arc::clone(&numbered.borrow_and_update());
+            if *now != new {
+                fold.both(Catalog::touch_all);
+                *now = new;
+            }
+        }
         let Some((prefix, heads)) = &mut self.from else { return };
         let new = Arc::clone(&heads.borrow_and_update());
         let services = self.now.0.keys().chain(new.0.keys());
         for service in services.filter(|service| self.now.0.get(*service) != new.0.get(*service)) {
-            fold.touch(prefix, service);
+            fold.both(|catalog| catalog.touch_service(prefix, service));
         }
         let is_switching = |head: &Head| head.switching;
         self.since.retain(|service, _| new.0.get(service).is_some_and(is_switching));
@@ -53,8 +71,20 @@ impl HeadsHere {
 
     /// Lays them over what is shown.
     pub(super) fn lay(&self, shown: &mut Catalog) {
+        if let Some((_, now)) = &self.numbered {
+            shown.lay_numbered(now);
+        }
         if let Some((prefix, _)) = &self.from {
             shown.lay_heads(prefix, &self.now, &self.since);
         }
     }
+}
+
+async fn changed<T>(of: Option<&mut watch::Receiver<T>>) {
+    if let Some(of) = of
+        && of.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::chores::Chores;
 use self::contested::Contested;
 use self::fold::Fold;
-use self::heads::HeadsHere;
+use self::heads::{HeadsHere, NumberedSeen};
 use self::leases::Desk;
 use self::overlay::overlaid;
 use self::source::{Feed, Source};
@@ -40,8 +40,7 @@ use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
 use crate::model::publish::local::Overlay;
 use crate::model::publish::pace::rest_after;
 use crate::model::steer::names::Heads;
-use crate::model::words::key::Prefix;
-use crate::model::words::record::Text;
+use crate::model::words::{key::Prefix, record::Text};
 use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
 use crate::view::{CatalogView, Outlet, Progress};
 
@@ -159,9 +158,9 @@ impl Mirror {
         self
     }
 
-    /// The same with role names that go by the topologies of the services below `prefix`.
-    pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>) -> Self {
-        self.heads = HeadsHere::new(prefix, heads);
+    /// The same with role names that go by the topologies of the services below `prefix`, and with hosts' numbers.
+    pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>, hosts: NumberedSeen) -> Self {
+        self.heads = HeadsHere::new(prefix, heads).numbering(hosts);
         self
     }
 

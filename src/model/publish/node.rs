@@ -24,6 +24,10 @@ pub struct AgentFacts {
     pub sentinel: Option<SocketAddr>,
     /// Where the host is.
     pub site: Option<Text>,
+    /// Which machine the host is.
+    pub machine: Option<Text>,
+    /// The host's numbers by role.
+    pub ordinals: BTreeMap<Text, u32>,
     /// When it started.
     pub started: SystemTime,
 }
@@ -58,6 +62,8 @@ impl NodeRecord {
             addresses: agent.addresses.clone(),
             sentinel: agent.sentinel_port(),
             site: agent.site.clone(),
+            machine: agent.machine.clone(),
+            ordinals: agent.ordinals.clone(),
             started: time(agent.started),
             drained: local.drained.map(time),
             states,

@@ -32,7 +32,7 @@
 //! | [`names`] | who is named by a role |
 //! | [`told`] | what people and programs are told of it |
 //!
-//! The [`lock`] is a matter of its own, in a folder of its own.
+//! The [`lock`] and the numbers of hosts ([`ordinal`]) are matters of their own, each in a folder of its own.
 
 pub mod begin;
 pub mod command;
@@ -41,6 +41,7 @@ pub mod journal;
 pub mod late;
 pub mod lock;
 pub mod names;
+pub mod ordinal;
 pub mod refusal;
 pub mod roster;
 pub mod safe;

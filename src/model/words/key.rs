@@ -169,6 +169,11 @@ impl Prefix {
         format!("{}{service}", self.members())
     }
 
+    /// What the key of every number of a role begins with.
+    pub fn ordinals(&self, role: &str) -> String {
+        format!("/wharf{}/ordinals/{role}/", self.0)
+    }
+
     /// The parts of `key` below this prefix, outermost first; `None` when it is not below it.
     pub fn parts<'k>(&self, key: &'k str) -> Option<std::str::Split<'k, char>> {
         Some(key.strip_prefix(&self.0)?.strip_prefix('/')?.split('/'))

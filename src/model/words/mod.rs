@@ -4,6 +4,7 @@ pub mod key;
 pub mod known;
 pub mod name;
 pub mod node;
+pub mod ordinal;
 pub mod place;
 pub mod plain;
 pub mod record;

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::ordinal::{HIGHEST, RoleName};
 use super::record::{BadRecord, Text};
 
 /// How many instances that are not ready a node record names; the rest are counted.
 pub const MAX_WAITING: usize = 32;
 /// How much of a reason is told.
 pub const MAX_REASON: usize = 120;
+/// The reason of a ZooKeeper that answers and does not serve.
+pub const NO_QUORUM: &str = "not serving requests: no quorum";
 /// The longest value that is read, in bytes: all that a node may tell takes less.
 pub const MAX_NODE: usize = 64 * 1024;
 /// How many addresses, and how many states, of a node are read.
@@ -41,6 +44,12 @@ pub struct NodeRecord {
     /// Where the host is, from large to small.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::site::lenient")]
     pub site: Option<Text>,
+    /// The machine, by an identity that wharf derives from it: two hosts of one name are told apart by it.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text")]
+    pub machine: Option<Text>,
+    /// The host's numbers by role.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "ordinals")]
+    pub ordinals: BTreeMap<Text, u32>,
     /// RFC 3339 time of the agent's start.
     pub started: Text,
     /// RFC 3339 time since when it has been drained.
@@ -90,6 +99,21 @@ fn host<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> 
 
 fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
     Ok(Value::deserialize(from)?.as_u64().and_then(|number| u16::try_from(number).ok()))
+}
+
+/// A text; what is none costs itself.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Text>, D::Error> {
+    Ok(Value::deserialize(from)?.as_str().filter(|text| text.len() <= MAX_TEXT).map(Into::into))
+}
+
+/// Numbers by role; what is no role or no number costs itself.
+fn ordinals<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Text, u32>, D::Error> {
+    let Value::Object(fields) = Value::deserialize(from)? else { return Ok(BTreeMap::new()) };
+    let read = fields.into_iter().filter_map(|(role, number)| {
+        let number = number.as_u64().and_then(|number| u32::try_from(number).ok());
+        Some((RoleName::parse(&role).ok()?.text(), number.filter(|number| (1..=HIGHEST).contains(number))?))
+    });
+    Ok(read.take(MAX_EACH).collect())
 }
 
 impl Waiting {
@@ -227,6 +251,14 @@ mod tests {
             let address = expected.0.map(|host| host.parse().expect("an address"));
             assert_eq!((read.waiting[0].host, read.waiting[0].port), (address, expected.1), "{value}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_none_costs_itself() {
+        let value = br#"{"node":"a","machine":7,"ordinals":{"nucleus":2,"a.b":1,"x":0,"y":"1","z":70000,"7":7}}"#;
+        let read = NodeRecord::decode(value).expect("a node record");
+        assert_eq!((read.ordinals, read.machine), (BTreeMap::from([("nucleus".into(), 2)]), None));
+        assert!(NodeRecord::decode(br#"{"node":"a","ordinals":[]}"#).is_ok_and(|read| read.ordinals.is_empty()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{postgres, redis};
 use crate::host::{Secrets, Whereabouts, whereabouts};
 use crate::model::health::{Outcome, Verdict};
 use crate::model::offer::instance::{CheckDetail, CheckKind, Instance};
+use crate::model::words::node::NO_QUORUM;
 use crate::model::words::record::Role;
 use crate::wire::connection::Connection;
 use crate::wire::{WireError, http, memcached, mongodb, mysql, tcp, zookeeper};
@@ -229,8 +230,13 @@ async fn ask_zookeeper(question: &Question) -> Result<Outcome, WireError> {
     let mut connection = question.connect(question.detail().tls).await?;
     let reply = zookeeper::srvr(&mut connection).await?;
     Ok(match reply {
-        zookeeper::Reply::Serves(_) => Outcome::serves(),
-        zookeeper::Reply::NotServing => Outcome::fails("not serving requests: no quorum"),
+        // One that stands alone has no role: it may be one that has not joined.
+        zookeeper::Reply::Serves(mode) => Outcome::serves().with_role(match mode {
+            zookeeper::Mode::Leader => Some(Role::Primary),
+            zookeeper::Mode::Follower | zookeeper::Mode::Observer => Some(Role::Replica),
+            zookeeper::Mode::Standalone => None,
+        }),
+        zookeeper::Reply::NotServing => Outcome::fails(NO_QUORUM),
         zookeeper::Reply::NotAllowed => Outcome::fails("may not tell: srvr is not in its 4lw.commands.whitelist"),
     })
 }

@@ -32,6 +32,7 @@ use crate::model::publish::memory::Resumed;
 use crate::model::publish::node::AgentFacts;
 use crate::model::publish::pace::rest_after;
 use crate::model::publish::plan::Publisher;
+use crate::model::steer::ordinal::told as ordinal;
 use crate::model::words::key::Prefix;
 use crate::model::words::node::NodeRecord;
 use crate::model::words::record::{Record, Text};
@@ -101,6 +102,8 @@ pub struct Inputs {
     pub parts: watch::Receiver<Arc<Maintenance>>,
     /// The addresses that the host advertises.
     pub place: watch::Receiver<Arc<Place>>,
+    /// How the host stands with its numbers.
+    pub ordinals: watch::Receiver<Arc<ordinal::Standings>>,
 }
 
 impl Inputs {
@@ -113,6 +116,7 @@ impl Inputs {
             changed = self.offer.changed() => (changed, "inventory"),
             changed = self.standings.changed() => (changed, "probe fleet"),
             changed = self.place.changed() => (changed, "inventory"),
+            changed = self.ordinals.changed() => (changed, "ordinals"),
         };
         changed.map_err(|_| RegistrarError::Orphaned(of))
     }
@@ -288,6 +292,7 @@ impl Registrar {
         self.desk.standings = Arc::clone(&self.inputs.standings.borrow_and_update());
         let place = self.inputs.place.borrow_and_update();
         self.settings.agent.addresses = place.addresses().collect();
+        self.settings.agent.ordinals = ordinal::numbers(&self.inputs.ordinals.borrow_and_update());
         self.desk.addresses_unread = place.unread_since;
         self.desk.addresses_remembered.clone_from(&place.remembered);
     }
