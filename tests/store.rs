@@ -267,7 +267,7 @@ async fn a_key_put_again_leaves_its_old_lease(store: Arc<dyn Store>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_restored_store_goes_on_from_where_it_was() {
-    let item = |key: &str, revision| Item { key: key.into(), value: "v".into(), lease: 7, revision };
+    let item = |key: &str, revision| Item { key: key.into(), value: "v".into(), lease: 7, revision, created: 2 };
     let restored = || Embedded::restored(40, 7, TTL, [item("/a/1", 12), item("/a/2", 38)]);
     let store = restored();
     let page = store.read("/a/", None, None).await.unwrap();

@@ -16,6 +16,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     sentinel(config, &mut found);
     proxies(config, &mut found);
     autodiscovery(config, &mut found);
+    etcd_v2(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -77,6 +78,19 @@ fn autodiscovery(config: &Config, found: &mut Found) {
         for other in taken.iter().copied().chain(before).filter(|other| overlap(*other, table.listen)) {
             found.push(("autodiscovery", format!("{} cannot be served on beside {other}", table.listen)));
         }
+    }
+}
+
+/// Nor by etcd's v2 API.
+fn etcd_v2(config: &Config, found: &mut Found) {
+    let Some(address) = config.etcd_v2.as_ref().map(|table| table.listen) else { return };
+    let sentinel = config.sentinel.as_ref().map(|sentinel| sentinel.listen);
+    let seeds = config.topologies.iter().filter_map(|table| table.seed_http);
+    let own = config.dns.listen.iter().copied().chain([config.http.listen]);
+    let proxies = config.proxies.iter().flat_map(|table| table.listen.iter().copied());
+    let lists = config.autodiscoveries.iter().map(|table| table.listen);
+    for other in own.chain(sentinel).chain(seeds).chain(proxies).chain(lists).filter(|other| overlap(*other, address)) {
+        found.push(("etcd-v2", format!("{address} cannot be served on beside {other}")));
     }
 }
 

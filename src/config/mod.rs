@@ -5,6 +5,7 @@
 
 mod autodiscovery;
 mod conflicts;
+mod etcd_v2;
 mod file;
 pub(crate) mod parse;
 mod proxy;
@@ -27,6 +28,7 @@ use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticServ
 use crate::model::words::key::Prefix;
 use crate::model::words::site::Site;
 pub use autodiscovery::AutodiscoveryConfig;
+pub use etcd_v2::EtcdV2Config;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
@@ -55,6 +57,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How Sentinel's protocol is spoken, if it is.
     pub sentinel: Option<SentinelConfig>,
+    /// How etcd's v2 API is served, if it is.
+    pub etcd_v2: Option<EtcdV2Config>,
     /// What is logged and how.
     pub log: LogConfig,
     /// `[[topology]]` tables.

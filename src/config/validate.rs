@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::autodiscovery::{self, AutodiscoveryConfig};
+use super::etcd_v2::{self, EtcdV2Config};
 use super::file::Origins;
 use super::parse::{self, Parsed};
 use super::proxy::{self, ProxyConfig};
@@ -48,6 +49,7 @@ pub(super) fn validate(
     let dns = reader.dns(raw);
     let http = reader.http(raw);
     let sentinel = reader.sentinel(raw);
+    let etcd_v2 = reader.etcd_v2(raw);
     let log = reader.log(raw);
     let topologies = reader.topologies(raw);
     let proxies = reader.proxies(raw);
@@ -64,6 +66,7 @@ pub(super) fn validate(
         dns: dns?,
         http: http?,
         sentinel: sentinel?,
+        etcd_v2,
         log: log?,
         topologies,
         proxies,
@@ -233,6 +236,14 @@ impl Reader<'_> {
             self.problem("autodiscovery", format!("{twin} has more than one table"));
         }
         tables
+    }
+
+    fn etcd_v2(&mut self, raw: &Raw) -> Option<EtcdV2Config> {
+        let (config, problems) = etcd_v2::read(raw);
+        for (key, what) in problems {
+            self.problem(key, what);
+        }
+        config
     }
 
     fn one_per_family(&mut self, advertise: &[Advertise]) {

@@ -309,6 +309,8 @@ impl State {
             Condition::Absent(key) => !self.items.contains_key(key),
             Condition::Unchanged(key, revision) => self.items.get(key).is_some_and(|item| item.revision == *revision),
             Condition::Holds(key, value) => self.items.get(key).is_some_and(|item| item.value == *value),
+            Condition::NoneCreatedSince(prefix, revision) => self.below(prefix).all(|item| item.created <= *revision),
+            Condition::NonePutSince(prefix, revision) => self.below(prefix).all(|item| item.revision <= *revision),
         }
     }
 
@@ -325,15 +327,20 @@ impl State {
     fn missing_lease(&self, write: &Write) -> Option<LeaseId> {
         match write {
             Write::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => Some(*lease),
-            Write::Put { .. } | Write::Delete(_) => None,
+            Write::Put { .. } | Write::Delete(_) | Write::DeleteAll(_) => None,
         }
     }
 
     fn write(&mut self, write: &Write, revision: Revision) -> bool {
         match write {
             Write::Delete(key) => self.delete(key, revision),
+            Write::DeleteAll(prefix) => {
+                let keys: Vec<String> = self.below(prefix).map(|item| item.key.clone()).collect();
+                keys.iter().fold(false, |changed, key| self.delete(key, revision) || changed)
+            }
             Write::Put { key, value, lease } => {
-                let item = Item { key: key.clone(), value: value.clone(), lease: *lease, revision };
+                let created = self.items.get(key).map_or(revision, |item| item.created);
+                let item = Item { key: key.clone(), value: value.clone(), lease: *lease, revision, created };
                 self.detach(key);
                 if *lease == 0 || self.is_loose(key) {
                     self.loose = revision;
@@ -358,6 +365,11 @@ impl State {
             self.log.push_back((revision, Event::Delete { key: key.to_owned(), revision }));
         }
         was
+    }
+
+    fn below<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = &'s Item> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.items.range::<str, _>(from).map(|(_, item)| item).take_while(move |item| item.key.starts_with(prefix))
     }
 
     fn is_loose(&self, key: &str) -> bool {
