@@ -66,7 +66,7 @@ impl Looker {
             revision,
             above: steps,
             own,
-            has_children: false,
+            first_child: None,
             missing: None,
             lives: BTreeMap::new(),
             is_locked: false,
@@ -85,7 +85,7 @@ impl Looker {
 
     async fn complete(&self, sight: &mut Sight, need: Need) -> Result<(), StoreError> {
         if sight.own.file.is_none() {
-            sight.has_children = self.has_children(&sight.own.path, sight.revision).await?;
+            sight.first_child = self.first_child(&sight.own.path, sight.revision).await?;
         }
         if need != Need::Nothing && !sight.is_there() {
             sight.missing = self.missing(sight).await?;
@@ -98,9 +98,14 @@ impl Looker {
         Ok(())
     }
 
-    async fn has_children(&self, path: &NodePath, at: Revision) -> Result<bool, StoreError> {
-        Ok(self.store.first(&path.below(), Some(at)).await?.is_some()
-            || self.store.first(&self.places.marks_below(path), Some(at)).await?.is_some())
+    /// The revision that made the first of what lies below.
+    async fn first_child(&self, path: &NodePath, at: Revision) -> Result<Option<Revision>, StoreError> {
+        for below in [path.below(), self.places.marks_below(path)] {
+            if let Some(item) = self.store.first(&below, Some(at)).await? {
+                return Ok(Some(item.created));
+            }
+        }
+        Ok(None)
     }
 
     /// The first part of the path that is not there: the deepest directory that is there has all above it.
@@ -108,7 +113,7 @@ impl Looker {
         let mut missing = sight.own.path.clone();
         for step in sight.above.iter().rev() {
             let is_there = step.file.is_some() || step.mark.is_some();
-            if is_there || self.has_children(&step.path, sight.revision).await? {
+            if is_there || self.first_child(&step.path, sight.revision).await?.is_some() {
                 break;
             }
             missing = step.path.clone();

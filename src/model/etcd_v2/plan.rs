@@ -207,7 +207,7 @@ impl Planner<'_> {
         if !dir {
             return Err(self.fault(Code::NotFile));
         }
-        if self.sight.has_children && !recursive {
+        if self.sight.first_child.is_some() && !recursive {
             return Err(self.fault(Code::DirNotEmpty));
         }
         self.sight.check_free_below()?;
@@ -324,7 +324,7 @@ impl Planner<'_> {
         draft.outcome.before = Some(self.dir_before());
         draft.outcome.made = Some(self.dir_index());
         draft.outcome.was_dir = true;
-        if self.sight.has_children {
+        if self.sight.first_child.is_some() {
             draft.hold_below(self.path());
             draft.writes.push(Will::DeleteAll(self.path().below()));
             draft.writes.push(Will::DeleteAll(self.places.marks_below(self.path())));
@@ -347,7 +347,8 @@ impl Planner<'_> {
 
     /// When a directory was made, as far as that is known.
     fn dir_index(&self) -> u64 {
-        self.sight.own.mark.as_ref().map_or(0, |mark| index::of(mark.created, 0))
+        let mark = self.sight.own.mark.as_ref().map(|mark| mark.created);
+        mark.or(self.sight.first_child).map_or(0, |made| index::of(made, 0))
     }
 
     /// Where a new node hangs: on its own time, or that of a directory above if that is over sooner.
@@ -371,6 +372,11 @@ impl Planner<'_> {
     fn renewable(&self, file: &Held) -> Option<i64> {
         let is_alone = self.sight.lives.get(&file.lease).is_some_and(|life| life.is_alone);
         (self.change.refresh && is_alone && self.has_same_time(file.lease)).then_some(file.lease)
+    }
+
+    /// Whether only the time is new: of what is made, all is.
+    fn refreshes(&self) -> bool {
+        self.change.refresh && matches!(self.change.deed, Deed::Set(_) | Deed::Update(_) | Deed::Swap(..))
     }
 
     fn has_same_time(&self, lease: i64) -> bool {
@@ -471,7 +477,7 @@ impl Draft<'_> {
             action: self.outcome.action.to_owned(),
             key: path.to_string(),
             dir: is_dir,
-            refresh: self.planner.change.refresh && now.is_some(),
+            refresh: self.planner.refreshes(),
             before: self.outcome.made.filter(|_| self.outcome.was_dir),
         };
         let key = self.planner.places.act().to_owned();

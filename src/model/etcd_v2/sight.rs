@@ -53,8 +53,8 @@ pub struct Sight {
     pub above: Vec<Step>,
     /// The node itself.
     pub own: Step,
-    /// Whether something lies below it.
-    pub has_children: bool,
+    /// The revision that made something below it, if anything is there.
+    pub first_child: Option<i64>,
     /// Where the path ends, if there is no such node: the first part that is missing.
     pub missing: Option<NodePath>,
     /// The leases that matter.
@@ -70,7 +70,7 @@ pub struct Sight {
 impl Sight {
     /// Whether the node is a directory.
     pub fn is_dir(&self) -> bool {
-        self.own.file.is_none() && (self.own.path.is_root() || self.own.mark.is_some() || self.has_children)
+        self.own.file.is_none() && (self.own.path.is_root() || self.own.mark.is_some() || self.first_child.is_some())
     }
 
     /// Whether there is such a node.

@@ -24,6 +24,8 @@ pub struct Tree {
     path: NodePath,
     recursive: bool,
     root: Branch,
+    /// The first revision that made any of it, be it shown or not.
+    made: Option<i64>,
     nodes: usize,
     bytes: usize,
 }
@@ -40,18 +42,21 @@ enum Twig {
 impl Tree {
     /// Nothing below this path yet; with what lies deeper, or without.
     pub fn new(path: NodePath, recursive: bool) -> Self {
-        Self { path, recursive, root: Branch::new(), nodes: 0, bytes: 0 }
+        Self { path, recursive, root: Branch::new(), made: None, nodes: 0, bytes: 0 }
     }
 
     /// Takes in a file, or a mark of a directory. Those of one kind come in the order of their keys, files first.
     pub fn take(&mut self, path: &NodePath, held: Held, is_mark: bool) -> Result<(), TooMuch> {
-        if !path.is_below(&self.path) || path.is_hidden_from(&self.path) {
+        if !path.is_below(&self.path) || (self.path.is_root() && path.is_ours()) {
             return Ok(());
         }
         let behind = path.as_str()[self.path.below().len()..].to_owned();
         let parts: Vec<&str> = behind.split('/').collect();
-        let depth = if self.recursive { parts.len() } else { 1 };
+        // What is hidden is not shown; the directories above it are.
+        let shown = parts.iter().position(|part| part.starts_with('_')).unwrap_or(parts.len());
+        let depth = if self.recursive { shown } else { shown.min(1) };
         let (made, is_last) = (held.created, parts.len() <= depth);
+        self.made = Some(self.made.map_or(made, |first| first.min(made)));
         let (inner, name) = if is_last { parts.split_at(parts.len() - 1) } else { parts.split_at(depth) };
         let twig = match (is_last, is_mark) {
             (false, _) => None,
@@ -94,11 +99,6 @@ impl Tree {
         Some(format!("{below}{name}/\u{10ffff}"))
     }
 
-    /// Whether there is nothing, be it hidden or not.
-    pub fn is_empty(&self) -> bool {
-        self.root.is_empty()
-    }
-
     /// Every lease that something hangs on.
     pub fn leases(&self) -> BTreeSet<i64> {
         let mut leases = BTreeSet::new();
@@ -112,19 +112,10 @@ impl Tree {
         let mark = sight.own.mark.as_ref();
         let outer = sight.above.iter().filter_map(|step| step.mark.as_ref()).chain(mark).map(|mark| mark.lease);
         let teller = Teller { lives, now };
-        let made = mark.map(|mark| mark.created).or_else(|| self.root.values().map(Twig::made).min());
+        let made = mark.map(|mark| mark.created).or(self.made);
         let own = mark.and_then(|mark| sight.life(mark.lease));
         let nodes = teller.nodes(&self.path, self.root, &outer.collect());
         Node { nodes, ..Node::dir(&self.path, index::of(made.unwrap_or(0), 0)) }.ending(own, now)
-    }
-}
-
-impl Twig {
-    fn made(&self) -> i64 {
-        match self {
-            Self::File(held) => held.created,
-            Self::Dir { made, .. } => *made,
-        }
     }
 }
 
@@ -224,7 +215,7 @@ mod tests {
             revision: 1,
             above: vec![],
             own,
-            has_children: true,
+            first_child: Some(1),
             missing: None,
             lives: BTreeMap::new(),
             is_locked: false,
@@ -256,7 +247,8 @@ mod tests {
     fn what_is_hidden_or_no_path_is_left_out() {
         let keys = ["/_h", "/a/_b", "/a/b//c", "/a/b", "/a/b/c", "/wharf/services/nodes/x/1", "/x"];
         assert_eq!(told("/", true, &keys, &[]), "/a/(/a/b) /x");
-        assert_eq!(told("/", false, &["/a/_b"], &[]), "");
+        assert_eq!(told("/", false, &["/a/_b"], &[]), "/a/");
+        assert_eq!(told("/", true, &["/a/_b", "/c/d/_e/f"], &["/g/_h"]), "/a/ /c/(/c/d/) /g/");
         assert_eq!(told("/wharf", false, &["/wharf/services/nodes/x/1"], &[]), "/wharf/services/");
         assert_eq!(told("/_h", true, &["/_h/a"], &[]), "/_h/a");
     }
