@@ -171,3 +171,22 @@ pub fn latest(agent: &Agent) -> String {
     let log = agent.log();
     log.rsplit("etcd_v2=[").next().and_then(|rest| rest.split(']').next()).unwrap().to_owned()
 }
+
+/// An answer of etcd holds 64 MiB: the page that a reader asks for must not be one that he cannot take.
+#[test]
+fn values_of_the_largest_size_keep_nobody_from_reading() {
+    let cluster = cluster();
+    let one = agent(&cluster, "core-01", "/services,/config");
+    let at = one.address("etcd_v2");
+    let value = "v".repeat(1_000_000);
+    for number in 0..70 {
+        assert_eq!(put(&at, &format!("/services/large/{number}"), &[("value", &value)]).status, 201);
+    }
+    assert_eq!(put(&at, "/services/redis/a", &[("value", "127.0.0.1:6379")]).status, 201);
+    let two = agent(&cluster, "core-02", "/services");
+    two.prints("services redis -o hostport", "what is beside them", |shown| shown.trim() == "127.0.0.1:6379");
+    let told = get(&two.address("etcd_v2"), "/services/large?recursive=true");
+    assert_eq!((told.status, told.code()), (500, 300), "an answer is bounded");
+    assert_eq!(get(&at, "/services/large/7").value().len(), value.len());
+    assert_eq!(delete(&at, "/services/large?recursive=true").status, 200);
+}

@@ -15,7 +15,7 @@ use super::look::{Looker, Need};
 use crate::model::etcd_v2::node::Answer;
 use crate::model::etcd_v2::plan::plan;
 use crate::model::etcd_v2::sight::{Life, Sight};
-use crate::model::etcd_v2::{Change, Code, Fault, Get, Must, Node, Places, Plan, Reply, Will, Wish};
+use crate::model::etcd_v2::{Change, Code, Fault, Get, Must, Node, Places, Plan, Reply, Scope, Will, Wish};
 use crate::store::{Commit, Condition, LeaseId, Session, Store, StoreError, Write};
 
 /// How long a request may begin anew.
@@ -65,8 +65,8 @@ pub(super) fn away(error: &StoreError) -> Fault {
 }
 
 impl Desk {
-    pub(super) fn new(store: Arc<dyn Store>, places: Arc<Places>) -> Self {
-        Self { looker: Looker { store, places }, granted: Arc::default() }
+    pub(super) fn new(store: Arc<dyn Store>, places: Arc<Places>, scope: Scope) -> Self {
+        Self { looker: Looker { store, places, scope }, granted: Arc::default() }
     }
 
     fn store(&self) -> &dyn Store {

@@ -120,7 +120,7 @@ impl Hub {
             }
         });
         let from = self.log.borrow().seen + 1;
-        let mut watch = watch_since(&*self.store, generation, self.root().as_str(), from).await?;
+        let mut watch = watch_since(&*self.store, generation, &self.root().below(), from).await?;
         self.log.send_modify(|log| log.is_in_step = true);
         loop {
             let batch = next(&mut *watch).await?;
@@ -151,7 +151,7 @@ impl Sorter {
     pub(super) fn entries(&self, batch: &Batch) -> Vec<Entry> {
         let mut revisions: BTreeMap<Revision, Vec<Raw>> = BTreeMap::new();
         let mut places: BTreeMap<Revision, usize> = BTreeMap::new();
-        for event in batch.events.iter().filter(|event| self.is_within(event.key())) {
+        for event in &batch.events {
             let place = places.entry(event.revision()).or_default();
             if let Some(raw) = self.raw(event, *place) {
                 revisions.entry(event.revision()).or_default().push(raw);
@@ -163,11 +163,6 @@ impl Sorter {
             Entry { revision, changes, act: OnceCell::new() }
         };
         revisions.into_iter().map(entry).collect()
-    }
-
-    /// A watch brings what begins alike.
-    fn is_within(&self, key: &str) -> bool {
-        key == self.root.as_str() || key.starts_with(&self.root.below())
     }
 
     fn raw(&self, event: &Event, place: usize) -> Option<Raw> {

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use crate::model::etcd_v2::plan::{self, MOST};
 use crate::model::etcd_v2::sight::{Held, Life, Sight, Step};
 use crate::model::etcd_v2::tree::{TooMuch, Tree, take_all};
-use crate::model::etcd_v2::{Change, Deed, NodePath, Places, whose};
+use crate::model::etcd_v2::{Change, Deed, NodePath, Places, Scope, whose};
 use crate::store::{Item, LeaseId, Page, Revision, Store, StoreError, lease_as_told};
 
 /// Leases that are asked after at a time.
@@ -45,6 +45,8 @@ impl Need {
 pub(super) struct Looker {
     pub(super) store: Arc<dyn Store>,
     pub(super) places: Arc<Places>,
+    /// What is served: its user may read nothing else.
+    pub(super) scope: Scope,
 }
 
 pub(super) fn held(item: Item) -> Held {
@@ -57,7 +59,8 @@ impl Looker {
     pub(super) async fn sight(&self, path: &NodePath, need: Need) -> Result<Sight, StoreError> {
         let mut paths = path.ancestors();
         paths.push(path.clone());
-        let keys: Vec<String> = paths.iter().flat_map(|path| [path.to_string(), self.places.mark(path)]).collect();
+        let files = paths.iter().filter(|path| self.scope.is_within(path)).map(ToString::to_string);
+        let keys: Vec<String> = files.chain(paths.iter().map(|path| self.places.mark(path))).collect();
         let Page { items, revision, .. } = self.store.get(&keys).await?;
         let mut found: BTreeMap<String, Item> = items.into_iter().map(|item| (item.key.clone(), item)).collect();
         let mut steps: Vec<Step> = paths.into_iter().map(|path| self.step(path, &mut found)).collect();
@@ -78,9 +81,10 @@ impl Looker {
     }
 
     fn step(&self, path: NodePath, found: &mut BTreeMap<String, Item>) -> Step {
-        let file = if path.is_root() { None } else { found.remove(path.as_str()).map(held) };
+        let can_be_file = self.scope.is_within(&path);
+        let file = if can_be_file { found.remove(path.as_str()).map(held) } else { None };
         let mark = found.remove(&self.places.mark(&path)).map(held);
-        Step { path, file, mark }
+        Step { path, file, mark, can_be_file }
     }
 
     async fn complete(&self, sight: &mut Sight, need: Need) -> Result<(), StoreError> {
@@ -112,7 +116,9 @@ impl Looker {
     async fn missing(&self, sight: &Sight) -> Result<Option<NodePath>, StoreError> {
         let mut missing = sight.own.path.clone();
         for step in sight.above.iter().rev() {
-            let is_there = step.file.is_some() || step.mark.is_some();
+            // What is above all that is served is not looked at.
+            let is_outside = self.scope.root_of(&step.path).is_none();
+            let is_there = is_outside || step.file.is_some() || step.mark.is_some();
             if is_there || self.first_child(&step.path, sight.revision).await?.is_some() {
                 break;
             }

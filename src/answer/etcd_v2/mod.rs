@@ -87,7 +87,7 @@ impl EtcdV2Server {
         let listener = Listener::tcp(listen).await?;
         let (clients, _no_door) = Clients::new(listener, BOUNDS, metrics.clients.clone());
         let places = Arc::new(Places::new(&prefix));
-        let desk = Desk::new(Arc::clone(&store), Arc::clone(&places));
+        let desk = Desk::new(Arc::clone(&store), Arc::clone(&places), scope.clone());
         let hub = |root| Hub::new(Arc::clone(&store), Arc::clone(&places), root);
         let (hubs, logs) = scope.roots().iter().cloned().map(hub).unzip();
         let surroundings = Surroundings::new(node, store);

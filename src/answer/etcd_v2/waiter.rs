@@ -73,9 +73,10 @@ impl Waiter {
         };
         if from <= now {
             // A watch that begins before what is left of the history would only say so later.
-            self.looker.store.first(self.sorter.root.as_str(), Some((from - 1).max(1))).await.map_err(&gone)?;
+            let before = Some((from - 1).max(1));
+            self.looker.store.first(&self.sorter.root.below(), before).await.map_err(&gone)?;
         }
-        let watch = self.looker.store.watch(self.sorter.root.as_str(), from).await.map_err(gone)?;
+        let watch = self.looker.store.watch(&self.sorter.root.below(), from).await.map_err(gone)?;
         self.own = Some((watch, from - 1));
         Ok(())
     }
@@ -126,9 +127,11 @@ impl Waiter {
         let reached = *seen;
         for entry in self.sorter.entries(&batch) {
             if let Some(told) = self.looker.first_for(&self.wait, &entry).await? {
-                // Of the same batch more may follow: he goes on from behind what he was told.
-                let from = index::parts(told.index).0;
-                self.own = Some((self.looker.store.watch(self.sorter.root.as_str(), from).await?, from - 1));
+                if self.wait.stream {
+                    // Of the same batch more may follow: he goes on from behind what he was told.
+                    let from = index::parts(told.index).0;
+                    self.own = Some((self.looker.store.watch(&self.sorter.root.below(), from).await?, from - 1));
+                }
                 return Ok(Some(told));
             }
         }

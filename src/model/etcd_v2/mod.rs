@@ -6,6 +6,7 @@
 //! is told of it in v2's words.
 
 pub mod act;
+mod draft;
 pub mod event;
 pub mod fault;
 pub mod form;

@@ -120,6 +120,11 @@ impl Scope {
         &self.0
     }
 
+    /// Whether a path lies below one of them.
+    pub fn is_within(&self, path: &NodePath) -> bool {
+        self.0.iter().any(|root| path.is_below(root))
+    }
+
     /// Below which of them a path is, as its place among them; none when it is not served.
     pub fn root_of(&self, path: &NodePath) -> Option<usize> {
         self.0.iter().position(|root| path == root || path.is_below(root))
@@ -231,6 +236,7 @@ mod tests {
         {
             assert_eq!(scope.root_of(&path(asked)), root, "{asked}");
         }
+        assert!(scope.is_within(&path("/services/a")) && !scope.is_within(&path("/services")));
         assert_eq!(Scope::new(vec![path("/"), path("/a")]).root_of(&path("/b")), Some(0));
     }
 

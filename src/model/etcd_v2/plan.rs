@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::act::{Act, word};
+use super::act::word;
+use super::draft::Draft;
 use super::fault::{Code, Fault};
 use super::index;
 use super::node::{Node, Reply};
 use super::path::{NodePath, Places};
 use super::request::{Change, Content, Deed, Previous};
-use super::sight::{Held, Life, Sight, Step};
+use super::sight::{Held, Life, Sight};
 use super::whose;
 
 /// The most writes, or conditions, of a commit.
@@ -70,23 +71,23 @@ pub struct Plan {
     /// On which lease.
     pub lease: Wish,
     /// What is replied.
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
 /// What is known of the reply before the commit is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Outcome {
-    action: &'static str,
-    path: NodePath,
+pub(super) struct Outcome {
+    pub(super) action: &'static str,
+    pub(super) path: NodePath,
     /// What there is now; nothing of what went.
-    now: Option<Content>,
-    was_dir: bool,
+    pub(super) now: Option<Content>,
+    pub(super) was_dir: bool,
     /// When it was made, if it was there: a revision of a file, an index of a directory.
-    made: Option<u64>,
-    before: Option<Node>,
-    quiet: bool,
+    pub(super) made: Option<u64>,
+    pub(super) before: Option<Node>,
+    pub(super) quiet: bool,
     /// The revision that it stays at, if nothing is written.
-    stays: Option<i64>,
+    pub(super) stays: Option<i64>,
 }
 
 /// Decides on a change. `now` is the time for what ends.
@@ -104,10 +105,11 @@ pub fn plan(change: &Change, sight: &Sight, places: &Places, now: SystemTime) ->
     }
 }
 
-struct Planner<'a> {
-    change: &'a Change,
-    sight: &'a Sight,
-    places: &'a Places,
+/// Decides.
+pub(super) struct Planner<'a> {
+    pub(super) change: &'a Change,
+    pub(super) sight: &'a Sight,
+    pub(super) places: &'a Places,
     now: SystemTime,
 }
 
@@ -163,7 +165,7 @@ impl Planner<'_> {
         if self.sight.is_there() {
             return Err(self.fault(Code::NodeExist));
         }
-        Ok(self.made(word::CREATE, content))
+        self.made(word::CREATE, content)
     }
 
     fn set(&self, content: &Content) -> Result<Plan, Fault> {
@@ -175,7 +177,7 @@ impl Planner<'_> {
         if self.sight.is_dir() {
             return Err(self.fault(Code::NotFile));
         }
-        let Some(file) = &self.sight.own.file else { return Ok(self.made(word::SET, content)) };
+        let Some(file) = &self.sight.own.file else { return self.made(word::SET, content) };
         self.sight.check_free()?;
         match content {
             Content::File(value) => Ok(self.rewritten(word::SET, file, value)),
@@ -231,12 +233,15 @@ impl Planner<'_> {
     }
 
     /// Nothing was there.
-    fn made(&self, action: &'static str, content: &Content) -> Plan {
+    fn made(&self, action: &'static str, content: &Content) -> Result<Plan, Fault> {
+        if !self.sight.own.can_be_file && *content != Content::Dir {
+            return Err(self.fault(Code::NotFile));
+        }
         let mut draft = self.draft(action);
         draft.hold_step(&self.sight.own);
         draft.hold_empty(self.path());
         draft.make(self.path(), content, self.inner_lease());
-        draft.done(self.path(), Some(content.clone()))
+        Ok(draft.done(self.path(), Some(content.clone())))
     }
 
     /// A file gets another value, or another time.
@@ -375,7 +380,7 @@ impl Planner<'_> {
     }
 
     /// Whether only the time is new: of what is made, all is.
-    fn refreshes(&self) -> bool {
+    pub(super) fn refreshes(&self) -> bool {
         self.change.refresh && matches!(self.change.deed, Deed::Set(_) | Deed::Update(_) | Deed::Swap(..))
     }
 
@@ -400,90 +405,6 @@ impl Planner<'_> {
         let mut draft = Draft { planner: self, conditions, writes, lease, outcome };
         self.sight.above.iter().for_each(|step| draft.hold_step(step));
         draft
-    }
-}
-
-/// A plan in the making.
-struct Draft<'a> {
-    planner: &'a Planner<'a>,
-    conditions: Vec<Must>,
-    writes: Vec<Will>,
-    lease: Wish,
-    outcome: Outcome,
-}
-
-impl Draft<'_> {
-    /// A node of the path stays as it was seen.
-    fn hold_step(&mut self, step: &Step) {
-        if step.path.is_root() {
-            return;
-        }
-        let as_seen = |key: String, held: Option<&Held>| match held {
-            Some(held) => Must::Unchanged(key, held.modified),
-            None => Must::Absent(key),
-        };
-        self.conditions.push(as_seen(step.path.to_string(), step.file.as_ref()));
-        self.conditions.push(as_seen(self.planner.places.mark(&step.path), step.mark.as_ref()));
-    }
-
-    /// Nothing lies below.
-    fn hold_empty(&mut self, path: &NodePath) {
-        self.conditions.push(Must::NoneCreatedSince(path.below(), 0));
-        self.conditions.push(Must::NoneCreatedSince(self.planner.places.marks_below(path), 0));
-    }
-
-    /// Nothing was written below.
-    fn hold_below(&mut self, path: &NodePath) {
-        let revision = self.planner.sight.revision;
-        self.conditions.push(Must::NonePutSince(path.below(), revision));
-        self.conditions.push(Must::NonePutSince(self.planner.places.marks_below(path), revision));
-    }
-
-    fn make(&mut self, path: &NodePath, content: &Content, lease: Wish) {
-        let (key, value) = match content {
-            Content::File(value) => (path.to_string(), value.clone()),
-            Content::Dir => (self.planner.places.mark(path), Vec::new()),
-        };
-        self.writes.push(Will::Put { key, value, lease: None });
-        self.lease = lease;
-    }
-
-    /// A directory stays though its last child goes. One whose children are named in order is written again each time:
-    /// a name that is free again must not be given by whoever saw it taken.
-    fn remember_parent(&mut self) {
-        let sight = self.planner.sight;
-        let Some(parent) = sight.above.last() else { return };
-        let name = sight.own.path.name();
-        let is_in_order = name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_digit());
-        let lease = match &parent.mark {
-            Some(_) if !is_in_order => return,
-            Some(mark) => mark.lease,
-            None => sight.outer_life().map_or(0, |(lease, _)| lease),
-        };
-        let key = self.planner.places.mark(&parent.path);
-        self.writes.push(Will::Put { key, value: Vec::new(), lease: Some(lease) });
-    }
-
-    fn renewing(mut self, lease: i64, content: Content) -> Plan {
-        self.writes.clear();
-        self.outcome.now = Some(content);
-        let Self { conditions, outcome, .. } = self;
-        Plan { conditions, writes: Vec::new(), lease: Wish::Renewed(lease), outcome }
-    }
-
-    fn done(mut self, path: &NodePath, now: Option<Content>) -> Plan {
-        let is_dir = self.outcome.was_dir || now == Some(Content::Dir);
-        let act = Act {
-            action: self.outcome.action.to_owned(),
-            key: path.to_string(),
-            dir: is_dir,
-            refresh: self.planner.refreshes(),
-            before: self.outcome.made.filter(|_| self.outcome.was_dir),
-        };
-        let key = self.planner.places.act().to_owned();
-        self.writes.push(Will::Put { key, value: act.encode().into_bytes(), lease: Some(0) });
-        let outcome = Outcome { path: path.clone(), now, ..self.outcome };
-        Plan { conditions: self.conditions, writes: self.writes, lease: self.lease, outcome }
     }
 }
 
@@ -533,3 +454,7 @@ pub fn leases(sight: &Sight) -> BTreeMap<i64, bool> {
     let own = sight.own.file.iter().map(|file| (file.lease, true));
     marks.chain(below).chain(own).filter(|(lease, _)| *lease != 0).collect()
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

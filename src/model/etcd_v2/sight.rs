@@ -42,6 +42,8 @@ pub struct Step {
     pub file: Option<Held>,
     /// What remembers it, if it is a directory that was made.
     pub mark: Option<Held>,
+    /// Whether it can be a file: what is served lies below a directory, which is not looked at, nor what is above it.
+    pub can_be_file: bool,
 }
 
 /// All of it.

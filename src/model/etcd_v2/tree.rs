@@ -210,7 +210,7 @@ mod tests {
         let marks = marks.iter().map(|dir| held(&places.mark(&path(dir))));
         let all = keys.iter().map(|key| held(key)).chain(marks).collect();
         take_all(&mut tree, &places, all).expect("little");
-        let own = Step { path: path(at), file: None, mark: None };
+        let own = Step { path: path(at), file: None, mark: None, can_be_file: true };
         let sight = Sight {
             revision: 1,
             above: vec![],

@@ -11,6 +11,8 @@ use crate::store::Item;
 
 /// Items of one page: with every record at its largest, 4 MiB.
 const PAGE: i64 = 500;
+/// Items of a page that fits whatever their size, where one of the usual length did not: etcd takes 1.5 MiB each.
+const SHORT_PAGE: i64 = 25;
 /// The largest answer taken.
 const LARGEST: usize = 64 * 1024 * 1024;
 
@@ -24,12 +26,27 @@ pub(super) async fn read(
     after: Option<&str>,
     at: Option<Revision>,
 ) -> Result<Page, StoreError> {
+    match page(core, prefix, after, at, PAGE).await {
+        Err(StoreError::Refused { why, .. }) if why.contains("message length too large") => {
+            page(core, prefix, after, at, SHORT_PAGE).await
+        }
+        page => page,
+    }
+}
+
+async fn page(
+    core: &Core,
+    prefix: &str,
+    after: Option<&str>,
+    at: Option<Revision>,
+    limit: i64,
+) -> Result<Page, StoreError> {
     let start = match after {
         // The smallest key after `after`, by its bytes: a list of keys that are no text ends, too.
         Some(after) if *key::bytes(after) >= *prefix.as_bytes() => [&key::bytes(after)[..], b"\0"].concat(),
         _ => prefix.as_bytes().to_vec(),
     };
-    let options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE).with_revision(at.unwrap_or(0));
+    let options = GetOptions::new().with_range(end_of(prefix)).with_limit(limit).with_revision(at.unwrap_or(0));
     let before = core.chronicle.newest();
     let result = core
         .call("a read", move |client| {
