@@ -47,7 +47,8 @@ pub(super) fn read(raw: &Raw) -> (Option<EtcdV2Config>, Problems) {
         let what = "beyond loopback anybody could write: give --etcd-v2-allow or --etcd-v2-user too";
         problems.push(("etcd-v2", what.to_owned()));
     }
-    let roots = if raw.etcd_v2_prefix.is_some() { roots } else { USUAL.iter().filter_map(|key| root(key).ok()).collect() };
+    let roots =
+        if raw.etcd_v2_prefix.is_some() { roots } else { USUAL.iter().filter_map(|key| root(key).ok()).collect() };
     let config = listen.map(|listen| EtcdV2Config { listen, scope: Scope::new(roots), allow, user });
     (config.filter(|_| problems.is_empty()), problems)
 }

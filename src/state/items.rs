@@ -89,7 +89,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = KeptItems::new(directory.path());
         assert_eq!(file.read().unwrap(), KeptStore::default());
-        let item = KeptItem { key: "/config/redis-1/topology".to_owned(), value: vec![0, 255, 10], revision: 4, created: 3 };
+        let item =
+            KeptItem { key: "/config/redis-1/topology".to_owned(), value: vec![0, 255, 10], revision: 4, created: 3 };
         let store = KeptStore { revision: 9, items: vec![item] };
         file.write(store.clone()).unwrap();
         assert_eq!(file.read().unwrap(), store);

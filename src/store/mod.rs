@@ -208,11 +208,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>>;
 
     /// The first of the keys that begin with `prefix`, as it stood at `at` (now when `None`).
-    fn first<'a>(
-        &'a self,
-        prefix: &'a str,
-        at: Option<Revision>,
-    ) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
+    fn first<'a>(&'a self, prefix: &'a str, at: Option<Revision>) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
         Box::pin(async move { Ok(self.read(prefix, None, at).await?.items.into_iter().next()) })
     }
 

@@ -24,7 +24,10 @@ fn a_record_of_an_agent_is_written_by_nobody_else() {
     refused(&put(&at, "/services/memcached/one", &[("value", "x")]), "core-01");
     refused(&put(&at, "/services/memcached/one", &[("value", "x"), ("prevExist", "true")]), "core-01");
     refused(&put(&at, "/services/memcached/one", &[("value", "x"), ("prevValue", &before)]), "core-01");
-    refused(&put(&at, "/services/memcached/one", &[("refresh", "true"), ("ttl", "5"), ("prevExist", "true")]), "core-01");
+    refused(
+        &put(&at, "/services/memcached/one", &[("refresh", "true"), ("ttl", "5"), ("prevExist", "true")]),
+        "core-01",
+    );
     refused(&delete(&at, "/services/memcached/one"), "core-01");
     assert_eq!(put(&at, "/services/memcached/two", &[("value", "127.0.0.1:1")]).status, 201);
     refused(&delete(&at, "/services/memcached?recursive=true"), "core-01");
@@ -57,7 +60,10 @@ fn what_a_lock_is_held_by_is_written_by_nobody_else() {
     refused(&put(&at, "/wharf/services/locks/services/postgres/master/child", &[("value", "")]), "reading only");
     assert!(!get(&at, "/?recursive=true").text.contains("/wharf"), "who lists all is not shown it");
     // A program of the old kind holds its own key, and may go on to.
-    assert_eq!(put(&at, "/services/other/master", &[("value", "a"), ("ttl", "30"), ("prevExist", "false")]).status, 201);
+    assert_eq!(
+        put(&at, "/services/other/master", &[("value", "a"), ("ttl", "30"), ("prevExist", "false")]).status,
+        201
+    );
     assert_eq!(put(&at, "/services/other/master", &[("value", "a"), ("ttl", "30"), ("prevValue", "a")]).status, 200);
     assert_eq!(delete(&at, "/services/other/master?prevValue=a").status, 200);
 }

@@ -76,7 +76,9 @@ impl World {
     fn plain_fields(&mut self, fields: Map<String, Value>) -> Map<String, Value> {
         let plain = |(name, value): (String, Value)| {
             let told = match name.as_str() {
-                "modifiedIndex" | "createdIndex" | "index" => Value::Bool(value.as_u64().is_some_and(|index| index > 0)),
+                "modifiedIndex" | "createdIndex" | "index" => {
+                    Value::Bool(value.as_u64().is_some_and(|index| index > 0))
+                }
                 "expiration" => Value::Bool(true),
                 _ => self.plain(value),
             };
@@ -152,7 +154,8 @@ fn request(random: &mut StdRng) -> Request {
             Request { method: "POST", path, query: String::new(), form: Some(form(&fields)) }
         }
         _ => {
-            let queries = ["", "", "?dir=true", "?recursive=true", "?recursive=1", "?prevValue=x", "?prevIndex={index}"];
+            let queries =
+                ["", "", "?dir=true", "?recursive=true", "?recursive=1", "?prevValue=x", "?prevIndex={index}"];
             Request { method: "DELETE", path, query: pick(random, &queries).to_owned(), form: None }
         }
     }

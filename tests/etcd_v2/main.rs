@@ -74,8 +74,11 @@ fn only_what_is_below_the_prefixes_is_served() {
     let at = agent.address("etcd_v2");
     assert_eq!(put(&at, "/services/a", &[("value", "1")]).status, 201);
     assert_eq!(put(&at, "/config/a/b", &[("value", "1")]).status, 201);
-    for outside in ["/", "", "/other", "/servicesx", "/services/../other", "/services%2F..%2Fother", "/wharf/services"] {
-        for told in [get(&at, outside), put(&at, outside, &[("value", "1")]), delete(&at, &format!("{outside}?recursive=true"))] {
+    for outside in ["/", "", "/other", "/servicesx", "/services/../other", "/services%2F..%2Fother", "/wharf/services"]
+    {
+        for told in
+            [get(&at, outside), put(&at, outside, &[("value", "1")]), delete(&at, &format!("{outside}?recursive=true"))]
+        {
             assert_eq!((told.status, told.code()), (403, 110), "{outside}: {told:?}");
         }
         let wait = get(&at, &format!("{outside}?wait=true"));

@@ -43,7 +43,8 @@ fn each_write_of_one_commit_is_told() {
     let at = agent.address("etcd_v2");
     let begun = put(&at, "/services/begin", &[("value", "")]).index();
     let puts: String = (0..20).map(|number| format!("put /services/many/{number:02} {number}\n")).collect();
-    let script = format!("printf '\\n{puts}\\n\\n' | ETCDCTL_API=3 etcdctl --endpoints {} txn", cluster.endpoints().join(","));
+    let script =
+        format!("printf '\\n{puts}\\n\\n' | ETCDCTL_API=3 etcdctl --endpoints {} txn", cluster.endpoints().join(","));
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let (mut since, mut seen) = (begun + 1, Vec::new());
@@ -86,7 +87,11 @@ fn what_ends_by_itself_is_told_as_such_and_a_directory_as_one() {
         let other = put(&at, "/services/dir/b", &[("value", "x"), ("ttl", "600")]);
         assert_eq!(child.body["node"].get("ttl"), None, "a child has no time of its own");
         let ended = wait(&at, "/services", other.index() + 1);
-        assert_eq!((ended.action(), ended.body["node"]["key"].as_str()), ("expire", Some("/services/dir")), "{ended:?}");
+        assert_eq!(
+            (ended.action(), ended.body["node"]["key"].as_str()),
+            ("expire", Some("/services/dir")),
+            "{ended:?}"
+        );
         assert_eq!(get(&at, "/services/dir").status, 404);
         let after = put(&at, "/services/after", &[("value", "x")]);
         assert_eq!(wait(&at, "/services", ended.modified() + 1).modified(), after.modified(), "it is told once");

@@ -142,7 +142,8 @@ impl Inner {
     }
 
     fn check_scope(&self, path: &NodePath) -> Result<usize, Fault> {
-        let outside = || Fault::new(Code::Unauthorized, format!("{path} is not served: only what is below {}", self.scope));
+        let outside =
+            || Fault::new(Code::Unauthorized, format!("{path} is not served: only what is below {}", self.scope));
         self.scope.root_of(path).ok_or_else(outside)
     }
 

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn one_is_told_what_happens_where_he_looks() {
-        let of = |key: &str, is_put| told(&raw(key, is_put, 2), &Known::default(), SystemTime::UNIX_EPOCH).expect("told");
+        let of =
+            |key: &str, is_put| told(&raw(key, is_put, 2), &Known::default(), SystemTime::UNIX_EPOCH).expect("told");
         let at = index::of(5, 2);
         for (at, recursive, since, key, expected) in [
             ("/a", false, at, "/a", true),
@@ -193,7 +194,11 @@ mod tests {
             ("/a/_b", true, 0, "/a/_b", true),
             ("/", true, 0, "/wharf/services/v2/act", false),
         ] {
-            assert_eq!(concerns(&wait(at, recursive, since), &of(key, true)), expected, "{at} {recursive} {since} {key}");
+            assert_eq!(
+                concerns(&wait(at, recursive, since), &of(key, true)),
+                expected,
+                "{at} {recursive} {since} {key}"
+            );
         }
         let known = Known { act: Some(act("delete", "/a", true)), ..Known::default() };
         let gone = told(&raw("/a/b/c", false, 2), &known, SystemTime::UNIX_EPOCH).expect("told");

@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_so() {
-        for (text, why) in [("a=%zz", "invalid URL escape \"%zz\""), ("a=%4", "invalid URL escape \"%4\""), ("%", "\"%\"")] {
+        for (text, why) in
+            [("a=%zz", "invalid URL escape \"%zz\""), ("a=%4", "invalid URL escape \"%4\""), ("%", "\"%\"")]
+        {
             let told = Form::parse(b"", text).expect_err(text);
             assert!(told.contains(why), "{told}");
         }

@@ -70,7 +70,9 @@ impl Node {
         let Some(life) = life else { return self };
         let ttl = (life.left.as_secs() + 1).min(life.granted.as_secs());
         // No calendar has what is further away.
-        let end = now.checked_add(life.left).filter(|end| *end < SystemTime::UNIX_EPOCH + Duration::from_secs(250_000_000_000));
+        let end = now
+            .checked_add(life.left)
+            .filter(|end| *end < SystemTime::UNIX_EPOCH + Duration::from_secs(250_000_000_000));
         Self { ttl: Some(ttl), expiration: end.map(|end| humantime::format_rfc3339_nanos(end).to_string()), ..self }
     }
 }

@@ -201,14 +201,9 @@ mod tests {
 
     #[test]
     fn paths_are_made_clean() {
-        for (text, clean) in [
-            ("", "/"),
-            ("/", "/"),
-            ("//a//b/", "/a/b"),
-            ("/a/./b/../c", "/a/c"),
-            ("/../..", "/"),
-            ("/a/..b", "/a/..b"),
-        ] {
+        for (text, clean) in
+            [("", "/"), ("/", "/"), ("//a//b/", "/a/b"), ("/a/./b/../c", "/a/c"), ("/../..", "/"), ("/a/..b", "/a/..b")]
+        {
             assert_eq!(path(text).as_str(), clean, "{text}");
         }
         for bad in ["/a\0", &"/a".repeat(41), &format!("/{}", "a".repeat(3_000))] {
@@ -231,9 +226,13 @@ mod tests {
     fn what_is_served_lies_below_its_roots() {
         let scope = Scope::new(vec![path("/services"), path("/services/redis"), path("/config")]);
         assert_eq!(scope.roots(), [path("/config"), path("/services")]);
-        for (asked, root) in
-            [("/services", Some(1)), ("/services/redis/a", Some(1)), ("/servicesx", None), ("/", None), ("/wharf", None)]
-        {
+        for (asked, root) in [
+            ("/services", Some(1)),
+            ("/services/redis/a", Some(1)),
+            ("/servicesx", None),
+            ("/", None),
+            ("/wharf", None),
+        ] {
             assert_eq!(scope.root_of(&path(asked)), root, "{asked}");
         }
         assert!(scope.is_within(&path("/services/a")) && !scope.is_within(&path("/services")));

@@ -126,7 +126,10 @@ impl Planner<'_> {
     fn check_ours(&self) -> Result<(), Fault> {
         let refused = |why: String| Err(Fault::new(Code::Unauthorized, why).with_revision(self.sight.revision));
         if self.path().is_ours() {
-            return refused(format!("{} is where agents and locks keep their own: it is for reading only", self.path()));
+            return refused(format!(
+                "{} is where agents and locks keep their own: it is for reading only",
+                self.path()
+            ));
         }
         let value = match &self.change.deed {
             Deed::Create(Content::File(value)) | Deed::Append(Content::File(value)) => value,

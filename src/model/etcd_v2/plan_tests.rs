@@ -19,7 +19,8 @@ fn path(text: &str) -> NodePath {
 fn sight(at: &str, keys: &[&str]) -> Sight {
     let mut held = BTreeMap::new();
     for (number, text) in keys.iter().enumerate() {
-        let (text, lease) = text.split_once('@').map_or((*text, 0), |(text, lease)| (text, lease.parse().expect("a lease")));
+        let (text, lease) =
+            text.split_once('@').map_or((*text, 0), |(text, lease)| (text, lease.parse().expect("a lease")));
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key.to_owned(), value.as_bytes().to_vec()),
             None => (places().mark(&path(text)), Vec::new()),
@@ -35,7 +36,8 @@ fn sight(at: &str, keys: &[&str]) -> Sight {
         path,
     };
     let below = |held: &&Held| held.key.starts_with(&own.below()) || held.key.starts_with(&places().marks_below(&own));
-    let life = |lease| (lease, Life { granted: Duration::from_secs(100), left: Duration::from_secs(50), is_alone: true });
+    let life =
+        |lease| (lease, Life { granted: Duration::from_secs(100), left: Duration::from_secs(50), is_alone: true });
     Sight {
         revision: 9,
         above: own.ancestors().into_iter().map(step).collect(),
@@ -129,7 +131,11 @@ fn what_lies_in_a_directory_with_a_time_ends_with_it_or_sooner() {
         ("PUT /a/b?value=x&ttl=600", &["/a@7"], "+/a/b on 7"),
         ("PUT /a/b?value=x&ttl=5", &["/a@7"], "+/a/b for 5"),
         ("POST /a?value=x", &["/a@7"], "+/a/00000000000000040960 on 7"),
-        ("PUT /a?prevExist=true&ttl=20", &["/a@7", "/a/b=w@7", "/a/c=w@8", "/a/d=w"], "+dir:/a +/a/b +/a/c +/a/d for 20"),
+        (
+            "PUT /a?prevExist=true&ttl=20",
+            &["/a@7", "/a/b=w@7", "/a/c=w@8", "/a/d=w"],
+            "+dir:/a +/a/b +/a/c +/a/d for 20",
+        ),
         ("PUT /a?prevExist=true&ttl=70", &["/a@7", "/a/b=w@7", "/a/c=w@8"], "+dir:/a +/a/b for 70"),
         ("PUT /a?prevExist=true", &["/a@7", "/a/b=w@7", "/a/c=w@8"], "+dir:/a +/a/b"),
         ("PUT /a?prevExist=true&value=x", &["/a@7"], "102 403"),
@@ -145,7 +151,8 @@ fn what_lies_in_a_directory_with_a_time_ends_with_it_or_sooner() {
 #[test]
 fn what_is_an_agents_or_a_locks_is_left_alone() {
     let owned = r#"/a/b={"host":"10.0.0.1","owner":"ab12"}"#;
-    for request in ["PUT /a/b?value=x", "PUT /a/b?value=x&prevExist=true", "DELETE /a/b", "DELETE /a/b?prevIndex=8192"] {
+    for request in ["PUT /a/b?value=x", "PUT /a/b?value=x&prevExist=true", "DELETE /a/b", "DELETE /a/b?prevIndex=8192"]
+    {
         assert_eq!(planned(request, &[owned]), "110 403", "{request}");
     }
     assert_eq!(planned("PUT /c?value={\"owner\":1}", &[]), "110 403");

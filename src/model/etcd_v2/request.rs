@@ -277,7 +277,9 @@ mod tests {
 
     #[test]
     fn a_question_is_read_with_its_escapes() {
-        let Ok(Ask::Get(get)) = read("GET", "/a%2Fb%20c/", "recursive=t&sorted=true&quorum=true", b"") else { panic!() };
+        let Ok(Ask::Get(get)) = read("GET", "/a%2Fb%20c/", "recursive=t&sorted=true&quorum=true", b"") else {
+            panic!()
+        };
         assert_eq!((get.path.as_str(), get.recursive), ("/a/b c", true));
         let Ok(Ask::Wait(wait)) = read("GET", "/a", "wait=true&waitIndex=7&stream=1", b"") else { panic!() };
         assert_eq!((wait.since, wait.stream, wait.recursive), (7, true, false));

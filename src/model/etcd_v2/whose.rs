@@ -26,7 +26,9 @@ mod tests {
         let told = owner(br#" {"host":"10.0.0.1","port":1,"owner":"ab12","node":"core-01"}"#);
         assert_eq!(told.as_deref(), Some("the record of an agent on node \"core-01\", owner \"ab12\""));
         assert!(owner(br#"{"owner":7}"#).is_some());
-        for free in [&b""[..], b"10.0.0.1:6379", br#"{"host":"a"}"#, br#"{"owner":null}"#, br#"["owner"]"#, b"{\"owner\""] {
+        for free in
+            [&b""[..], b"10.0.0.1:6379", br#"{"host":"a"}"#, br#"{"owner":null}"#, br#"["owner"]"#, b"{\"owner\""]
+        {
             assert_eq!(owner(free), None, "{}", String::from_utf8_lossy(free));
         }
     }

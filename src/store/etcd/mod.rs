@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Commit, Condition, History, Item, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session, Store, StoreError,
-    Watch, Write,
+    Commit, Condition, History, Item, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session, Store,
+    StoreError, Watch, Write,
 };
 use crate::model::words::key;
 use crate::model::words::trouble::Trouble;
@@ -233,11 +233,7 @@ impl Store for Etcd {
         kv::get(&self.core, keys).boxed()
     }
 
-    fn first<'a>(
-        &'a self,
-        prefix: &'a str,
-        at: Option<Revision>,
-    ) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
+    fn first<'a>(&'a self, prefix: &'a str, at: Option<Revision>) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
         kv::first(&self.core, prefix, at).boxed()
     }
 
