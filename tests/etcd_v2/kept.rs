@@ -80,7 +80,7 @@ fn what_is_written_is_answered_at_once_and_gone_with_its_time() {
         let finder = if std::ptr::eq(agent, &ground.embedded) { agent } else { &ground.agents[1] };
         finder.prints("services memcached -o hostport", "the instance", |shown| shown.trim() == "127.0.0.1:11211");
         let found = written.elapsed();
-        finder.until("it is gone", |agent| told_nothing(agent));
+        finder.until("it is gone", told_nothing);
         assert!(written.elapsed().as_secs() >= 2 && found < PATIENCE);
         until("the key is gone", || get(&at, "/services/memcached/memcached-1").status == 404);
         let plain = put(&at, "/services/redis/node:redis:6379", &[("value", "127.0.0.1:6379")]);

@@ -92,14 +92,14 @@ mod tests {
 
     use super::*;
 
-    fn asked(access: &Access, peer: &str, method: Method, headers: &[(HeaderName, &str)]) -> Option<u16> {
+    fn asked(access: &Access, peer: &str, method: &Method, headers: &[(HeaderName, &str)]) -> Option<u16> {
         let mut map = HeaderMap::new();
         map.insert(header::HOST, HeaderValue::from_static("127.0.0.1:4001"));
         for (name, value) in headers {
             map.insert(name.clone(), HeaderValue::from_str(value).expect("a value"));
         }
         let peer = Peer::Tcp(peer.parse().expect("an address"));
-        access.check(peer, &method, &Uri::from_static("/v2/keys/a"), &map).err().map(|fault| fault.status)
+        access.check(peer, method, &Uri::from_static("/v2/keys/a"), &map).err().map(|fault| fault.status)
     }
 
     fn access(allow: &[&str], user: Option<User>) -> Access {
@@ -110,28 +110,28 @@ mod tests {
     #[test]
     fn no_web_page_writes_and_no_rebound_name_reads() {
         let open = access(&[], None);
-        assert_eq!(asked(&open, "127.0.0.1", Method::PUT, &[]), None);
+        assert_eq!(asked(&open, "127.0.0.1", &Method::PUT, &[]), None);
         for origin in ["http://evil.example", "null", "http://127.0.0.1:4001"] {
-            assert_eq!(asked(&open, "127.0.0.1", Method::POST, &[(header::ORIGIN, origin)]), Some(403), "{origin}");
+            assert_eq!(asked(&open, "127.0.0.1", &Method::POST, &[(header::ORIGIN, origin)]), Some(403), "{origin}");
         }
-        assert_eq!(asked(&open, "127.0.0.1", Method::GET, &[(header::ORIGIN, "http://evil.example")]), None);
-        assert_eq!(asked(&open, "127.0.0.1", Method::GET, &[(header::HOST, "evil.example")]), Some(403));
+        assert_eq!(asked(&open, "127.0.0.1", &Method::GET, &[(header::ORIGIN, "http://evil.example")]), None);
+        assert_eq!(asked(&open, "127.0.0.1", &Method::GET, &[(header::HOST, "evil.example")]), Some(403));
     }
 
     #[test]
     fn addresses_and_passwords_keep_others_out() {
         let here = access(&["10.0.0.0/8", "127.0.0.0/8"], None);
-        assert_eq!(asked(&here, "10.1.2.3", Method::PUT, &[]), None);
-        assert_eq!(asked(&here, "::ffff:10.1.2.3", Method::PUT, &[]), None);
-        assert_eq!(asked(&here, "192.0.2.1", Method::GET, &[]), Some(403));
+        assert_eq!(asked(&here, "10.1.2.3", &Method::PUT, &[]), None);
+        assert_eq!(asked(&here, "::ffff:10.1.2.3", &Method::PUT, &[]), None);
+        assert_eq!(asked(&here, "192.0.2.1", &Method::GET, &[]), Some(403));
         let known = access(&[], User::new("app", "s3cret\n"));
         let with = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        assert_eq!(asked(&known, "10.1.2.3", Method::PUT, &[(header::AUTHORIZATION, &with("app:s3cret"))]), None);
+        assert_eq!(asked(&known, "10.1.2.3", &Method::PUT, &[(header::AUTHORIZATION, &with("app:s3cret"))]), None);
         for bad in ["app:s3cre", "root:s3cret", "app", ":", ""] {
-            let refused = asked(&known, "10.1.2.3", Method::GET, &[(header::AUTHORIZATION, &with(bad))]);
+            let refused = asked(&known, "10.1.2.3", &Method::GET, &[(header::AUTHORIZATION, &with(bad))]);
             assert_eq!(refused, Some(401), "{bad}");
         }
-        assert_eq!(asked(&known, "10.1.2.3", Method::GET, &[]), Some(401));
+        assert_eq!(asked(&known, "10.1.2.3", &Method::GET, &[]), Some(401));
         assert!(User::new("app", " \n").is_none());
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::model::etcd_v2::request::{Ask, read};
+use crate::model::etcd_v2::sight::Step;
 use crate::model::words::key::Prefix;
 
 fn places() -> Places {

@@ -343,7 +343,7 @@ impl State {
             Write::Delete(key) => self.delete(key, revision),
             Write::DeleteAll(prefix) => {
                 let keys: Vec<String> = self.below(prefix).map(|item| item.key.clone()).collect();
-                keys.iter().fold(false, |changed, key| self.delete(key, revision) || changed)
+                keys.iter().filter(|key| self.delete(key, revision)).count() > 0
             }
             Write::Put { key, value, lease } => {
                 let created = self.items.get(key).map_or(revision, |item| item.created);
