@@ -176,6 +176,35 @@ async fn a_commit_is_made_whole_or_not_at_all(store: Arc<dyn Store>) {
     assert_eq!(keys(&*store, "/c/").await, ["/c/1", "/c/2"]);
 }
 
+async fn a_commit_may_rest_on_all_that_begins_alike(store: Arc<dyn Store>) {
+    let first = done(&*store, &[put("/r/1", "a"), put("/rest", "a")]).await;
+    let second = done(&*store, &[put("/r/2", "b")]).await;
+    let third = done(&*store, &[put("/r/1", "c")]).await;
+    let made = |since| Condition::NoneCreatedSince("/r/".into(), since);
+    let written = |since| Condition::NonePutSince("/r/".into(), since);
+    let none = Condition::NoneCreatedSince("/none/".into(), 0);
+    for (condition, holds) in [
+        (made(0), false),
+        (made(first), false),
+        (made(second), true),
+        (written(second), false),
+        (written(third), true),
+        (none, true),
+    ] {
+        let result = store.commit(std::slice::from_ref(&condition), &[put("/other", "x")]).await.unwrap();
+        assert_eq!(matches!(result, Commit::Done(_)), holds, "{condition:?}");
+    }
+    let item = store.first("/r/", None).await.unwrap().expect("it is there");
+    assert_eq!((item.key.as_str(), &item.value[..], item.created, item.revision), ("/r/1", &b"c"[..], first, third));
+    let before = store.first("/r/1", Some(second)).await.unwrap().expect("it was there");
+    assert_eq!((&before.value[..], before.revision), (&b"a"[..], first));
+    let last = done(&*store, &[Write::DeleteAll("/r/".into()), put("/other", "y")]).await;
+    assert_eq!(keys(&*store, "/r").await, ["/rest"]);
+    assert_eq!(store.first("/r/", None).await.unwrap(), None);
+    let mut watch = store.watch("/r/", last).await.unwrap();
+    assert_eq!(events(&mut watch).await.events.len(), 2);
+}
+
 async fn too_much_at_once_is_refused(store: Arc<dyn Store>) {
     let writes: Vec<Write> = (0..=MAX_WRITES).map(|n| put(&format!("/m/{n}"), "v")).collect();
     assert!(matches!(store.commit(&[], &writes).await, Err(StoreError::Refused { .. })));
@@ -267,7 +296,7 @@ async fn a_key_put_again_leaves_its_old_lease(store: Arc<dyn Store>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_restored_store_goes_on_from_where_it_was() {
-    let item = |key: &str, revision| Item { key: key.into(), value: "v".into(), lease: 7, revision };
+    let item = |key: &str, revision| Item { key: key.into(), value: "v".into(), lease: 7, revision, created: 2 };
     let restored = || Embedded::restored(40, 7, TTL, [item("/a/1", 12), item("/a/2", 38)]);
     let store = restored();
     let page = store.read("/a/", None, None).await.unwrap();
@@ -315,6 +344,7 @@ macro_rules! suite {
 
 suite! {
     a_read_is_in_order_and_of_its_prefix_only
+    a_commit_may_rest_on_all_that_begins_alike
     pages_are_read_at_one_revision
     a_list_of_odd_keys_ends
     get_finds_what_is_there

@@ -67,6 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model::offer", &["model::words"]),
     ("model::health", &["model::words", "model::offer"]),
     ("model::publish", &["model::words", "model::offer", "model::health"]),
+    ("model::etcd_v2", &["model::words"]),
     ("model::steer", &["model::words"]),
     ("catalog::steps", &[]),
     ("catalog::index", &["model::words", "model::steer", "catalog::steps"]),

@@ -2,5 +2,6 @@
 
 pub mod autodiscovery;
 pub mod dns;
+pub mod etcd_v2;
 pub mod http;
 pub mod sentinel;

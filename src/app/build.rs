@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::autodiscovery;
 use super::drain::DrainDesk;
+use super::etcd_v2;
 use super::neighbours::Neighbours;
 use super::ordinal::{self, Ordinals};
 use super::proxies::{self, Ambassadors};
@@ -85,6 +86,12 @@ pub(super) enum BuildError {
     Sentinel(#[source] http::BindError),
     #[error("auto-discovery cannot be served")]
     Autodiscovery(#[from] AutodiscoveryError),
+    #[error("etcd's v2 API cannot be served")]
+    EtcdV2(#[source] http::BindError),
+    #[error("{file} of --etcd-v2-user cannot be read")]
+    EtcdV2Password { file: PathBuf, source: std::io::Error },
+    #[error("{0} of --etcd-v2-user is empty")]
+    EmptyEtcdV2Password(PathBuf),
     #[error("--sentinel-password-file {file} cannot be read")]
     SentinelPassword { file: PathBuf, source: std::io::Error },
     #[error("--sentinel-password-file {0} is empty")]
@@ -94,7 +101,7 @@ pub(super) enum BuildError {
 impl BuildError {
     /// Whether the settings are to blame, rather than the host.
     pub(super) fn is_wrong_use(&self) -> bool {
-        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_) | Self::Autodiscovery(_))
+        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_) | Self::Autodiscovery(_) | Self::EtcdV2(_))
     }
 }
 
@@ -256,6 +263,7 @@ struct Finding {
     sentinel: Vec<SocketAddr>,
     autodiscovery: Vec<SocketAddr>,
     exhibitor: Vec<SocketAddr>,
+    etcd_v2: Vec<SocketAddr>,
     door: Option<Door>,
     insider: Insider,
     proxies: watch::Sender<Arc<Vec<Table>>>,
@@ -297,6 +305,7 @@ impl Finding {
         let sentinel = sentinel.map_err(BuildError::Sentinel)?;
         let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
         let autodiscovery = autodiscovery::start(config, ground, &view, &node_list, supervisor, &mut registry).await?;
+        let etcd_v2 = etcd_v2::start(config, ground, supervisor, &mut registry).await?.into_iter().collect();
         let inputs = proxies::Inputs {
             view: &view,
             zones: &ground.zones,
@@ -329,6 +338,7 @@ impl Finding {
             sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
             autodiscovery,
             exhibitor: http.exhibitor_address().into_iter().collect(),
+            etcd_v2,
             door: http.door(),
             insider: dns.insider(),
             proxies,
@@ -350,7 +360,7 @@ impl Finding {
     fn watch_over(self, config: &Config, offering: &Offering, supervisor: &mut Supervisor) {
         let stop = supervisor.stop_of(Half::Find);
         let (dns, http, sentinel) = (&self.dns, &self.http, &self.sentinel);
-        let (autodiscovery, exhibitor) = (&self.autodiscovery, &self.exhibitor);
+        let (autodiscovery, exhibitor, etcd_v2) = (&self.autodiscovery, &self.exhibitor, &self.etcd_v2);
         tracing::info!(
             version = VERSION,
             node = config.node,
@@ -360,6 +370,7 @@ impl Finding {
             ?sentinel,
             ?autodiscovery,
             ?exhibitor,
+            ?etcd_v2,
             "serving"
         );
         if let Some(period) = Notify.watchdog_period() {

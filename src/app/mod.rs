@@ -4,6 +4,7 @@ mod apart;
 mod autodiscovery;
 mod build;
 mod drain;
+mod etcd_v2;
 mod lifecycle;
 mod lock;
 mod neighbours;

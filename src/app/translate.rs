@@ -104,9 +104,20 @@ fn kept_embedded(config: &Config, resumed: &Resumed, writable: bool) -> Embedded
             return store;
         }
     };
-    let item = |item: KeptItem| Item { key: item.key, value: item.value.into(), lease: 0, revision: item.revision };
+    let item = |item: KeptItem| Item {
+        key: item.key,
+        value: item.value.into(),
+        lease: 0,
+        revision: item.revision,
+        created: item.created,
+    };
     let write = move |revision, items: Vec<Item>| {
-        let item = |item: Item| KeptItem { key: item.key, value: item.value.to_vec(), revision: item.revision };
+        let item = |item: Item| KeptItem {
+            key: item.key,
+            value: item.value.to_vec(),
+            revision: item.revision,
+            created: item.created,
+        };
         file.write(KeptStore { revision, items: items.into_iter().map(item).collect() })
     };
     store.keeping(kept.revision, kept.items.into_iter().map(item), write)

@@ -16,7 +16,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     sentinel(config, &mut found);
     proxies(config, &mut found);
     autodiscovery(config, &mut found);
-    exhibitor(config, &mut found);
+    facades(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
     tables(&config.offer, &mut found);
@@ -81,17 +81,21 @@ fn autodiscovery(config: &Config, found: &mut Found) {
     }
 }
 
-/// Nor by Exhibitor's API.
-fn exhibitor(config: &Config, found: &mut Found) {
-    let Some(address) = config.exhibitor.as_ref().map(|exhibitor| exhibitor.listen) else { return };
+/// Nor by Exhibitor's API, nor by etcd's v2 API.
+fn facades(config: &Config, found: &mut Found) {
+    let exhibitor = config.exhibitor.as_ref().map(|table| ("exhibitor", table.listen));
+    let etcd_v2 = config.etcd_v2.as_ref().map(|table| ("etcd-v2", table.listen));
     let sentinel = config.sentinel.as_ref().map(|sentinel| sentinel.listen);
     let seeds = config.topologies.iter().filter_map(|table| table.seed_http);
     let proxies = config.proxies.iter().flat_map(|table| table.listen.iter().copied());
-    let tables = config.autodiscoveries.iter().map(|table| table.listen);
+    let lists = config.autodiscoveries.iter().map(|table| table.listen);
     let own = config.dns.listen.iter().copied().chain([config.http.listen]);
-    for other in own.chain(sentinel).chain(seeds).chain(proxies).chain(tables).filter(|other| overlap(*other, address))
-    {
-        found.push(("exhibitor", format!("{address} cannot be served on beside {other}")));
+    let mut taken: Vec<SocketAddr> = own.chain(sentinel).chain(seeds).chain(proxies).chain(lists).collect();
+    for (key, address) in exhibitor.into_iter().chain(etcd_v2) {
+        for other in taken.iter().filter(|other| overlap(**other, address)) {
+            found.push((key, format!("{address} cannot be served on beside {other}")));
+        }
+        taken.push(address);
     }
 }
 

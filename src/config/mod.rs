@@ -5,6 +5,7 @@
 
 mod autodiscovery;
 mod conflicts;
+mod etcd_v2;
 mod exhibitor;
 mod file;
 mod ordinal;
@@ -30,6 +31,7 @@ use crate::model::words::key::Prefix;
 use crate::model::words::ordinal::RoleName;
 use crate::model::words::site::Site;
 pub use autodiscovery::AutodiscoveryConfig;
+pub use etcd_v2::EtcdV2Config;
 pub use exhibitor::ExhibitorConfig;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
@@ -59,6 +61,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How Sentinel's protocol is spoken, if it is.
     pub sentinel: Option<SentinelConfig>,
+    /// How etcd's v2 API is served, if it is.
+    pub etcd_v2: Option<EtcdV2Config>,
     /// What is logged and how.
     pub log: LogConfig,
     /// `[[topology]]` tables.

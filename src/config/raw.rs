@@ -255,6 +255,25 @@ pub struct Raw {
     #[arg(long, env = "WHARF_EXHIBITOR_ORDINAL", value_name = "ROLE", help_heading = "Exhibitor")]
     #[serde(deserialize_with = "scalar")]
     pub exhibitor_ordinal: Option<String>,
+    /// Address to serve etcd's v2 API on, such as 127.0.0.1:4001
+    #[arg(long, env = "WHARF_ETCD_V2", value_name = "ADDR", help_heading = "etcd v2")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_v2: Option<String>,
+
+    /// Keys below which it is served [default: /services,/config,/skydns]
+    #[arg(long, env = "WHARF_ETCD_V2_PREFIX", value_name = "KEY", value_delimiter = ',', help_heading = "etcd v2")]
+    #[serde(deserialize_with = "list")]
+    pub etcd_v2_prefix: Option<Vec<String>>,
+
+    /// Clients that may ask it [default: everyone who reaches the socket]
+    #[arg(long, env = "WHARF_ETCD_V2_ALLOW", value_name = "CIDR", value_delimiter = ',', help_heading = "etcd v2")]
+    #[serde(deserialize_with = "list")]
+    pub etcd_v2_allow: Option<Vec<String>>,
+
+    /// User that its clients have to be, and the file with the password
+    #[arg(long, env = "WHARF_ETCD_V2_USER", value_name = "NAME:FILE", help_heading = "etcd v2")]
+    #[serde(deserialize_with = "scalar")]
+    pub etcd_v2_user: Option<String>,
 
     /// What is logged, as in wharf=debug [default: info]
     #[arg(long, env = "WHARF_LOG", value_name = "FILTER", help_heading = "Log")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::autodiscovery::{self, AutodiscoveryConfig};
+use super::etcd_v2::{self, EtcdV2Config};
 use super::exhibitor::{self, ExhibitorConfig};
 use super::file::Origins;
 use super::ordinal;
@@ -52,6 +53,7 @@ pub(super) fn validate(
     let dns = reader.dns(raw);
     let http = reader.http(raw);
     let sentinel = reader.sentinel(raw);
+    let etcd_v2 = reader.etcd_v2(raw);
     let log = reader.log(raw);
     let topologies = reader.topologies(raw);
     let proxies = reader.proxies(raw);
@@ -70,6 +72,7 @@ pub(super) fn validate(
         dns: dns?,
         http: http?,
         sentinel: sentinel?,
+        etcd_v2,
         log: log?,
         topologies,
         proxies,
@@ -254,6 +257,14 @@ impl Reader<'_> {
 
     fn exhibitor(&mut self, raw: &Raw, roles: &BTreeSet<RoleName>) -> Option<ExhibitorConfig> {
         let (config, problems) = exhibitor::read(raw, roles);
+        for (key, what) in problems {
+            self.problem(key, what);
+        }
+        config
+    }
+
+    fn etcd_v2(&mut self, raw: &Raw) -> Option<EtcdV2Config> {
+        let (config, problems) = etcd_v2::read(raw);
         for (key, what) in problems {
             self.problem(key, what);
         }

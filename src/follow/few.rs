@@ -157,7 +157,7 @@ mod tests {
 
     fn item(number: usize, size: usize) -> Item {
         let key = format!("/wharf/services/nodes/{number}/1");
-        Item { key, value: vec![b'x'; size].into(), lease: 0, revision: 1 }
+        Item { key, value: vec![b'x'; size].into(), lease: 0, revision: 1, created: 1 }
     }
 
     #[test]

@@ -295,7 +295,7 @@ fn item(line: &str) -> Option<Item> {
     let mut parts = line.splitn(4, '\t');
     let (key, lease, revision, value) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let (lease, revision) = (LeaseId::from_str_radix(lease, 16).ok()?, revision.parse().ok()?);
-    Some(Item { key: key.to_owned(), value: value.as_bytes().to_vec().into(), lease, revision })
+    Some(Item { key: key.to_owned(), value: value.as_bytes().to_vec().into(), lease, revision, created: revision })
 }
 
 #[cfg(test)]

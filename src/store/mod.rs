@@ -34,6 +34,8 @@ pub struct Item {
     pub lease: LeaseId,
     /// The revision of its last put.
     pub revision: Revision,
+    /// The revision of the put that made it.
+    pub created: Revision,
 }
 
 /// One page of a read.
@@ -97,6 +99,10 @@ pub enum Condition {
     Unchanged(String, Revision),
     /// The key holds this value.
     Holds(String, Bytes),
+    /// No key that begins so was made after this revision; of revision 0, there is none at all.
+    NoneCreatedSince(String, Revision),
+    /// No key that begins so was put after this revision.
+    NonePutSince(String, Revision),
 }
 
 /// One write of a commit.
@@ -113,6 +119,8 @@ pub enum Write {
     },
     /// Deletes a key.
     Delete(String),
+    /// Deletes every key that begins so; no other write of the commit may be to one of them.
+    DeleteAll(String),
 }
 
 /// What became of a commit.
@@ -198,6 +206,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The keys of those named that exist, in the order of their names, as they stand now (linearizable), however many.
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>>;
+
+    /// The first of the keys that begin with `prefix`, as it stood at `at` (now when `None`).
+    fn first<'a>(&'a self, prefix: &'a str, at: Option<Revision>) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
+        Box::pin(async move { Ok(self.read(prefix, None, at).await?.items.into_iter().next()) })
+    }
 
     /// All writes together when all conditions hold, else nothing; at most [`MAX_WRITES`] of either. After `Away` it
     /// may have been made or not, or be made yet: only conditions keep that harmless.

@@ -52,6 +52,7 @@ impl Made {
             value: Bytes::from(self.shape.value(*number)),
             lease: 0,
             revision: 1,
+            created: 1,
         };
         let items = self.order[start..].iter().take(PAGE).map(item).collect();
         Page { items, revision: self.revision.load(Ordering::Relaxed), more: start + PAGE < COUNT }

@@ -503,6 +503,6 @@ fn place_of(endpoint: &wharf::catalog::index::Endpoint) -> Option<Place> {
 
 fn key(write: &Write) -> &str {
     match write {
-        Write::Put { key, .. } | Write::Delete(key) => key,
+        Write::Put { key, .. } | Write::Delete(key) | Write::DeleteAll(key) => key,
     }
 }

@@ -16,12 +16,12 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Time that a client may leave what it was sent unread.
 const UNREAD: Duration = Duration::from_secs(20);
 /// Time that answers under way have when the agent stops.
-pub(super) const FINISH: Duration = Duration::from_secs(2);
+pub(in crate::answer) const FINISH: Duration = Duration::from_secs(2);
 /// The longest head of a request.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Serves a client until it leaves, is too slow, or the agent stops.
-pub(super) async fn serve(link: Link, guest: Guest, router: Router, stop: CancellationToken) {
+pub(in crate::answer) async fn serve(link: Link, guest: Guest, router: Router, stop: CancellationToken) {
     match link {
         Link::Tcp(stream) => {
             let _ = stream.set_nodelay(true); // an answer is one write; without it a small one waits for an ack

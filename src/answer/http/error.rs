@@ -8,7 +8,7 @@ use super::json;
 
 /// A request that is not met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(in crate::answer) struct Problem {
     status: StatusCode,
     error: String,
     hint: String,
@@ -21,6 +21,11 @@ struct Body<'a> {
 }
 
 impl Problem {
+    /// What is wrong, and what to do.
+    pub(in crate::answer) fn words(&self) -> String {
+        format!("{}: {}", self.error, self.hint)
+    }
+
     pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status, error: error.into(), hint: hint.into() }
     }

@@ -76,7 +76,12 @@ fn named(headers: &HeaderMap, uri: &Uri) -> Vec<Named> {
 }
 
 /// Refuses a request that means a host which is no address, not localhost and not among `allowed`.
-pub(super) fn check_host(peer: Peer, headers: &HeaderMap, uri: &Uri, allowed: &[String]) -> Result<(), Problem> {
+pub(in crate::answer) fn check_host(
+    peer: Peer,
+    headers: &HeaderMap,
+    uri: &Uri,
+    allowed: &[String],
+) -> Result<(), Problem> {
     if !matches!(peer, Peer::Tcp(_)) {
         return Ok(());
     }

@@ -27,7 +27,7 @@ impl Formatter for Escaping {
 }
 
 /// Appends a value's JSON.
-pub(super) fn write(into: &mut Vec<u8>, value: &impl Serialize) {
+pub(in crate::answer) fn write(into: &mut Vec<u8>, value: &impl Serialize) {
     let mut serializer = Serializer::with_formatter(into, Escaping);
     value.serialize(&mut serializer).expect("our shapes have text keys and a vector takes every write");
 }

@@ -3,18 +3,18 @@
 //! It reads snapshots that others keep and asks nobody: no request waits for the store or for Docker. Loopback by
 //! default. Every connection and every request is bounded; a panic costs its request only.
 
-mod connection;
+pub(in crate::answer) mod connection;
 mod difference;
 mod discovery;
 mod drain;
-mod error;
+pub(in crate::answer) mod error;
 mod events;
 mod exhibitor;
 mod forget;
-mod guard;
+pub(in crate::answer) mod guard;
 mod health;
 mod hub;
-mod json;
+pub(in crate::answer) mod json;
 mod listing;
 mod local;
 mod metrics;
@@ -27,7 +27,7 @@ mod query;
 mod router;
 mod services;
 mod shape;
-mod tickets;
+pub(in crate::answer) mod tickets;
 mod topology;
 mod work;
 

@@ -7,17 +7,17 @@ use crate::model::shares::{Crowding, Shares};
 
 /// The tickets of one kind of answer. Clones are the same tickets.
 #[derive(Clone, Debug)]
-pub(super) struct Tickets(watch::Sender<Shares<Sharer, Guest>>);
+pub(in crate::answer) struct Tickets(watch::Sender<Shares<Sharer, Guest>>);
 
 /// One of them, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(in crate::answer) struct Ticket {
     number: u64,
     of: Tickets,
 }
 
 impl Tickets {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(in crate::answer) fn new(limit: usize) -> Self {
         Self(watch::Sender::new(Shares::new(limit)))
     }
 
@@ -29,7 +29,7 @@ impl Tickets {
 
     /// The same, but `None` for a client whose own peer has most: clients that come back by themselves would else push
     /// each other out in turn.
-    pub(super) fn take_of_others(&self, guest: &Guest) -> Option<Ticket> {
+    pub(in crate::answer) fn take_of_others(&self, guest: &Guest) -> Option<Ticket> {
         self.lend(guest, |crowding| !crowding.own)
     }
 

@@ -34,6 +34,7 @@ fn item(text: &str) -> Item {
         value: value.into(),
         lease: parts[2].parse().expect("a lease"),
         revision: parts[3].parse().expect("a revision"),
+        created: 1,
     }
 }
 

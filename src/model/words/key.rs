@@ -174,6 +174,11 @@ impl Prefix {
         format!("/wharf{}/ordinals/{role}/", self.0)
     }
 
+    /// What every key begins with that serves etcd's v2 API.
+    pub fn etcd_v2(&self) -> String {
+        format!("/wharf{}/v2/", self.0)
+    }
+
     /// The parts of `key` below this prefix, outermost first; `None` when it is not below it.
     pub fn parts<'k>(&self, key: &'k str) -> Option<std::str::Split<'k, char>> {
         Some(key.strip_prefix(&self.0)?.strip_prefix('/')?.split('/'))

@@ -86,7 +86,7 @@ impl World {
     }
 
     fn put(&mut self, key: &str, value: Vec<u8>, lease: i64) {
-        let item = Item { key: key.to_owned(), value: value.into(), lease, revision: self.revision };
+        let item = Item { key: key.to_owned(), value: value.into(), lease, revision: self.revision, created: 1 };
         self.store.insert(key.to_owned(), item.clone());
         self.events.push_back(Event::Put(item));
     }

@@ -55,7 +55,7 @@ pub(super) fn instance(number: u16) -> Instance {
 fn echo(ops: &[Op], lease: i64, revision: i64) -> Batch {
     let put = |op: &Op| match &op.change {
         Change::Put(record) => {
-            let item = Item { key: op.key.clone(), value: record.encode().into(), lease, revision };
+            let item = Item { key: op.key.clone(), value: record.encode().into(), lease, revision, created: 1 };
             Event::Put(item)
         }
         Change::Delete => Event::Delete { key: op.key.clone(), revision },
@@ -112,7 +112,7 @@ fn what_others_do_to_a_key_is_news() {
     let ops = desk.ops.clone();
     assert!(desk.committed(&ops, 1, 10));
     desk.refresh(Instant::now());
-    let foreign = Item { key: ops[0].key.clone(), value: "{}".into(), lease: 0, revision: 11 };
+    let foreign = Item { key: ops[0].key.clone(), value: "{}".into(), lease: 0, revision: 11, created: 11 };
     assert_eq!(desk.batch(&Batch { revision: 11, events: vec![Event::Put(foreign)] }), Heard::News);
     let deleted = Event::Delete { key: ops[1].key.clone(), revision: 12 };
     assert_eq!(desk.batch(&Batch { revision: 12, events: vec![deleted] }), Heard::News);

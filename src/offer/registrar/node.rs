@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn put(value: &'static str, revision: Revision) -> Batch {
-        batch(Event::Put(Item { key: KEY.into(), value: value.into(), lease: 7, revision }))
+        batch(Event::Put(Item { key: KEY.into(), value: value.into(), lease: 7, revision, created: 1 }))
     }
 
     fn deleted(revision: Revision) -> Batch {

@@ -54,13 +54,20 @@ struct Shared {
 struct State {
     items: BTreeMap<String, Item>,
     revision: Revision,
-    log: VecDeque<(Revision, Event)>,
+    log: VecDeque<Change>,
     /// Changes up to here are no longer in the log.
     forgotten: Revision,
     leases: BTreeMap<LeaseId, Lease>,
     next_lease: LeaseId,
     /// When something that hangs on no lease changed last.
     loose: Revision,
+}
+
+/// What happened to a key, and how it was before.
+#[derive(Clone, Debug)]
+struct Change {
+    event: Event,
+    before: Option<Item>,
 }
 
 #[derive(Debug)]
@@ -217,8 +224,8 @@ impl Shared {
     fn advance(&self, state: &mut State, revision: Revision) {
         state.revision = revision;
         while state.log.len() > HISTORY {
-            if let Some((gone, _)) = state.log.pop_front() {
-                state.forgotten = gone;
+            if let Some(gone) = state.log.pop_front() {
+                state.forgotten = gone.event.revision();
             }
         }
         self.changed.notify_waiters();
@@ -268,9 +275,9 @@ impl Shared {
         if from <= state.forgotten && state.forgotten > 1 {
             return Err(StoreError::Compacted(state.forgotten + 1));
         }
-        let start = state.log.partition_point(|(revision, _)| *revision < from);
+        let start = state.log.partition_point(|change| change.event.revision() < from);
         let events =
-            state.log.iter().skip(start).map(|(_, event)| event).filter(|event| event.key().starts_with(prefix));
+            state.log.iter().skip(start).map(|change| &change.event).filter(|event| event.key().starts_with(prefix));
         Ok(Batch { events: events.cloned().collect(), revision: state.revision })
     }
 
@@ -309,6 +316,8 @@ impl State {
             Condition::Absent(key) => !self.items.contains_key(key),
             Condition::Unchanged(key, revision) => self.items.get(key).is_some_and(|item| item.revision == *revision),
             Condition::Holds(key, value) => self.items.get(key).is_some_and(|item| item.value == *value),
+            Condition::NoneCreatedSince(prefix, revision) => self.below(prefix).all(|item| item.created <= *revision),
+            Condition::NonePutSince(prefix, revision) => self.below(prefix).all(|item| item.revision <= *revision),
         }
     }
 
@@ -325,15 +334,20 @@ impl State {
     fn missing_lease(&self, write: &Write) -> Option<LeaseId> {
         match write {
             Write::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => Some(*lease),
-            Write::Put { .. } | Write::Delete(_) => None,
+            Write::Put { .. } | Write::Delete(_) | Write::DeleteAll(_) => None,
         }
     }
 
     fn write(&mut self, write: &Write, revision: Revision) -> bool {
         match write {
             Write::Delete(key) => self.delete(key, revision),
+            Write::DeleteAll(prefix) => {
+                let keys: Vec<String> = self.below(prefix).map(|item| item.key.clone()).collect();
+                keys.iter().filter(|key| self.delete(key, revision)).count() > 0
+            }
             Write::Put { key, value, lease } => {
-                let item = Item { key: key.clone(), value: value.clone(), lease: *lease, revision };
+                let created = self.items.get(key).map_or(revision, |item| item.created);
+                let item = Item { key: key.clone(), value: value.clone(), lease: *lease, revision, created };
                 self.detach(key);
                 if *lease == 0 || self.is_loose(key) {
                     self.loose = revision;
@@ -341,8 +355,8 @@ impl State {
                 if let Some(lease) = self.leases.get_mut(lease) {
                     lease.keys.insert(key.clone());
                 }
-                self.items.insert(key.clone(), item.clone());
-                self.log.push_back((revision, Event::Put(item)));
+                let before = self.items.insert(key.clone(), item.clone());
+                self.log.push_back(Change { event: Event::Put(item), before });
                 true
             }
         }
@@ -353,11 +367,17 @@ impl State {
         if self.is_loose(key) {
             self.loose = revision;
         }
-        let was = self.items.remove(key).is_some();
+        let before = self.items.remove(key);
+        let was = before.is_some();
         if was {
-            self.log.push_back((revision, Event::Delete { key: key.to_owned(), revision }));
+            self.log.push_back(Change { event: Event::Delete { key: key.to_owned(), revision }, before });
         }
         was
+    }
+
+    fn below<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = &'s Item> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.items.range::<str, _>(from).map(|(_, item)| item).take_while(move |item| item.key.starts_with(prefix))
     }
 
     fn is_loose(&self, key: &str) -> bool {
@@ -372,22 +392,17 @@ impl State {
         }
     }
 
-    /// Items as they stood at `at`: the ones of now, with the log taken back.
-    fn at(&self, at: Revision) -> Result<BTreeMap<String, Item>, StoreError> {
+    /// Items with this prefix as they stood at `at`: the ones of now, with the log taken back.
+    fn at(&self, prefix: &str, at: Revision) -> Result<BTreeMap<String, Item>, StoreError> {
         if at < self.forgotten && self.forgotten > 1 {
             return Err(StoreError::Compacted(self.forgotten + 1));
         }
-        // Replaying forward would need the first state; going back needs each key's value before, which is the put
-        // before it in the log. Where the log does not reach back that far, history is gone for that key.
-        let mut items = self.items.clone();
-        let first_after = self.log.partition_point(|(revision, _)| *revision <= at);
-        let touched: BTreeSet<&str> = self.log.iter().skip(first_after).map(|(_, event)| event.key()).collect();
-        for key in touched {
-            let before = self.log.iter().take(first_after).rev().find(|(_, event)| event.key() == key);
+        let mut items: BTreeMap<_, _> = self.below(prefix).map(|item| (item.key.clone(), item.clone())).collect();
+        let later = self.log.iter().rev().take_while(|change| change.event.revision() > at);
+        for Change { event, before } in later.filter(|change| change.event.key().starts_with(prefix)) {
             match before {
-                Some((_, Event::Put(item))) => drop(items.insert(key.to_owned(), item.clone())),
-                None if self.forgotten > 1 => return Err(StoreError::Compacted(self.forgotten + 1)),
-                Some((_, Event::Delete { .. })) | None => drop(items.remove(key)),
+                Some(item) => drop(items.insert(item.key.clone(), item.clone())),
+                None => drop(items.remove(event.key())),
             }
         }
         Ok(items)
@@ -416,7 +431,7 @@ impl Store for Embedded {
         async move {
             let state = self.shared.state();
             match at {
-                Some(at) if at < state.revision => Ok(page_of(&state.at(at)?, prefix, after, at)),
+                Some(at) if at < state.revision => Ok(page_of(&state.at(prefix, at)?, prefix, after, at)),
                 _ => Ok(page_of(&state.items, prefix, after, state.revision)),
             }
         }

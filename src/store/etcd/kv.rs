@@ -1,7 +1,8 @@
 //! Reads and commits.
 
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, KvClient, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse,
+    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, KvClient, PutOptions, ResponseHeader, Txn, TxnOp,
+    TxnOpResponse,
 };
 use futures_util::FutureExt;
 
@@ -11,6 +12,8 @@ use crate::store::Item;
 
 /// Items of one page: with every record at its largest, 4 MiB.
 const PAGE: i64 = 500;
+/// Items of a page that fits whatever their size, where one of the usual length did not: etcd takes 1.5 MiB each.
+const SHORT_PAGE: i64 = 25;
 /// The largest answer taken.
 const LARGEST: usize = 64 * 1024 * 1024;
 
@@ -24,12 +27,27 @@ pub(super) async fn read(
     after: Option<&str>,
     at: Option<Revision>,
 ) -> Result<Page, StoreError> {
+    match page(core, prefix, after, at, PAGE).await {
+        Err(StoreError::Refused { why, .. }) if why.contains("message length too large") => {
+            page(core, prefix, after, at, SHORT_PAGE).await
+        }
+        page => page,
+    }
+}
+
+async fn page(
+    core: &Core,
+    prefix: &str,
+    after: Option<&str>,
+    at: Option<Revision>,
+    limit: i64,
+) -> Result<Page, StoreError> {
     let start = match after {
         // The smallest key after `after`, by its bytes: a list of keys that are no text ends, too.
         Some(after) if *key::bytes(after) >= *prefix.as_bytes() => [&key::bytes(after)[..], b"\0"].concat(),
         _ => prefix.as_bytes().to_vec(),
     };
-    let options = GetOptions::new().with_range(end_of(prefix)).with_limit(PAGE).with_revision(at.unwrap_or(0));
+    let options = GetOptions::new().with_range(end_of(prefix)).with_limit(limit).with_revision(at.unwrap_or(0));
     let before = core.chronicle.newest();
     let result = core
         .call("a read", move |client| {
@@ -42,6 +60,20 @@ pub(super) async fn read(
     let revision = at.or_else(|| answer.header().map(ResponseHeader::revision)).unwrap_or(before);
     let more = answer.more();
     Ok(Page { items: answer.take_kvs().into_iter().map(item).collect(), revision, more })
+}
+
+pub(super) async fn first(core: &Core, prefix: &str, at: Option<Revision>) -> Result<Option<Item>, StoreError> {
+    let options = GetOptions::new().with_range(end_of(prefix)).with_limit(1).with_revision(at.unwrap_or(0));
+    let (before, start) = (core.chronicle.newest(), prefix.as_bytes().to_vec());
+    let result = core
+        .call("a look for a key", move |client| {
+            let (mut kv, start, options) = (kv(&client), start.clone(), options.clone());
+            async move { kv.get(start, Some(options)).await }.boxed()
+        })
+        .await;
+    let mut answer = about_revision(result, at)?;
+    core.told(answer.header(), before)?;
+    Ok(answer.take_kvs().into_iter().next().map(item))
 }
 
 pub(super) async fn get(core: &Core, keys: &[String]) -> Result<Page, StoreError> {
@@ -104,6 +136,13 @@ fn compare(condition: &Condition) -> Compare {
         Condition::Absent(key) => Compare::create_revision(key.as_str(), CompareOp::Equal, 0),
         Condition::Unchanged(key, revision) => Compare::mod_revision(key.as_str(), CompareOp::Equal, *revision),
         Condition::Holds(key, value) => Compare::value(key.as_str(), CompareOp::Equal, value.as_ref()),
+        // Of a range that is empty etcd compares a key of revision 0.
+        Condition::NoneCreatedSince(prefix, revision) => {
+            Compare::create_revision(prefix.as_str(), CompareOp::Less, revision + 1).with_range(end_of(prefix))
+        }
+        Condition::NonePutSince(prefix, revision) => {
+            Compare::mod_revision(prefix.as_str(), CompareOp::Less, revision + 1).with_range(end_of(prefix))
+        }
     }
 }
 
@@ -113,13 +152,16 @@ fn op(write: &Write) -> TxnOp {
             TxnOp::put(key.as_str(), value.as_ref(), Some(PutOptions::new().with_lease(*lease)))
         }
         Write::Delete(key) => TxnOp::delete(key.as_str(), None),
+        Write::DeleteAll(prefix) => {
+            TxnOp::delete(prefix.as_str(), Some(DeleteOptions::new().with_range(end_of(prefix))))
+        }
     }
 }
 
 fn lease_of(writes: &[Write]) -> i64 {
     let lease = |write: &Write| match write {
         Write::Put { lease, .. } if *lease != 0 => Some(*lease),
-        Write::Put { .. } | Write::Delete(_) => None,
+        Write::Put { .. } | Write::Delete(_) | Write::DeleteAll(_) => None,
     };
     writes.iter().find_map(lease).unwrap_or(0)
 }
@@ -132,9 +174,9 @@ fn about_revision<T>(result: Result<T, StoreError>, at: Option<Revision>) -> Res
 }
 
 pub(super) fn item(kv: KeyValue) -> Item {
-    let (lease, revision) = (kv.lease(), kv.mod_revision());
+    let (lease, revision, created) = (kv.lease(), kv.mod_revision(), kv.create_revision());
     let (key, value) = kv.into_key_value();
-    Item { key: key::text(key), value: value.into(), lease, revision }
+    Item { key: key::text(key), value: value.into(), lease, revision, created }
 }
 
 /// The first key after all that begin with `prefix`.

@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Commit, Condition, History, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session, Store, StoreError,
-    Watch, Write,
+    Commit, Condition, History, Item, LeaseId, LeaseInfo, MAX_WRITES, Page, Reach, Revision, Session, Store,
+    StoreError, Watch, Write,
 };
 use crate::model::words::key;
 use crate::model::words::trouble::Trouble;
@@ -231,6 +231,10 @@ impl Store for Etcd {
 
     fn get<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Page, StoreError>> {
         kv::get(&self.core, keys).boxed()
+    }
+
+    fn first<'a>(&'a self, prefix: &'a str, at: Option<Revision>) -> BoxFuture<'a, Result<Option<Item>, StoreError>> {
+        kv::first(&self.core, prefix, at).boxed()
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, from: Revision) -> BoxFuture<'a, Result<Box<dyn Watch>, StoreError>> {
