@@ -9,6 +9,7 @@ mod file;
 pub(crate) mod parse;
 mod proxy;
 pub mod raw;
+mod render;
 mod service;
 mod text;
 mod topology;
@@ -30,6 +31,7 @@ pub use autodiscovery::AutodiscoveryConfig;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
+pub use render::{RawRender, RenderConfig, RenderFrom};
 pub use topology::TopologyConfig;
 
 /// The agent's settings, all of them valid.
@@ -65,6 +67,8 @@ pub struct Config {
     pub proxy_apart: bool,
     /// `[[autodiscovery]]` tables.
     pub autodiscoveries: Vec<AutodiscoveryConfig>,
+    /// `[[render]]` tables.
+    pub renders: Vec<RenderConfig>,
 }
 
 /// What this host offers.

@@ -8,6 +8,7 @@ use super::file::Origins;
 use super::parse::{self, Parsed};
 use super::proxy::{self, ProxyConfig};
 use super::raw::Raw;
+use super::render::{self, RenderConfig};
 use super::service;
 use super::topology::{self, TopologyConfig};
 use super::{
@@ -53,6 +54,7 @@ pub(super) fn validate(
     let proxies = reader.proxies(raw);
     let proxy_apart = reader.one("proxy-apart", raw.proxy_apart.as_ref(), "false", parse::truth);
     let autodiscoveries = reader.autodiscoveries(raw);
+    let renders = reader.renders(raw);
     Some(Config {
         written: raw.clone(),
         origins: origins.clone(),
@@ -69,6 +71,7 @@ pub(super) fn validate(
         proxies,
         proxy_apart: proxy_apart?,
         autodiscoveries,
+        renders,
     })
 }
 
@@ -231,6 +234,21 @@ impl Reader<'_> {
         }
         for twin in autodiscovery::twins(&tables) {
             self.problem("autodiscovery", format!("{twin} has more than one table"));
+        }
+        tables
+    }
+
+    fn renders(&mut self, raw: &Raw) -> Vec<RenderConfig> {
+        let mut tables = Vec::new();
+        for (position, table) in raw.render.iter().enumerate() {
+            let (read, problems) = render::read(table);
+            for (key, what) in problems {
+                self.problem(&format!("render[{}].{key}", position + 1), what);
+            }
+            tables.extend(read);
+        }
+        for twin in render::twins(&tables) {
+            self.problem("render", twin);
         }
         tables
     }
