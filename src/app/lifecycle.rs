@@ -22,8 +22,19 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const AFTER_STOP: Duration = Duration::from_secs(3);
 
 /// The settings that a reload applies.
-const LIVE: [&str; 10] =
-    ["address-label", "allow-name", "checks", "explicit", "log", "network", "proxy", "secret", "service", "tags"];
+const LIVE: [&str; 11] = [
+    "address-label",
+    "allow-name",
+    "checks",
+    "explicit",
+    "log",
+    "network",
+    "proxy",
+    "render",
+    "secret",
+    "service",
+    "tags",
+];
 
 /// The signals that mean something here.
 pub(super) struct Signals {

@@ -9,6 +9,7 @@ use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained};
+use crate::catalog::render::told::Renders;
 use crate::model::steer::told::{Instance, Topologies, Topology};
 use crate::model::words::name::Label;
 use crate::model::words::place::place;
@@ -62,7 +63,12 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
         None => {
             // An agent that steers nothing, or an older one, has none to tell of.
             let topologies = client.get::<Topologies>("/v1/topology").await.unwrap_or_default();
-            words(&local, &topologies, terminal, SystemTime::now())
+            let renders = client.get::<Renders>("/v1/renders").await.unwrap_or_default();
+            let mut text = words(&local, &topologies, terminal, SystemTime::now());
+            if args.container.is_none() {
+                text.push_str(&files(&renders, terminal));
+            }
+            text
         }
     };
     terminal.print(&text);
@@ -100,6 +106,22 @@ pub fn words(local: &Local, topologies: &Topologies, terminal: &Terminal, now: S
     }
     if local.instances.is_empty() && local.skipped.is_empty() {
         text.push_str("no container of this host has a port to offer\n");
+    }
+    text
+}
+
+/// Files that follow the cluster and are not as they should be.
+fn files(renders: &Renders, terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for render in &renders.renders {
+        let why = match &render.reason {
+            Some(reason) => format!("is {}: {reason}", render.state),
+            None if render.reload_owed => "is written, and not loaded yet".to_owned(),
+            None => continue,
+        };
+        let line = format!("the file {} ({}) {why}", render.destination, render.name);
+        text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
+        text.push('\n');
     }
     text
 }

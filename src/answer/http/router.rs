@@ -21,7 +21,9 @@ use super::hub::Followed;
 use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
-use super::{Settings, Sources, discovery, drain, events, forget, health, local, page, proxies, services, topology};
+use super::{
+    Settings, Sources, discovery, drain, events, forget, health, local, page, proxies, renders, services, topology,
+};
 use crate::host::clients::Guest;
 
 /// Time that making an answer may take; following a watch is another matter.
@@ -92,6 +94,10 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
             "/v1/proxies",
             get(proxies::proxies).put(proxies::report).layer(DefaultBodyLimit::max(proxies::MAX_BODY)),
         )
+        .route(
+            "/v1/renders",
+            get(renders::renders).put(renders::report).layer(DefaultBodyLimit::max(renders::MAX_BODY)),
+        )
         .route("/v1/drain", post(drain::drain).delete(drain::drain))
         .route("/v1/topology", get(topology::all))
         .route(
@@ -159,7 +165,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 15] = [
+    const KNOWN: [&str; 16] = [
         "/",
         "/healthz",
         "/readyz",
@@ -170,6 +176,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/local",
         "/v1/nodes",
         "/v1/proxies",
+        "/v1/renders",
         "/v1/watch",
         "/v1/drain",
         "/v1/topology",
