@@ -22,6 +22,7 @@ pub mod follow;
 pub mod lock;
 pub mod offer;
 pub mod proxy;
+pub mod render;
 pub mod steer;
 
 // Floor 3: only here may two workers be known at once.

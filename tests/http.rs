@@ -219,6 +219,33 @@ async fn the_unix_socket_answers_like_tcp() {
 }
 
 #[tokio::test]
+async fn the_process_that_renders_tells_how_its_files_stand() {
+    let side = Side::start().await;
+    assert_eq!(side.get("/v1/renders").await.json(), json!({"renders": []}));
+    let put = async |head: &str, body: &str| {
+        let (host, length) = (side.address, body.len());
+        let request = format!(
+            "PUT /v1/renders HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+        );
+        side.send(&request).await
+    };
+    let told = put("", r#"{"renders":[{"name":"a\"b","state":"current","writes":2,"later":true}]}"#).await;
+    assert_eq!(told.status, 200, "{}", told.body);
+    let shown = side.get("/v1/renders").await.json();
+    assert_eq!(shown["renders"][0]["name"], "a\"b");
+    assert_eq!(put("Origin: http://evil.example\r\n", r#"{"renders":[]}"#).await.status, 403, "no web page may");
+    assert_eq!((put("", "nonsense").await.status, put("", &" ".repeat(600_000)).await.status), (400, 413));
+    assert_eq!(side.get("/v1/renders").await.json(), shown, "what is refused changes nothing");
+    let metrics = side.get("/metrics").await.body;
+    for line in [r#"wharf_render_current{render="a\"b"} 1"#, r#"wharf_render_writes_total{render="a\"b"} 2"#] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    let many = json!({"renders": vec![json!({"name": "x"}); 1_000]}).to_string();
+    assert_eq!(put("", &many).await.json()["renders"].as_array().unwrap().len(), 256);
+    side.stop().await;
+}
+
+#[tokio::test]
 async fn a_process_apart_tells_how_its_ambassadors_stand() {
     let side = Side::start().await;
     let own = side.get("/v1/proxies").await.json()["proxies"].as_array().unwrap().len();

@@ -141,6 +141,7 @@ fn full_instance() -> LocalInstance {
 /// An agent that has something in every field there is.
 async fn full_side() -> Side {
     let mut side = Side::start().await;
+    side.renders();
     for key in ["/services/redis/a", "/services/redis/b"] {
         side.put(key, std::str::from_utf8(&full_record().encode()).unwrap());
     }
@@ -240,6 +241,7 @@ async fn every_answer_is_as_described() {
         ("/v1/nodes", "/v1/nodes", 200),
         ("/v1/ordinals", "/v1/ordinals", 200),
         ("/v1/proxies", "/v1/proxies", 200),
+        ("/v1/renders", "/v1/renders", 200),
         ("/v1/watch", "/v1/watch?x=y", 400),
         ("/v1/topology", "/v1/topology", 200),
         ("/v1/topology/{name}", "/v1/topology/redis-1", 200),
@@ -277,6 +279,7 @@ async fn every_answer_is_as_described() {
         ("Absent", "/v1/nodes.stopped[]"),
         ("Ordinals", "/v1/ordinals"),
         ("Proxy", "/v1/proxies.proxies[]"),
+        ("Render", "/v1/renders.renders[]"),
         ("Topology", "/v1/topology.topologies[]"),
         ("TopologyApplied", "/v1/topology.topologies[].applied"),
         ("TopologyLast", "/v1/topology.topologies[].last"),

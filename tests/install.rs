@@ -132,8 +132,14 @@ fn names_and_addresses_are_written_as_they_are_given() {
 /// unit of ours that is ordered after it.
 #[test]
 fn no_unit_of_ours_waits_for_one_that_may_wait_for_it() {
-    for unit in ["wharf.service", "fleet/wharf.service", "wharf.socket", "wharf-address.service", "wharf-proxy.service"]
-    {
+    for unit in [
+        "wharf.service",
+        "fleet/wharf.service",
+        "wharf.socket",
+        "wharf-address.service",
+        "wharf-proxy.service",
+        "wharf-render.service",
+    ] {
         let text = fs::read_to_string(format!("{SOURCE}/systemd/{unit}")).unwrap();
         let after: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("After=")).collect();
         for other in ["docker", "containerd", "podman", "etcd"] {

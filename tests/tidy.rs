@@ -75,6 +75,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog::select", &["model::words", "model::steer", "catalog::index", "catalog::steps"]),
     ("catalog::dns", &["model::words", "model::steer", "catalog::index", "catalog::select", "catalog::steps"]),
     ("catalog::proxy", &["model::words", "model::steer", "catalog::index"]),
+    ("catalog::render", &["model::words", "catalog::facade"]),
     ("catalog::facade", &["model::words", "model::steer", "catalog::index", "catalog::select"]),
 ];
 

@@ -147,7 +147,7 @@ fn reload(args: &AgentArgs, running: Config, to: &Running, log: &LogFilter) -> C
 }
 
 /// The agent of this host, as the same settings place it.
-fn agent(config: &Config) -> Client {
+pub(super) fn agent(config: &Config) -> Client {
     let socket = config.http.socket.clone();
     let address = socket.is_none().then(|| config.http.listen.to_string());
     let token = config.http.token_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());

@@ -27,7 +27,7 @@ use super::translate;
 use super::watchdog::{self, Watchdog};
 use crate::answer::autodiscovery::AutodiscoveryError;
 use crate::answer::dns::{self, DnsServer, Insider};
-use crate::answer::http::{self, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness};
+use crate::answer::http::{self, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource};
 use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
 use crate::config::Config;
@@ -326,6 +326,7 @@ impl Finding {
             drain: drain_requests,
             topology,
             proxies: ProxySource::new(move || handle.told()),
+            renders: RenderSource::register(&mut registry),
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
         };

@@ -22,7 +22,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const AFTER_STOP: Duration = Duration::from_secs(3);
 
 /// The settings that a reload applies.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 12] = [
     "address-label",
     "allow-name",
     "checks",
@@ -31,6 +31,7 @@ const LIVE: [&str; 11] = [
     "network",
     "ordinal",
     "proxy",
+    "render",
     "secret",
     "service",
     "tags",

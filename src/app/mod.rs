@@ -11,8 +11,11 @@ mod neighbours;
 mod ordinal;
 mod proxies;
 mod ready;
+mod render_once;
+mod renders;
 mod settings;
 mod shutdown;
+mod sight;
 mod sources;
 mod topology;
 mod translate;
@@ -23,6 +26,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use crate::cli::exit::Exit;
+use crate::cli::render::RenderArgs;
 use crate::cli::terminal::Terminal;
 use crate::cli::{self, AgentArgs, Cli, Command};
 use crate::config::Problems;
@@ -41,6 +45,7 @@ pub fn main(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Agent(args) => daemon(&args, Daemon::Agent),
         Command::Proxy(args) => daemon(&args, Daemon::Proxy),
+        Command::Render(args) if args.follow => daemon(&renders::agent_args(&args), Daemon::Render(&args)),
         Command::CheckConfig(args) => check_config(&args),
         Command::LockGuardian(args) => guardian::run(&args.command),
         Command::LockHeld(args) => held::run(args.parent, &args.command),
@@ -75,6 +80,8 @@ fn ask(command: Command) -> ExitCode {
             Command::Explain(args) => cli::explain::run(args, terminal).await,
             Command::Nodes(args) => cli::nodes::run(args, terminal).await,
             Command::Proxies(args) => cli::proxies::run(args, terminal).await,
+            Command::Render(args) if args.once => render_once::once(&args, terminal).await,
+            Command::Render(args) => cli::render::list(&args, &renders::asked(&args), terminal).await,
             Command::Drain(args) => cli::drain::run(args, true, terminal).await,
             Command::Undrain(args) => cli::drain::run(args.into(), false, terminal).await,
             Command::Topology(args) => cli::topology::run(args, terminal).await,
@@ -94,6 +101,11 @@ fn runtime(builder: &mut tokio::runtime::Builder) -> Option<tokio::runtime::Runt
 fn check_config(args: &AgentArgs) -> ExitCode {
     match settings::read(args) {
         Ok(config) => {
+            let problems = renders::template_problems(&config);
+            if !problems.is_empty() {
+                refuse(&Problems::new(problems.into_iter().map(|what| config.problem("render", what)).collect()));
+                return ExitCode::from(WRONG_USE);
+            }
             println!("{}", plain(&format!("valid: node {}, {} store", config.node, translate::store_name(&config))));
             ExitCode::SUCCESS
         }
@@ -114,13 +126,16 @@ fn refuse(problems: &Problems) {
 
 /// What runs until it is told to stop.
 #[derive(Clone, Copy)]
-enum Daemon {
+enum Daemon<'a> {
     Agent,
     Proxy,
+    Render(&'a RenderArgs),
 }
 
-fn daemon(args: &AgentArgs, kind: Daemon) -> ExitCode {
-    let config = match settings::read(args) {
+fn daemon(args: &AgentArgs, kind: Daemon<'_>) -> ExitCode {
+    // A renderer opens none of what the settings name for an agent.
+    let read = if matches!(kind, Daemon::Render(_)) { settings::join(args) } else { settings::read(args) };
+    let config = match read {
         Ok(config) => config,
         Err(problems) => {
             refuse(&problems);
@@ -141,6 +156,7 @@ fn daemon(args: &AgentArgs, kind: Daemon) -> ExitCode {
     let code = match kind {
         Daemon::Agent => runtime.block_on(lifecycle::run(args, config, passed, &log)),
         Daemon::Proxy => runtime.block_on(apart::run(args, config, &log)),
+        Daemon::Render(asked) => runtime.block_on(renders::follow(asked, config, &log)),
     };
     runtime.shutdown_background(); // after a second signal nothing is waited for
     code

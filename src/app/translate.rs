@@ -37,7 +37,7 @@ pub(super) fn zones(config: &Config) -> Result<Zones, BadZone> {
 }
 
 /// Where questions are answered.
-fn standpoint(config: &Config) -> Standpoint {
+pub(super) fn standpoint(config: &Config) -> Standpoint {
     Standpoint::new(&config.node, config.site.clone(), config.dns.near_priority)
 }
 

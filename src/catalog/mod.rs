@@ -8,5 +8,6 @@ pub mod facade;
 pub mod fold;
 pub mod index;
 pub mod proxy;
+pub mod render;
 pub(crate) mod select;
 pub mod steps;

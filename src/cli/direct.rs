@@ -114,6 +114,11 @@ impl StoreArgs {
 }
 
 impl Direct {
+    /// One that reads this store.
+    pub(crate) fn of(store: Arc<dyn Store>, prefix: Prefix, zones: Arc<Zones>, place: String) -> Self {
+        Self { store, prefix, zones, place }
+    }
+
     /// What is asked, in words.
     pub fn place(&self) -> &str {
         &self.place

@@ -9,6 +9,7 @@ use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals};
+use crate::catalog::render::told::Renders;
 use crate::model::steer::ordinal::told::Standing;
 use crate::model::steer::told::{Instance, Topologies, Topology};
 use crate::model::words::name::Label;
@@ -65,7 +66,13 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
             // An agent that steers nothing, or an older one, has none to tell of.
             let topologies = client.get::<Topologies>("/v1/topology").await.unwrap_or_default();
             let numbers = client.get::<Ordinals>("/v1/ordinals").await.unwrap_or_default();
-            numbers_in_words(&numbers, terminal) + &words(&local, &topologies, terminal, SystemTime::now())
+            let renders = client.get::<Renders>("/v1/renders").await.unwrap_or_default();
+            let story = words(&local, &topologies, terminal, SystemTime::now());
+            let mut text = numbers_in_words(&numbers, terminal) + &story;
+            if args.container.is_none() {
+                text.push_str(&files(&renders, terminal));
+            }
+            text
         }
     };
     terminal.print(&text);
@@ -115,6 +122,22 @@ fn numbers_in_words(told: &Ordinals, terminal: &Terminal) -> String {
         terminal.paint(&line, tone) + "\n"
     };
     told.ordinals.iter().map(line).collect()
+}
+
+/// Files that follow the cluster and are not as they should be.
+fn files(renders: &Renders, terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for render in &renders.renders {
+        let why = match &render.reason {
+            Some(reason) => format!("is {}: {reason}", render.state),
+            None if render.reload_owed => "is written, and not loaded yet".to_owned(),
+            None => continue,
+        };
+        let line = format!("the file {} ({}) {why}", render.destination, render.name);
+        text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
+        text.push('\n');
+    }
+    text
 }
 
 /// What concerns everything on this host.

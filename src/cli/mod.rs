@@ -19,6 +19,7 @@ pub mod ordinal;
 pub mod output;
 pub mod place;
 pub mod proxies;
+pub mod render;
 pub mod resolve;
 pub mod services;
 pub mod source;
@@ -95,6 +96,7 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     Nodes(nodes::NodesArgs),
     Proxies(proxies::ProxiesArgs),
+    Render(Box<render::RenderArgs>),
     Drain(drain::DrainArgs),
     Undrain(drain::UndrainArgs),
     Topology(topology::TopologyArgs),
@@ -122,6 +124,16 @@ pub struct AgentArgs {
     /// The settings.
     #[command(flatten)]
     pub settings: Raw,
+}
+
+impl AgentArgs {
+    /// What the environment alone says. One that says what cannot be read says nothing.
+    pub fn of_environment() -> Self {
+        let command = without_empty_variables(Self::augment_args(clap::Command::new("wharf")));
+        let matches = command.try_get_matches_from(["wharf"]);
+        let read = matches.and_then(|mut matches| Self::from_arg_matches_mut(&mut matches));
+        read.unwrap_or_else(|_| Self { config: None, settings: Raw::default() })
+    }
 }
 
 #[cfg(test)]

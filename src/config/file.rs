@@ -51,6 +51,7 @@ pub(super) fn merge(
     let secrets = tables(&mut table, "secret", &origins.file, &mut problems);
     let topologies = tables(&mut table, "topology", &origins.file, &mut problems);
     let proxies = tables(&mut table, "proxy", &origins.file, &mut problems);
+    let renders = tables(&mut table, "render", &origins.file, &mut problems);
     let autodiscoveries = tables(&mut table, "autodiscovery", &origins.file, &mut problems);
     let ordinals = tables(&mut table, "ordinal", &origins.file, &mut problems);
     table.retain(|key, value| readable::<Raw>(key, value, &format!("{}: {key}", origins.file), &mut problems));
@@ -62,6 +63,7 @@ pub(super) fn merge(
         ("proxy", !proxies.is_empty()),
         ("autodiscovery", !autodiscoveries.is_empty()),
         ("ordinal", !ordinals.is_empty()),
+        ("render", !renders.is_empty()),
     ];
     for (key, given) in given {
         if given {
@@ -79,6 +81,7 @@ pub(super) fn merge(
     (merged.service, merged.secret, merged.topology) = (services, secrets, topologies);
     merged.proxy = proxies;
     (merged.autodiscovery, merged.ordinal) = (autodiscoveries, ordinals);
+    merged.render = renders;
     (merged, origins, problems)
 }
 

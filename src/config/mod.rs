@@ -12,6 +12,7 @@ mod ordinal;
 pub(crate) mod parse;
 mod proxy;
 pub mod raw;
+mod render;
 mod service;
 mod text;
 mod topology;
@@ -36,6 +37,7 @@ pub use exhibitor::ExhibitorConfig;
 use file::Origins;
 pub use proxy::{ProxyConfig, ProxyUpstream};
 pub use raw::Raw;
+pub use render::{RawRender, RenderConfig, RenderFrom};
 pub use topology::TopologyConfig;
 
 /// The agent's settings, all of them valid.
@@ -79,6 +81,8 @@ pub struct Config {
     pub exhibitor: Option<ExhibitorConfig>,
     /// The directory for what lives no longer than the agent.
     pub runtime_dir: Option<PathBuf>,
+    /// `[[render]]` tables.
+    pub renders: Vec<RenderConfig>,
 }
 
 /// What this host offers.

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ordinal::RawOrdinal;
+use super::render::RawRender;
 use super::text::{list, scalar};
 
 /// Every setting of the agent, as written. `None` is not given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Raw {
     /// Name of this host among the nodes [default: the hostname]
@@ -319,6 +320,10 @@ pub struct Raw {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ordinal: Vec<RawOrdinal>,
+    /// `[[render]]`: files that `wharf render` writes.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub render: Vec<RawRender>,
 }
 
 /// One `[[autodiscovery]]` table of the file.

@@ -15,6 +15,25 @@ pub(super) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Stri
     from.deserialize_any(List).map(Some)
 }
 
+/// A list of such; a command is never taken apart at its commas or blanks.
+pub(super) fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    from.deserialize_any(Words).map(Some)
+}
+
+struct Words;
+
+impl<'de> Visitor<'de> for Words {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of the program and its arguments: no shell takes it apart")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Vec<String>, A::Error> {
+        List.visit_seq(parts)
+    }
+}
+
 struct Scalar;
 
 impl Visitor<'_> for Scalar {

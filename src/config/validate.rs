@@ -12,6 +12,7 @@ use super::ordinal;
 use super::parse::{self, Parsed};
 use super::proxy::{self, ProxyConfig};
 use super::raw::Raw;
+use super::render::{self, RenderConfig};
 use super::service;
 use super::topology::{self, TopologyConfig};
 use super::{
@@ -61,6 +62,7 @@ pub(super) fn validate(
     let autodiscoveries = reader.autodiscoveries(raw);
     let ordinals = reader.ordinals(raw);
     let exhibitor = reader.exhibitor(raw, &ordinals);
+    let renders = reader.renders(raw);
     Some(Config {
         written: raw.clone(),
         origins: origins.clone(),
@@ -81,6 +83,7 @@ pub(super) fn validate(
         ordinals,
         exhibitor,
         runtime_dir: reader.runtime_dir(),
+        renders,
     })
 }
 
@@ -269,6 +272,21 @@ impl Reader<'_> {
             self.problem(key, what);
         }
         config
+    }
+
+    fn renders(&mut self, raw: &Raw) -> Vec<RenderConfig> {
+        let mut tables = Vec::new();
+        for (position, table) in raw.render.iter().enumerate() {
+            let (read, problems) = render::read(table);
+            for (key, what) in problems {
+                self.problem(&format!("render[{}].{key}", position + 1), what);
+            }
+            tables.extend(read);
+        }
+        for twin in render::twins(&tables) {
+            self.problem("render", twin);
+        }
+        tables
     }
 
     fn one_per_family(&mut self, advertise: &[Advertise]) {

@@ -5,6 +5,7 @@
 //! bounded number of bytes. Deadlines are the caller's: he wraps the whole exchange in one.
 
 pub mod connection;
+pub mod discovery;
 pub mod http;
 pub mod memcached;
 pub mod mongodb;

@@ -14,11 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::answer::http::{
-    DrainRequest, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, Settings, Sources, Token, TopologyAsk,
+    DrainRequest, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource, Settings, Sources,
+    Token, TopologyAsk,
 };
 use wharf::catalog::facade::api::Nodes;
 use wharf::catalog::index::Catalog;
 use wharf::catalog::proxy::told::{Proxies, Proxy};
+use wharf::catalog::render::told::{Render, Renders};
 use wharf::model::publish::local::Local;
 use wharf::model::steer::told::{Answer, Instance, Last, Named, Paused, Topology};
 use wharf::model::words::key::Prefix;
@@ -52,6 +54,22 @@ pub fn proxies() -> Proxies {
     Proxies { proxies: vec![at_work, waiting] }
 }
 
+/// A file that follows the cluster, as the process that renders tells of it.
+pub fn rendered() -> Renders {
+    let render = Render {
+        name: "haproxy".into(),
+        destination: "/etc/haproxy/haproxy.cfg".into(),
+        template: "haproxy".into(),
+        state: "waiting".into(),
+        reason: Some("services are not read yet".into()),
+        needs: vec!["service web".into()],
+        changed: Some("2026-03-04T05:06:07Z".into()),
+        writes: 3,
+        ..Render::default()
+    };
+    Renders { renders: vec![render] }
+}
+
 /// A running HTTP side.
 pub struct Side {
     pub address: SocketAddr,
@@ -63,6 +81,7 @@ pub struct Side {
     pub ready: watch::Sender<Readiness>,
     pub drains: mpsc::Receiver<DrainRequest>,
     pub door: wharf::host::clients::Door,
+    renders: RenderSource,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -78,6 +97,11 @@ pub struct Options {
 }
 
 impl Side {
+    /// A process has told how its files stand.
+    pub fn renders(&self) {
+        self.renders.take(rendered());
+    }
+
     pub async fn start() -> Self {
         Self::start_with(Options::default()).await
     }
@@ -106,6 +130,7 @@ impl Side {
             seeds: options.seeds,
             exhibitor: None,
         };
+        let renders = RenderSource::register(&mut registry);
         let sources = Sources {
             catalog,
             zones: Arc::new(zones.unwrap()),
@@ -117,6 +142,7 @@ impl Side {
             drain,
             topology: topologies(),
             proxies: ProxySource::new(proxies),
+            renders: renders.clone(),
             registry: Arc::new(registry),
             metrics,
         };
@@ -130,7 +156,20 @@ impl Side {
             async move { server.run(stop).await.expect("no loop ends by itself") }
         });
         slot.publish(Catalog::default(), Progress::Read);
-        Self { address, seed, catalog: Catalog::default(), slot, local, nodes, ready, drains, door, stop, task }
+        Self {
+            address,
+            seed,
+            catalog: Catalog::default(),
+            slot,
+            local,
+            nodes,
+            ready,
+            drains,
+            door,
+            renders,
+            stop,
+            task,
+        }
     }
 
     /// Puts a record and shows it.

@@ -115,6 +115,8 @@ pub(super) struct Deed {
 pub(super) const DRAIN: Deed = Deed { noun: "drain", command: "wharf drain" };
 /// Telling how ambassadors stand.
 pub(super) const REPORT: Deed = Deed { noun: "a report", command: "wharf proxy" };
+/// Telling how files stand.
+pub(super) const RENDERED: Deed = Deed { noun: "a report", command: "wharf render" };
 /// Changing a topology.
 pub(super) const TOPOLOGY: Deed = Deed { noun: "a topology", command: "wharf topology" };
 

@@ -24,6 +24,7 @@ mod pieces;
 mod plain_metrics;
 mod proxies;
 mod query;
+mod renders;
 mod router;
 mod services;
 mod shape;
@@ -63,6 +64,7 @@ pub use guard::Token;
 pub use health::Readiness;
 pub use metrics::HttpMetrics;
 pub use proxies::ProxySource;
+pub use renders::RenderSource;
 pub use topology::{TopologyAsk, TopologyChange};
 
 /// Clients at a time on one socket, shared by peer.
@@ -114,6 +116,8 @@ pub struct Sources {
     pub topology: mpsc::Sender<TopologyAsk>,
     /// Who tells how ambassadors stand.
     pub proxies: ProxySource,
+    /// Who tells how files that follow the cluster stand.
+    pub renders: RenderSource,
     /// Every metric of the process.
     pub registry: Arc<Registry>,
     /// HTTP's own metrics, registered in it.

@@ -22,8 +22,8 @@ use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
 use super::{
-    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, ordinals, page, proxies, services,
-    topology,
+    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, ordinals, page, proxies, renders,
+    services, topology,
 };
 use crate::host::clients::Guest;
 
@@ -101,6 +101,10 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
             "/v1/proxies",
             get(proxies::proxies).put(proxies::report).layer(DefaultBodyLimit::max(proxies::MAX_BODY)),
         )
+        .route(
+            "/v1/renders",
+            get(renders::renders).put(renders::report).layer(DefaultBodyLimit::max(renders::MAX_BODY)),
+        )
         .route("/v1/drain", post(drain::drain).delete(drain::drain))
         .route("/v1/topology", get(topology::all))
         .route(
@@ -168,7 +172,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 17] = [
         "/",
         "/healthz",
         "/readyz",
@@ -180,6 +184,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/nodes",
         "/v1/ordinals",
         "/v1/proxies",
+        "/v1/renders",
         "/v1/watch",
         "/v1/drain",
         "/v1/topology",

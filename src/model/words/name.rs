@@ -187,6 +187,15 @@ impl fmt::Debug for ServiceName {
     }
 }
 
+/// Whether a text is a host that can be connected to: an address, or a name as DNS has it.
+pub fn is_host(host: &str) -> bool {
+    let of_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_label =
+        |label: &str| (1..=MAX_LABEL).contains(&label.len()) && label.bytes().all(of_name) && !label.starts_with('-');
+    let name = host.strip_suffix('.').unwrap_or(host);
+    host.parse::<std::net::IpAddr>().is_ok() || (name.len() <= MAX_NAME && name.split('.').all(is_label))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,5 +264,15 @@ mod tests {
         assert_eq!(name.to_string(), "cache.prod");
         assert_eq!(ServiceName::slug("..."), None);
         assert_eq!(ServiceName::slug(&"abcdefgh.".repeat(40)), None);
+    }
+
+    #[test]
+    fn hosts_are_addresses_and_names_and_nothing_else() {
+        for host in ["10.0.0.1", "2001:db8::1", "core-01", "a.b.example.com", "_x.y", "x."] {
+            assert!(is_host(host), "{host}");
+        }
+        for host in ["", ".", "a..b", "a b", "a\nb", "a;b", "-x", "ä.de", "[::1]", "10.0.0.1:80", &"a.".repeat(200)] {
+            assert!(!is_host(host), "{host}");
+        }
     }
 }
