@@ -35,7 +35,7 @@ async fn plain_metrics_please_promtool() {
 #[tokio::test]
 async fn every_metric_is_declared_once_and_in_its_page() {
     let autodiscovery = "[[autodiscovery]]\nservice = \"memcached\"\nlisten = \"127.0.0.1:0\"\n";
-    let agent = Agent::start(&format!("sentinel = \"127.0.0.1:0\"\n{autodiscovery}"));
+    let agent = Agent::start(&format!("sentinel = \"127.0.0.1:0\"\netcd-v2 = \"127.0.0.1:0\"\n{autodiscovery}"));
     let text = metrics(&agent).await;
     let declared: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     let once: BTreeSet<&str> = declared.iter().copied().collect();
