@@ -67,7 +67,7 @@ fn a_template_sees_numbers_of_hosts() {
     check("{{ ordinal('nucleus') }}", &sight, "2");
     check("{{ ordinal('body') | default('none') }}", &sight, "none");
     check(
-        "{% for n in nodes if n.ordinals.nucleus %}server.{{ n.ordinals.nucleus }}={{ n.addresses[0] }} {% endfor %}",
+        "{% for n in nodes if n.ordinals.nucleus is defined %}server.{{ n.ordinals.nucleus }}={{ n.addresses[0] }} {% endfor %}",
         &sight,
         "server.2=10.0.0.7 server.1=10.0.0.7 ",
     );
