@@ -26,7 +26,8 @@ server_tests() { # all but those that are run optimized, and those that want the
     file=${file%/main.rs}
     tests+=(--test "$(basename "$file" .rs)")
   done
-  tests 1200 "${tests[@]}"
+  # They wait for servers more than they work: four at a time keep two cores busy.
+  tests 1200 "${tests[@]}" -- --test-threads=4
 }
 
 optimized() { # Thousands of histories, and how long others are kept waiting: worth building the library once more for.
