@@ -5,9 +5,32 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::parse::{self, Problems, given};
-use super::raw::RawAutodiscovery;
+use super::text::scalar;
 use super::topology::service;
+
+/// One `[[autodiscovery]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawAutodiscovery {
+    /// The service.
+    #[serde(deserialize_with = "scalar")]
+    pub service: Option<String>,
+    /// Where clients ask.
+    #[serde(deserialize_with = "scalar")]
+    pub listen: Option<String>,
+    /// How long a member may be away before it leaves.
+    #[serde(deserialize_with = "scalar")]
+    pub leave_after: Option<String>,
+    /// The certificate, where TLS is spoken.
+    #[serde(deserialize_with = "scalar")]
+    pub tls_cert: Option<String>,
+    /// Its key.
+    #[serde(deserialize_with = "scalar")]
+    pub tls_key: Option<String>,
+}
 
 /// Where nobody says otherwise: beside memcached's own port, for this host.
 const USUAL_PLACE: ([u8; 4], u16) = ([127, 0, 0, 1], 11_311);

@@ -6,11 +6,70 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use serde::{Deserialize, Serialize};
+
 use super::parse::{self, Parsed, Problems, given};
-use super::raw::RawProxy;
+use super::text::{list, scalar};
 use crate::catalog::proxy::{Balance, OnChange, SendProxy};
 use crate::model::words::name::Label;
 use crate::model::words::record::Role;
+
+/// One `[[proxy]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawProxy {
+    /// Its name.
+    #[serde(deserialize_with = "scalar")]
+    pub name: Option<String>,
+    /// Where it listens.
+    #[serde(deserialize_with = "list")]
+    pub listen: Option<Vec<String>>,
+    /// The service that it leads to.
+    #[serde(deserialize_with = "scalar")]
+    pub service: Option<String>,
+    /// What it leads to instead: `etcd`, or addresses.
+    #[serde(deserialize_with = "list")]
+    pub upstream: Option<Vec<String>>,
+    /// Only endpoints of this role.
+    #[serde(deserialize_with = "scalar")]
+    pub role: Option<String>,
+    /// Only endpoints with this tag.
+    #[serde(deserialize_with = "scalar")]
+    pub tag: Option<String>,
+    /// Only endpoints on this node.
+    #[serde(deserialize_with = "scalar")]
+    pub node: Option<String>,
+    /// Whether endpoints on this host are taken before others.
+    #[serde(deserialize_with = "scalar")]
+    pub near: Option<String>,
+    /// How long a connection may wait for an endpoint.
+    #[serde(deserialize_with = "scalar")]
+    pub wait: Option<String>,
+    /// `least`, `round-robin` or `first`.
+    #[serde(deserialize_with = "scalar")]
+    pub balance: Option<String>,
+    /// The networks whose clients may connect.
+    #[serde(deserialize_with = "list")]
+    pub allow: Option<Vec<String>>,
+    /// Connections on which nothing moves for so long are closed.
+    #[serde(deserialize_with = "scalar")]
+    pub timeout: Option<String>,
+    /// `off`, `v1` or `v2`.
+    #[serde(deserialize_with = "scalar")]
+    pub send_proxy: Option<String>,
+    /// Connections at a time.
+    #[serde(deserialize_with = "scalar")]
+    pub max_connections: Option<String>,
+    /// `tcp`.
+    #[serde(deserialize_with = "scalar")]
+    pub protocol: Option<String>,
+    /// `cut` or `keep` connections whose endpoint is not right any more.
+    #[serde(deserialize_with = "scalar")]
+    pub on_change: Option<String>,
+    /// How long connections may go on when the table ends.
+    #[serde(deserialize_with = "scalar")]
+    pub drain: Option<String>,
+}
 
 /// Networks whose clients may connect unless the table says otherwise: this host's, its containers', and its site's.
 const ALLOW: [&str; 4] = ["127.0.0.0/8", "::1/128", "172.16.0.0/12", "fc00::/7"];

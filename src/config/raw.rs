@@ -3,13 +3,15 @@
 //! One struct serves the three sources, so a setting cannot exist in one and be missing in another. Nothing is judged
 //! here but the shape; `validate` reads the text, and then tells every problem at once.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::autodiscovery::RawAutodiscovery;
 use super::ordinal::RawOrdinal;
+use super::proxy::RawProxy;
 use super::render::RawRender;
+use super::service::RawService;
 use super::text::{list, scalar};
+use super::topology::RawTopology;
 
 /// Every setting of the agent, as written. `None` is not given.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args, Serialize, Deserialize)]
@@ -326,117 +328,6 @@ pub struct Raw {
     pub render: Vec<RawRender>,
 }
 
-/// One `[[autodiscovery]]` table of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawAutodiscovery {
-    /// The service.
-    #[serde(deserialize_with = "scalar")]
-    pub service: Option<String>,
-    /// Where clients ask.
-    #[serde(deserialize_with = "scalar")]
-    pub listen: Option<String>,
-    /// How long a member may be away before it leaves.
-    #[serde(deserialize_with = "scalar")]
-    pub leave_after: Option<String>,
-    /// The certificate, where TLS is spoken.
-    #[serde(deserialize_with = "scalar")]
-    pub tls_cert: Option<String>,
-    /// Its key.
-    #[serde(deserialize_with = "scalar")]
-    pub tls_key: Option<String>,
-}
-
-/// One `[[topology]]` table of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawTopology {
-    /// The service.
-    #[serde(deserialize_with = "scalar")]
-    pub service: Option<String>,
-    /// Another name under which Sentinel's clients ask for it.
-    #[serde(deserialize_with = "scalar")]
-    pub alias: Option<String>,
-    /// The networks that its servers may be in.
-    #[serde(deserialize_with = "list")]
-    pub servers: Option<Vec<String>>,
-    /// The ACL user to be.
-    #[serde(deserialize_with = "scalar")]
-    pub user: Option<String>,
-    /// The file with its password, within `--check-secrets`.
-    #[serde(deserialize_with = "scalar")]
-    pub password_file: Option<String>,
-    /// How long writes may be held.
-    #[serde(deserialize_with = "scalar")]
-    pub max_pause: Option<String>,
-    /// Whether the servers speak TLS.
-    #[serde(deserialize_with = "scalar")]
-    pub tls: Option<String>,
-    /// What a drain does with a master on this host, `stay` or `switch`.
-    #[serde(deserialize_with = "scalar")]
-    pub on_drain: Option<String>,
-    /// Where the two endpoints of the programs before are served, `PUT /master` and `PUT /dns`.
-    #[serde(deserialize_with = "scalar")]
-    pub seed_http: Option<String>,
-}
-
-/// One `[[proxy]]` table of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawProxy {
-    /// Its name.
-    #[serde(deserialize_with = "scalar")]
-    pub name: Option<String>,
-    /// Where it listens.
-    #[serde(deserialize_with = "list")]
-    pub listen: Option<Vec<String>>,
-    /// The service that it leads to.
-    #[serde(deserialize_with = "scalar")]
-    pub service: Option<String>,
-    /// What it leads to instead: `etcd`, or addresses.
-    #[serde(deserialize_with = "list")]
-    pub upstream: Option<Vec<String>>,
-    /// Only endpoints of this role.
-    #[serde(deserialize_with = "scalar")]
-    pub role: Option<String>,
-    /// Only endpoints with this tag.
-    #[serde(deserialize_with = "scalar")]
-    pub tag: Option<String>,
-    /// Only endpoints on this node.
-    #[serde(deserialize_with = "scalar")]
-    pub node: Option<String>,
-    /// Whether endpoints on this host are taken before others.
-    #[serde(deserialize_with = "scalar")]
-    pub near: Option<String>,
-    /// How long a connection may wait for an endpoint.
-    #[serde(deserialize_with = "scalar")]
-    pub wait: Option<String>,
-    /// `least`, `round-robin` or `first`.
-    #[serde(deserialize_with = "scalar")]
-    pub balance: Option<String>,
-    /// The networks whose clients may connect.
-    #[serde(deserialize_with = "list")]
-    pub allow: Option<Vec<String>>,
-    /// Connections on which nothing moves for so long are closed.
-    #[serde(deserialize_with = "scalar")]
-    pub timeout: Option<String>,
-    /// `off`, `v1` or `v2`.
-    #[serde(deserialize_with = "scalar")]
-    pub send_proxy: Option<String>,
-    /// Connections at a time.
-    #[serde(deserialize_with = "scalar")]
-    pub max_connections: Option<String>,
-    /// `tcp`.
-    #[serde(deserialize_with = "scalar")]
-    pub protocol: Option<String>,
-    /// `cut` or `keep` connections whose endpoint is not right any more.
-    #[serde(deserialize_with = "scalar")]
-    pub on_change: Option<String>,
-    /// How long connections may go on when the table ends.
-    #[serde(deserialize_with = "scalar")]
-    pub drain: Option<String>,
-}
-
 /// One `[[secret]]` table of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -447,60 +338,4 @@ pub struct RawSecret {
     /// A pattern of container names.
     #[serde(deserialize_with = "scalar")]
     pub container: Option<String>,
-}
-
-/// One `[[service]]` table of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RawService {
-    /// The service's name.
-    #[serde(deserialize_with = "scalar")]
-    pub name: Option<String>,
-    /// Its port.
-    #[serde(deserialize_with = "scalar")]
-    pub port: Option<String>,
-    /// Its address, when it is not the advertised one.
-    #[serde(deserialize_with = "scalar")]
-    pub address: Option<String>,
-    /// Its id, instead of `<node>:<name>:<port>`.
-    #[serde(deserialize_with = "scalar")]
-    pub id: Option<String>,
-    /// `tcp` or `udp`.
-    #[serde(deserialize_with = "scalar")]
-    pub proto: Option<String>,
-    /// Its tags.
-    #[serde(deserialize_with = "list")]
-    pub tags: Option<Vec<String>>,
-    /// `primary` or `replica`.
-    #[serde(deserialize_with = "scalar")]
-    pub role: Option<String>,
-    /// SRV weight.
-    #[serde(deserialize_with = "scalar")]
-    pub weight: Option<String>,
-    /// SRV priority.
-    #[serde(deserialize_with = "scalar")]
-    pub priority: Option<String>,
-    /// Seconds that an answer may be kept.
-    #[serde(deserialize_with = "scalar")]
-    pub ttl: Option<String>,
-    /// What SERVICE_CHECK would say.
-    #[serde(deserialize_with = "scalar")]
-    pub check: Option<String>,
-    /// What SERVICE_CHECK_HTTP would say.
-    #[serde(deserialize_with = "scalar")]
-    pub check_http: Option<String>,
-    /// What SERVICE_CHECK_INTERVAL would say.
-    #[serde(deserialize_with = "scalar")]
-    pub check_interval: Option<String>,
-    /// What SERVICE_CHECK_TIMEOUT would say.
-    #[serde(deserialize_with = "scalar")]
-    pub check_timeout: Option<String>,
-    /// What SERVICE_CHECK_USER would say.
-    #[serde(deserialize_with = "scalar")]
-    pub check_user: Option<String>,
-    /// What SERVICE_CHECK_PASSWORD_FILE would say.
-    #[serde(deserialize_with = "scalar")]
-    pub check_password_file: Option<String>,
-    /// Further attributes, as of `SERVICE_<KEY>`.
-    pub attrs: BTreeMap<String, String>,
 }

@@ -4,11 +4,69 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::parse::{self, Parsed};
-use super::raw::RawService;
+use super::text::{list, scalar};
 use crate::model::offer::naming::{StaticService, problem_of_check};
 use crate::model::words::name::ServiceName;
 use crate::model::words::record::{Proto, Role};
+
+/// One `[[service]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawService {
+    /// The service's name.
+    #[serde(deserialize_with = "scalar")]
+    pub name: Option<String>,
+    /// Its port.
+    #[serde(deserialize_with = "scalar")]
+    pub port: Option<String>,
+    /// Its address, when it is not the advertised one.
+    #[serde(deserialize_with = "scalar")]
+    pub address: Option<String>,
+    /// Its id, instead of `<node>:<name>:<port>`.
+    #[serde(deserialize_with = "scalar")]
+    pub id: Option<String>,
+    /// `tcp` or `udp`.
+    #[serde(deserialize_with = "scalar")]
+    pub proto: Option<String>,
+    /// Its tags.
+    #[serde(deserialize_with = "list")]
+    pub tags: Option<Vec<String>>,
+    /// `primary` or `replica`.
+    #[serde(deserialize_with = "scalar")]
+    pub role: Option<String>,
+    /// SRV weight.
+    #[serde(deserialize_with = "scalar")]
+    pub weight: Option<String>,
+    /// SRV priority.
+    #[serde(deserialize_with = "scalar")]
+    pub priority: Option<String>,
+    /// Seconds that an answer may be kept.
+    #[serde(deserialize_with = "scalar")]
+    pub ttl: Option<String>,
+    /// What SERVICE_CHECK would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check: Option<String>,
+    /// What SERVICE_CHECK_HTTP would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_http: Option<String>,
+    /// What SERVICE_CHECK_INTERVAL would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_interval: Option<String>,
+    /// What SERVICE_CHECK_TIMEOUT would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_timeout: Option<String>,
+    /// What SERVICE_CHECK_USER would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_user: Option<String>,
+    /// What SERVICE_CHECK_PASSWORD_FILE would say.
+    #[serde(deserialize_with = "scalar")]
+    pub check_password_file: Option<String>,
+    /// Further attributes, as of `SERVICE_<KEY>`.
+    pub attrs: BTreeMap<String, String>,
+}
 
 type Problems = Vec<(&'static str, String)>;
 

@@ -7,10 +7,45 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use serde::{Deserialize, Serialize};
+
 use super::parse::{self, Parsed, Problems, given};
-use super::raw::RawTopology;
+use super::text::{list, scalar};
 use crate::model::offer::naming::reserved;
 use crate::model::words::name::ServiceName;
+
+/// One `[[topology]]` table of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RawTopology {
+    /// The service.
+    #[serde(deserialize_with = "scalar")]
+    pub service: Option<String>,
+    /// Another name under which Sentinel's clients ask for it.
+    #[serde(deserialize_with = "scalar")]
+    pub alias: Option<String>,
+    /// The networks that its servers may be in.
+    #[serde(deserialize_with = "list")]
+    pub servers: Option<Vec<String>>,
+    /// The ACL user to be.
+    #[serde(deserialize_with = "scalar")]
+    pub user: Option<String>,
+    /// The file with its password, within `--check-secrets`.
+    #[serde(deserialize_with = "scalar")]
+    pub password_file: Option<String>,
+    /// How long writes may be held.
+    #[serde(deserialize_with = "scalar")]
+    pub max_pause: Option<String>,
+    /// Whether the servers speak TLS.
+    #[serde(deserialize_with = "scalar")]
+    pub tls: Option<String>,
+    /// What a drain does with a master on this host, `stay` or `switch`.
+    #[serde(deserialize_with = "scalar")]
+    pub on_drain: Option<String>,
+    /// Where the two endpoints of the programs before are served, `PUT /master` and `PUT /dns`.
+    #[serde(deserialize_with = "scalar")]
+    pub seed_http: Option<String>,
+}
 
 /// What writes may be held for: less than a network's own jitter gives up for nothing, more makes clients ask again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));

@@ -1,5 +1,6 @@
 //! `2.nucleus.services.internal`: a host by its number among those of a role, while it is up. It comes before whatever
-//! records stand at that name or below it: no container can take a host's name away.
+//! records stand at that name or below it: no container can take a host's name away. `core-01.node.services.internal` is a
+//! host by its name, behind all else: a service may be called `node`, too, and then that name selects its endpoints there.
 
 use std::net::IpAddr;
 
@@ -13,6 +14,19 @@ impl Work<'_> {
         let [first, role] = own else { return None };
         let addresses = self.catalog.numbered().addresses(role, number(first)?)?;
         (place == 0).then(|| addresses.to_vec())
+    }
+
+    /// The addresses of the host that a name means by the host's own: `core-01.node` in the default domain, `core-01` in a
+    /// zone such as `node.consul`.
+    pub(super) fn host(&self, place: usize, own: &[&str]) -> Option<Vec<IpAddr>> {
+        let is_of_nodes =
+            || self.zones.get(place).is_some_and(|zone| zone.labels().first().is_some_and(|it| it == "node"));
+        let name = match own {
+            [name, "node"] if place == 0 => name,
+            [name] if is_of_nodes() => name,
+            _ => return None,
+        };
+        self.catalog.numbered().host(name).map(<[_]>::to_vec)
     }
 
     /// The answer for it: its addresses, and nothing else.
@@ -65,7 +79,10 @@ mod tests {
     }
 
     fn told(catalog: &Catalog, name: &str, qtype: RecordType) -> (ResponseCode, Vec<String>) {
-        let others = [("other.".to_owned(), Prefix::parse("/services").unwrap())];
+        let others = [
+            ("other.".to_owned(), Prefix::parse("/services").unwrap()),
+            ("node.consul".to_owned(), Prefix::parse("/services/node").unwrap()),
+        ];
         let zones = Zones::new("services.internal", Prefix::parse("/services").unwrap(), others).unwrap();
         let question = Question { name: Name::from_ascii(name).unwrap(), qtype, qclass: DNSClass::IN };
         let standpoint = Standpoint::default();
@@ -95,6 +112,21 @@ mod tests {
         assert_eq!(of("3.nucleus", RecordType::A), addresses(&["10.9.9.9"]), "nobody has that number");
         assert_eq!(of("02.nucleus", RecordType::A).0, ResponseCode::NXDomain);
         assert_eq!(told(&catalog, "2.nucleus.other.", RecordType::A), addresses(&["10.9.9.9"]));
+    }
+
+    #[test]
+    fn a_host_is_found_by_its_name_behind_all_else() {
+        let mut catalog = catalog();
+        let of = |catalog: &Catalog, name: &str, qtype| told(catalog, &format!("{name}.services.internal."), qtype);
+        assert_eq!(of(&catalog, "A.node", RecordType::A), (ResponseCode::NoError, vec!["10.0.0.1".to_owned()]));
+        assert_eq!(of(&catalog, "a.node", RecordType::AAAA), (ResponseCode::NoError, vec![]));
+        assert_eq!(of(&catalog, "z.node", RecordType::A).0, ResponseCode::NXDomain);
+        assert_eq!(of(&catalog, "x.a.node", RecordType::A).0, ResponseCode::NXDomain);
+        assert_eq!(told(&catalog, "a.node.other.", RecordType::A).0, ResponseCode::NXDomain);
+        assert_eq!(told(&catalog, "b.node.consul.", RecordType::A).1, ["10.0.0.2"]);
+        assert_eq!(told(&catalog, "x.b.node.consul.", RecordType::A).0, ResponseCode::NXDomain);
+        catalog.put("/services/node/a", b"10.9.9.9:80", 0, 1).unwrap();
+        assert_eq!(of(&catalog, "a.node", RecordType::A).1, ["10.9.9.9"], "a service that is called so");
     }
 
     #[test]

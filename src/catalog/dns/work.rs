@@ -94,11 +94,16 @@ impl<'c> Work<'c> {
             return Outcome::Answer(self.numbered_host(place, &owner, &addresses));
         }
         let is_role = place == 0 && matches!(own[..], [role] if self.catalog.numbered().has(role));
-        match self.by_type(place, &own, &owner) {
-            // There is no name for it, and there are names below it.
-            Outcome::Answer(answer) if is_role && answer.rcode == ResponseCode::NXDomain => {
-                Outcome::Answer(Answer { rcode: ResponseCode::NoError, ..answer })
-            }
+        let host = self.host(place, &own);
+        let (catalog, zones, question, context) = (self.catalog, self.zones, self.question, self.context);
+        let outcome = self.by_type(place, &own, &owner);
+        match outcome {
+            Outcome::Answer(answer) if answer.rcode == ResponseCode::NXDomain => Outcome::Answer(match host {
+                Some(host) => Self::new(catalog, zones, question, context).numbered_host(place, &owner, &host),
+                // There is no name for it, and there are names below it.
+                None if is_role => Answer { rcode: ResponseCode::NoError, ..answer },
+                None => answer,
+            }),
             outcome => outcome,
         }
     }

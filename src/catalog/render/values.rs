@@ -158,7 +158,7 @@ pub(super) fn node(node: &NodeRecord, sight: &Sight) -> Value {
         ("site", maybe(node.site.as_ref())),
         ("started", text(&node.started)),
         ("drained", maybe(node.drained.as_ref())),
-        ("ordinals", node.ordinals.iter().map(|(role, number)| (&**role, *number)).collect()),
+        ("ordinals", Value::from_pairs(node.ordinals.iter().map(|(role, number)| (role.to_string(), *number)))),
         ("distance", sight.distance(Some(&node.node), node.site.as_deref()).into()),
     ])
 }

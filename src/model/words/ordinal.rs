@@ -1,4 +1,4 @@
-//! Numbers of hosts among those of a role, as they are written in keys and names, and where the numbered hosts are.
+//! Numbers of hosts among those of a role, as they are written in keys and names, and where hosts are, by number and by name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,9 +45,16 @@ pub fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|number| plain && (1..=HIGHEST).contains(number))
 }
 
-/// Where the numbered hosts that are up are, by role and number.
+/// Addresses that are told of hosts of one name.
+const MAX_ADDRESSES: usize = 16;
+
+/// Where the hosts that are up are: by role and number, and by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Numbered(BTreeMap<Text, BTreeMap<u32, Place>>);
+pub struct Numbered {
+    roles: BTreeMap<Text, BTreeMap<u32, Place>>,
+    /// By the name's slug.
+    hosts: BTreeMap<String, Vec<IpAddr>>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
@@ -62,6 +69,9 @@ impl Numbered {
     pub fn of(nodes: &[NodeRecord]) -> Self {
         let mut numbered = Self::default();
         for node in nodes {
+            if let Some(slug) = Label::slug(&node.node) {
+                add_to(numbered.hosts.entry(slug.to_string()).or_default(), &node.addresses);
+            }
             for (role, number) in &node.ordinals {
                 numbered.add(node, role, *number);
             }
@@ -71,24 +81,34 @@ impl Numbered {
 
     fn add(&mut self, node: &NodeRecord, role: &Text, number: u32) {
         let place = || Place { node: node.node.clone(), addresses: Vec::new(), is_contested: false };
-        let place = self.0.entry(role.clone()).or_default().entry(number).or_insert_with(place);
+        let place = self.roles.entry(role.clone()).or_default().entry(number).or_insert_with(place);
         place.is_contested |= place.node != node.node;
-        for address in &node.addresses {
-            if !place.addresses.contains(address) {
-                place.addresses.push(*address);
-            }
-        }
+        add_to(&mut place.addresses, &node.addresses);
+    }
+
+    /// The addresses of the host of this name, as DNS writes it; of all of them where several are called so.
+    pub fn host(&self, slug: &str) -> Option<&[IpAddr]> {
+        self.hosts.get(slug).map(Vec::as_slice)
     }
 
     /// The addresses of a numbered host; none where nobody, or more than one, has that number.
     pub fn addresses(&self, role: &str, number: u32) -> Option<&[IpAddr]> {
-        let place = self.0.get(role)?.get(&number)?;
+        let place = self.roles.get(role)?.get(&number)?;
         (!place.is_contested).then_some(&*place.addresses)
     }
 
     /// Whether any host is numbered so.
     pub fn has(&self, role: &str) -> bool {
-        self.0.get(role).is_some_and(|numbers| numbers.values().any(|place| !place.is_contested))
+        self.roles.get(role).is_some_and(|numbers| numbers.values().any(|place| !place.is_contested))
+    }
+}
+
+/// Adds addresses that are not there yet, as many as are told.
+fn add_to(known: &mut Vec<IpAddr>, addresses: &[IpAddr]) {
+    for address in addresses {
+        if known.len() < MAX_ADDRESSES && !known.contains(address) {
+            known.push(*address);
+        }
     }
 }
 

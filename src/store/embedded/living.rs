@@ -1,5 +1,7 @@
 //! What others have of an embedded store while it lives: a watch, and a lease that they keep.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -8,7 +10,10 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{IDLE, Shared};
-use crate::store::{Batch, LeaseId, Revision, StoreError, Watch};
+use crate::store::{Batch, Item, LeaseId, Page, Revision, StoreError, Watch};
+
+/// Items of one page.
+const PAGE: usize = 500;
 
 pub(super) struct EmbeddedWatch {
     pub(super) shared: Arc<Shared>,
@@ -63,4 +68,17 @@ impl Drop for Kept {
         // Running watches look again when the lease will end.
         self.shared.changed.notify_waiters();
     }
+}
+
+/// A page of what stands below a prefix.
+pub(super) fn page_of(items: &BTreeMap<String, Item>, prefix: &str, after: Option<&str>, revision: Revision) -> Page {
+    let from = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let below = items.range::<str, _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+    let mut items: Vec<Item> = below.take(PAGE + 1).map(|(_, item)| item.clone()).collect();
+    let more = items.len() > PAGE;
+    items.truncate(PAGE);
+    Page { items, revision, more }
 }

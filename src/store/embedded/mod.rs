@@ -25,12 +25,10 @@ use super::{
 };
 
 use keeper::Keeper;
-use living::{EmbeddedWatch, Kept};
+use living::{EmbeddedWatch, Kept, page_of};
 
 /// How many changes a watch may lie behind before it must read afresh.
 const HISTORY: usize = 16 * 1024;
-/// Items of one page.
-const PAGE: usize = 500;
 /// How often an idle watch says that it is in step.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -407,18 +405,6 @@ impl State {
         }
         Ok(items)
     }
-}
-
-fn page_of(items: &BTreeMap<String, Item>, prefix: &str, after: Option<&str>, revision: Revision) -> Page {
-    let from = match after {
-        Some(after) if after >= prefix => Bound::Excluded(after),
-        _ => Bound::Included(prefix),
-    };
-    let below = items.range::<str, _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
-    let mut items: Vec<Item> = below.take(PAGE + 1).map(|(_, item)| item.clone()).collect();
-    let more = items.len() > PAGE;
-    items.truncate(PAGE);
-    Page { items, revision, more }
 }
 
 impl Store for Embedded {
