@@ -53,19 +53,21 @@ impl Drain {
         if !parts.add(one) {
             return Err(DrainError::Full);
         }
-        self.tell(parts)?;
-        if is_host { Ok(self.drain(since)?) } else { Ok(()) }
+        // A disk that is full keeps nobody from draining.
+        let told = self.tell(parts);
+        let drained = if is_host { self.drain(since) } else { Ok(()) };
+        Ok(told.and(drained)?)
     }
 
     /// Offers one thing, or the whole host, again.
     pub fn restore(&self, what: Option<&str>) -> Result<(), DrainError> {
         let mut parts = (**self.parts.borrow()).clone();
         let was = parts.remove(what);
-        self.tell(parts)?;
+        let told = self.tell(parts);
         match what {
-            None => Ok(self.undrain()?),
+            None => Ok(self.undrain().and(told)?),
             Some(what) if !was => Err(DrainError::Unknown(what.to_owned())),
-            Some(_) => Ok(()),
+            Some(_) => Ok(told?),
         }
     }
 

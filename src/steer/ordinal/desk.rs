@@ -128,7 +128,9 @@ impl Desk {
 
     /// Waits until a look may say something else.
     pub async fn wait(&mut self, looked: &Looked) {
-        let watched = watch(&self.place, &self.role, self.generation, looked);
+        let (begun, claimer) = (self.begun, &mut self.claimer);
+        let unchanged = || claimer.unchanged(begun.elapsed());
+        let watched = watch(&self.place, &self.role, self.generation, looked, unchanged);
         let again = async {
             match looked.again {
                 Some(at) => sleep_until(at).await,
@@ -227,8 +229,14 @@ fn is_released(stored: &Stored) -> bool {
     stored.entry.as_ref().is_some_and(|entry| entry.released)
 }
 
-/// Returns when something of the role has changed that matters to one who stands so.
-async fn watch(place: &Place, role: &RoleName, generation: u64, looked: &Looked) -> Result<(), StoreError> {
+/// Returns when something of the role has changed that matters to one who stands so; says so whenever nothing has.
+async fn watch(
+    place: &Place,
+    role: &RoleName,
+    generation: u64,
+    looked: &Looked,
+    mut unchanged: impl FnMut(),
+) -> Result<(), StoreError> {
     let below = place.prefix.ordinals(role.as_str());
     let mut watch = watch_since(&*place.store, generation, &below, looked.revision + 1).await?;
     let held = looked.standing.number().map(|number| key(&place.prefix, role, number));
@@ -244,6 +252,7 @@ async fn watch(place: &Place, role: &RoleName, generation: u64, looked: &Looked)
         if batch.events.iter().any(matters) {
             return Ok(());
         }
+        unchanged();
     }
 }
 

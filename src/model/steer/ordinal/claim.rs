@@ -111,13 +111,18 @@ pub struct Claimer {
     pending: Option<Pending>,
     /// Until then the store may still lack what holders write again.
     settled: Duration,
+    /// When the store said last that the number is this host's.
+    confirmed: Option<Duration>,
+    /// It said so just before it went back: nobody else's claim can have come to count since.
+    sure: bool,
 }
 
 impl Claimer {
     /// One who goes on from what was remembered, if that was of this host.
     pub fn new(me: Me, kept: Option<Holding>) -> Self {
         let own = |kept: &Holding| kept.node == me.node && me.is_machine(kept.machine.as_ref());
-        Self { holding: kept.filter(own), me, pending: None, settled: Duration::ZERO }
+        let holding = kept.filter(own);
+        Self { holding, me, pending: None, settled: Duration::ZERO, confirmed: None, sure: false }
     }
 
     /// The number that it has, or had.
@@ -129,6 +134,12 @@ impl Claimer {
     pub fn went_back(&mut self, now: Duration) {
         self.pending = None;
         self.settled = now + SETTLING;
+        self.sure = self.confirmed.is_some_and(|at| now < at + UNCONTRADICTED);
+    }
+
+    /// Nothing has changed until now of what the last look saw.
+    pub fn unchanged(&mut self, now: Duration) {
+        self.confirmed = self.confirmed.map(|_| now);
     }
 
     /// It has no number any more, and claims a new one when it looks again.
@@ -154,10 +165,16 @@ impl Claimer {
                 self.hold(number, entry);
             }
         }
-        match self.holding.clone() {
+        let act = match self.holding.clone() {
             Some(holding) => self.keep(now, time, holding, seen),
             None => self.claim(now, time, seen),
+        };
+        match act {
+            Act::Have(_) => self.confirmed = Some(now),
+            Act::Lost { .. } | Act::Released { .. } => self.confirmed = None,
+            _ => {}
         }
+        act
     }
 
     fn hold(&mut self, number: u32, entry: &Entry) -> Holding {
@@ -215,10 +232,11 @@ impl Claimer {
                 Act::Write(self.again(number, holding.since, over, before))
             }
             _ if is_own => Act::Have(holding),
-            _ if entry.released && is_told(&seen.agents, &entry.node, number) => Act::At(now + AGAIN),
+            _ if entry.released && self.waits_for(&seen.agents, &entry.node, number) => Act::At(now + AGAIN),
             _ if entry.released || entry.tentative => again(over),
-            // The store went back to when it was another's: it was freed since, or it would not have been claimed.
-            _ if now < self.settled && entry.since < holding.since => again(over),
+            // The store went back to when it was another's: it was freed since, or it would not have been claimed. Or one
+            // who was away wrote his of before into it: the host that goes by the number now keeps it.
+            _ if now < self.settled && (self.sure || entry.since < holding.since) => again(over),
             _ if now < self.settled => Act::At(self.settled),
             _ => {
                 // Whatever becomes of the key from here on: another one has had it, and may have it still.
@@ -227,6 +245,12 @@ impl Claimer {
                 Act::Lost { number, to }
             }
         }
+    }
+
+    /// Whether another agent lives that goes by a number that was freed: this host, which may be called alike, is none.
+    fn waits_for(&self, agents: &[Agent], node: &str, number: u32) -> bool {
+        let is_me = |agent: &Agent| agent.node == self.me.node && self.me.is_machine(agent.machine.as_ref());
+        agents.iter().any(|agent| !is_me(agent) && &*agent.node == node && agent.number == Some(number))
     }
 
     /// The write of a number that counts already.
