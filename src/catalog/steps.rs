@@ -21,6 +21,8 @@ const RECORD: usize = 8;
 const LABEL: usize = 2;
 /// What reading a label of the question's own name takes: it is copied, put into paths and read in more than one way.
 const READ: usize = 4;
+/// So many labels are passed in one step when one more of them is read in another way.
+const PASSED: usize = 16;
 /// What making one takes whose name is one label before a known name.
 pub(crate) const NEIGHBOUR: usize = 8;
 /// Bytes of a name that are compared by their hash in one step.
@@ -74,9 +76,9 @@ impl Steps {
     }
 }
 
-/// What it takes to read a question's name of so many labels.
+/// What it takes to read a question's name of so many labels: each way to read it passes those before it once more.
 pub(crate) fn read(labels: usize) -> usize {
-    READ * labels
+    READ * labels + labels * labels / PASSED
 }
 
 /// What it takes to look for a path.
