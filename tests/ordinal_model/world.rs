@@ -73,6 +73,8 @@ struct Host {
     had: Option<u32>,
     /// It saw all of a store that went back, since then, and had a number.
     sees_it_all: Option<(Duration, u32)>,
+    /// A number that it claimed as one who had none, and since when it counts.
+    given: Option<(Duration, u32)>,
     /// Its node record is in the store.
     is_told: bool,
 }
@@ -85,6 +87,11 @@ struct World {
     mischief: Option<Mischief>,
     traces: bool,
     lived: Lived,
+    /// A number that was just given may not be taken again. That can befall a host where the store goes back right then, so it
+    /// only tells a planted mischief from none, in one and the same history.
+    is_strict: bool,
+    /// Two hosts bear one name: a person only tells them apart.
+    has_twins: bool,
     /// Nothing has happened that may change the number of a name.
     numbers_stay: bool,
     /// The number of each name then.
@@ -94,7 +101,15 @@ struct World {
 
 /// Lives a history.
 pub fn live(seed: u64, mischief: Option<Mischief>, traces: bool) -> Lived {
-    let mut world = World::new(seed, mischief, traces);
+    run(World::new(seed, mischief, traces))
+}
+
+/// Lives the same one with a stricter judge.
+pub fn live_strictly(seed: u64, mischief: Option<Mischief>) -> Lived {
+    run(World { is_strict: true, ..World::new(seed, mischief, false) })
+}
+
+fn run(mut world: World) -> Lived {
     while world.now < TROUBLE + PEACE && world.lived.broken.is_none() {
         world.step();
     }
@@ -123,6 +138,7 @@ impl World {
                 seen_in: 0,
                 had: None,
                 sees_it_all: None,
+                given: None,
                 is_told: false,
             }
         };
@@ -135,6 +151,8 @@ impl World {
             mischief,
             traces,
             lived: Lived::default(),
+            is_strict: false,
+            has_twins,
             numbers_stay: !has_twins,
             first: BTreeMap::new(),
             both: BTreeMap::new(),
@@ -214,6 +232,7 @@ impl World {
     fn crash(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         (host.claimer, host.on_its_way, host.has, host.had, host.sees_it_all) = (None, None, None, None, None);
+        host.given = None;
     }
 
     fn restore(&mut self) {
@@ -363,6 +382,9 @@ impl World {
             }
             Act::Have(holding) => {
                 self.lived.held += u64::from(host.has.is_none());
+                if host.disk.is_none() {
+                    host.given = Some((now, holding.number));
+                }
                 (host.has, host.seen_in) = (Some(holding.number), host.generation);
                 host.disk = Some(holding);
             }
@@ -375,6 +397,14 @@ impl World {
                     && now < since + FIRST
                 {
                     self.lived.broken = Some(format!("{} lost {number} though it was there", host.name));
+                }
+                if let Some((since, given)) = host.given.take()
+                    && given == number
+                    && now < since + FIRST
+                    && self.is_strict
+                    && !self.has_twins
+                {
+                    self.lived.broken = Some(format!("{} was given {number}, and it was taken again", host.name));
                 }
                 if by_itself && let Some(claimer) = &mut host.claimer {
                     claimer.forget();
