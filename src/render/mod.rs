@@ -100,6 +100,8 @@ pub(crate) struct Renders {
     asked: watch::Sender<Asked>,
     environment: Arc<BTreeMap<String, String>>,
     templates: Templates,
+    /// Templates were edited: they are read at that time, unless they are edited again before.
+    edited: Option<Instant>,
     /// By name.
     jobs: BTreeMap<String, Job>,
     groups: HashMap<Vec<String>, Group>,
@@ -124,6 +126,7 @@ impl Renders {
             asked,
             environment: Arc::new(environment),
             templates: Templates::default(),
+            edited: None,
             jobs: BTreeMap::new(),
             groups: HashMap::new(),
             passes: JoinSet::new(),
@@ -144,7 +147,11 @@ impl Renders {
                 () = stop.cancelled() => break,
                 Ok(()) = self.sight.changed() => self.look(),
                 Ok(()) = self.tables.changed() => self.adopt(),
-                () = settled(&self.templates) => self.read(),
+                () = self.templates.changed() => self.edited = Some(Instant::now() + SETTLED),
+                () = until(self.edited) => {
+                    self.edited = None;
+                    self.read();
+                }
                 Some(ended) = self.passes.join_next() => self.finish(ended?),
                 Some(ended) = self.reloads.join_next() => self.reloaded(ended?),
                 () = until(next) => {}
@@ -285,12 +292,6 @@ impl Renders {
 fn not_before(groups: &HashMap<Vec<String>, Group>, job: &Job) -> Duration {
     let group = groups.get(&job.table.reload);
     group.and_then(Group::last).map_or(Duration::ZERO, |last| last + job.table.min_interval)
-}
-
-/// Waits until templates were edited and are left alone again.
-async fn settled(templates: &Templates) {
-    templates.changed().await;
-    while tokio::time::timeout(SETTLED, templates.changed()).await.is_ok() {}
 }
 
 async fn until(next: Option<Instant>) {
