@@ -4,7 +4,7 @@
 //! They are few (one per host) and seldom change, so each change makes a new whole list. While the store is away the
 //! last list stays, marked stale.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,7 +60,8 @@ impl Read {
     fn shown(&mut self, now: Instant) -> api::Nodes {
         let stale = !(self.nodes.1 && self.known.1);
         let all = api::Nodes::of(stale, self.nodes.0.clone(), &self.known.0);
-        self.missed.retain(|owner, _| all.lost.iter().any(|lost| lost.owner == *owner));
+        let lost: HashSet<&Text> = all.lost.iter().map(|lost| &lost.owner).collect();
+        self.missed.retain(|owner, _| lost.contains(owner));
         for lost in &all.lost {
             self.missed.entry(lost.owner.clone()).or_insert(now);
         }

@@ -3,7 +3,7 @@
 //! Each agent writes its own record once a start and at its orderly end. What concerns others every agent may write, so
 //! each waits a moment of its own first, and a write that comes second is refused by the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,6 +33,8 @@ const SWEEP: Duration = Duration::from_secs(600);
 const LAST: Duration = Duration::from_millis(500);
 /// Hosts whose last word is remembered.
 const MOST: usize = 10_000;
+/// Hosts that the log names at a time; `wharf nodes` names all.
+const MOST_TOLD: usize = 32;
 /// Requests that may wait.
 const WAITING: usize = 8;
 
@@ -170,8 +172,9 @@ impl Roll {
             }
         }
         let known = self.inputs.known.borrow();
-        let is_known = |owner: &Text| known.iter().any(|one| one.host.owner == *owner);
-        self.last.retain(|owner, _| nodes.iter().any(|node| node.owner == *owner) || is_known(owner));
+        let known = known.iter().map(|one| &one.host.owner);
+        let wanted: HashSet<&Text> = nodes.iter().map(|node| &node.owner).chain(known).collect();
+        self.last.retain(|owner, _| wanted.contains(owner));
     }
 
     /// One line for each host that is missed from now on, and for each that is back.
@@ -180,7 +183,7 @@ impl Roll {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let now: BTreeSet<Text> = nodes.lost.iter().map(|lost| lost.node.clone()).collect();
-        for one in nodes.lost.iter().filter(|one| !self.missed.contains(&one.node)) {
+        for one in nodes.lost.iter().filter(|one| !self.missed.contains(&one.node)).take(MOST_TOLD) {
             let offered = self.last.get(&one.owner).map_or(&one.services, |node| &node.services);
             let offered: Vec<&str> = offered.iter().map(|service| &**service).collect();
             let offered = if offered.is_empty() { "nothing that is known".to_owned() } else { offered.join(", ") };
@@ -190,7 +193,7 @@ impl Roll {
                 node = one.node
             );
         }
-        for node in self.missed.difference(&now) {
+        for node in self.missed.difference(&now).take(MOST_TOLD) {
             info!("{node} is no longer missed");
         }
         self.missed = now;

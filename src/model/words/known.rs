@@ -4,7 +4,7 @@
 //! A host is lost when it is known and no agent of that name lives, unless its agent said that it stops. Whoever notices
 //! first writes down since when, and what it saw the host offer, so that agents which start later know it too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,8 @@ use super::record::{BadRecord, Text};
 
 /// How long a host that is lost or stopped stays on record.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// What any agent does of the chores at a time: whoever writes to the store chooses how many hosts are known.
+const MOST_CHORES: usize = 32;
 
 /// The value under `/wharf<prefix>/known/<node>/<owner>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +80,9 @@ pub struct Known {
 
 /// The hosts that no living agent bears the name of: those that are missed, and those that stopped.
 pub fn absent<'k>(known: &'k [Known], nodes: &[NodeRecord]) -> (Vec<&'k Known>, Vec<&'k Known>) {
+    let living: HashSet<&Text> = nodes.iter().map(|node| &node.node).collect();
     let mut newest = BTreeMap::<&Text, &Known>::new();
-    for one in known.iter().filter(|one| !nodes.iter().any(|node| node.node == one.host.node)) {
+    for one in known.iter().filter(|one| !living.contains(&one.host.node)) {
         let place = newest.entry(&one.host.node).or_insert(one);
         if (&one.host.started, one.revision) > (&place.host.started, place.revision) {
             *place = one;
@@ -116,21 +119,25 @@ pub fn chores(
     now: SystemTime,
 ) -> Vec<Deed> {
     let (absent, _) = absent(known, nodes);
-    let lost: Vec<&Known> = absent.into_iter().filter(|one| lost.contains(&one.host.owner)).collect();
+    let is_lost: HashSet<&Text> = lost.iter().collect();
+    let lost: Vec<&Known> = absent.into_iter().filter(|one| is_lost.contains(&one.host.owner)).collect();
+    let mut living = HashMap::<&Text, Vec<&NodeRecord>>::new();
+    nodes.iter().for_each(|node| living.entry(&node.node).or_default().push(node));
     let deed = |one: &Known, host| Deed { key: one.key.clone(), seen: Some(one.revision), host };
     let mark = |one: &&Known| {
         let services = last.get(&one.host.owner).map(|node| node.services.clone()).unwrap_or_default();
         KnownHost { lost: Some(time(now)), services, ..one.host.clone() }
     };
     let missed = lost.iter().filter(|one| one.host.lost.is_none()).map(|one| deed(one, Some(mark(one))));
-    let over = known.iter().filter(|one| is_over(one, nodes, now)).map(|one| deed(one, None));
-    over.chain(missed).collect()
+    let none = Vec::new();
+    let named = |one: &Known| living.get(&one.host.node).unwrap_or(&none);
+    let over = known.iter().filter(|one| is_over(one, named(one), now)).map(|one| deed(one, None));
+    over.chain(missed).take(MOST_CHORES).collect()
 }
 
 /// Whether nobody has to know of it: its time is over, or another agent of that name lives, as after the host's state
-/// was lost.
-fn is_over(one: &Known, nodes: &[NodeRecord], now: SystemTime) -> bool {
-    let named: Vec<&NodeRecord> = nodes.iter().filter(|node| node.node == one.host.node).collect();
+/// was lost. `named` are the agents that live under that name.
+fn is_over(one: &Known, named: &[&NodeRecord], now: SystemTime) -> bool {
     if !named.is_empty() {
         return named.iter().all(|node| node.owner != one.host.owner && node.started > one.host.started);
     }
@@ -206,6 +213,18 @@ mod tests {
         assert_eq!(chores(&all, &[], &[], &none, at("2026-01-04T00:00:00Z")), std::slice::from_ref(&gone));
         assert_eq!(chores(&all, &[living("b", "9")], &[], &none, at("2026-01-03T00:00:01Z")), [gone]);
         assert_eq!(chores(&all, &[living("b", "2")], &[], &none, at("2026-02-03T00:00:01Z")), [], "it lives");
+    }
+
+    #[test]
+    fn ten_thousand_records_of_others_are_a_few_chores_at_a_time() {
+        let all: Vec<Known> =
+            (0..10_000).map(|number| known(&format!("n{number}"), &format!("o{number}"), |_| {})).collect();
+        let living: Vec<NodeRecord> =
+            (0..5_000).map(|number| living(&format!("n{number}"), &format!("o{number}"))).collect();
+        let (lost, _) = absent(&all, &living);
+        let lost: Vec<Text> = lost.iter().map(|one| one.host.owner.clone()).collect();
+        assert_eq!(lost.len(), 5_000);
+        assert_eq!(chores(&all, &living, &lost, &BTreeMap::new(), at("2026-01-03T00:00:00Z")).len(), 32);
     }
 
     #[test]
