@@ -144,6 +144,39 @@ fn own_records_are_answered_when_etcd_is_away_at_start_before_any_probe_has() {
     assert_eq!(answered(&agent), Some(()));
 }
 
+/// Registrator's keys beside ours, as it writes them.
+#[test]
+fn what_registrator_writes_of_the_same_server_is_answered_once_and_not_before_it_is_ready() {
+    const KEY: &str = "/services/web/core-01:web:8080";
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = etcd::Cluster::start(1);
+    let config = file(directory.path(), &WEB.replace("'none'", "'tcp'"));
+    let endpoint = cluster.endpoints().remove(0);
+    cluster.ctl(&["put", KEY, "192.0.2.10:8080"]);
+    cluster.ctl(&["put", "/services/web/core-02:web:8080", "192.0.2.11:8080"]);
+    let flags = ["--config", config.to_str().unwrap(), "--etcd-endpoints", &endpoint];
+    let agent = Agent::start(directory.path(), &flags);
+    // Nobody answers at our address: the agent holds the server back, whatever registrator says. The other host has no
+    // agent, and stays.
+    let yielding = |agent: &Agent, count: u8| {
+        let metrics = agent.get("/metrics").1;
+        metrics.lines().any(|line| line == format!("wharf_catalog_yielding_records {count}")).then_some(())
+    };
+    eventually("what is held back is not answered", || yielding(&agent, 1));
+    assert_eq!(agent.srv_count("web.services.internal"), 1);
+
+    file(directory.path(), WEB);
+    agent.signal("-HUP");
+    eventually("ours is answered", || (agent.srv_count("web.services.internal") == 2).then_some(()));
+    let services = agent.get("/v1/services/web").1;
+    assert!(!services.contains(KEY) && services.contains("192.0.2.10"), "{services}");
+    yielding(&agent, 1).unwrap();
+
+    drop(cluster.ctl(&["del", KEY]));
+    eventually("it is forgotten with its key", || yielding(&agent, 0));
+    assert_eq!(agent.srv_count("web.services.internal"), 2);
+}
+
 #[test]
 fn a_service_of_the_file_is_answered_by_dns_and_http_without_docker_or_etcd() {
     let directory = tempfile::tempdir().unwrap();

@@ -117,7 +117,7 @@ fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Running, ApartE
     let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&store), &config.store.prefix);
     let mirror = mirror.at_most(config.store.max_records as usize);
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
-    let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.numbered());
+    let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
     let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None };
     let ambassadors = proxies::start(proxies::tables(config), inputs, supervisor, &mut registry);
     supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));

@@ -287,7 +287,7 @@ impl Finding {
         let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.at_most(config.store.max_records as usize);
         let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
-        let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.numbered());
+        let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let inputs = roll::Inputs { nodes: node_list.clone(), known };

@@ -220,7 +220,7 @@ fn see_store(
     let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&store), &config.store.prefix);
     let mirror = mirror.at_most(config.store.max_records as usize);
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
-    let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.numbered());
+    let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
     let eyes = StoreEyes { view, zones, nodes: node_list.nodes, picture: picture.clone() };
     supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
     supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));

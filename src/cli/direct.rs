@@ -14,6 +14,7 @@ use crate::catalog::facade::api;
 use crate::catalog::index::Catalog;
 use crate::catalog::select::near::near;
 use crate::config::parse;
+use crate::model::words::advertised::Advertised;
 use crate::model::words::key::Prefix;
 use crate::model::words::known::{Known, KnownHost};
 use crate::model::words::node::NodeRecord;
@@ -139,17 +140,22 @@ impl Direct {
 
     /// What every agent tells of its host.
     pub async fn nodes(&self) -> Result<api::Nodes, ClientError> {
-        let (items, _) = self.read(&self.prefix.nodes()).await?;
-        let nodes = items.iter().filter_map(|item| NodeRecord::decode(&item.value).ok()).collect();
+        let nodes = self.node_records().await?;
         let (items, _) = self.read(&self.prefix.known()).await?;
         let known: Vec<Known> = items.iter().filter_map(known).collect();
         Ok(api::Nodes::of(false, nodes, &known))
     }
 
+    async fn node_records(&self) -> Result<Vec<NodeRecord>, ClientError> {
+        let (items, _) = self.read(&self.prefix.nodes()).await?;
+        Ok(items.iter().filter_map(|item| NodeRecord::decode(&item.value).ok()).collect())
+    }
+
     /// The records as they stand, ready to be followed.
     pub async fn tree(&self) -> Result<Tree, ClientError> {
         let prefixes: Vec<_> = self.zones.prefixes().into_iter().cloned().collect();
-        let catalog = Catalog::bounded(&prefixes, usize::MAX);
+        let mut catalog = Catalog::bounded(&prefixes, usize::MAX);
+        catalog.set_advertised(&Arc::new(Advertised::of(&self.node_records().await?)));
         let mut tree = Tree { catalog, zones: Arc::clone(&self.zones), watches: Vec::new() };
         for prefix in prefixes {
             let below = prefix.below();

@@ -9,7 +9,7 @@ use super::source::{Source, SourceArgs};
 use super::table::{Cell, Table};
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{Endpoint, Service, Services, hostport};
-use crate::model::words::record::Role;
+use crate::model::words::record::{Record, Role};
 
 const STALE: &str = "stale: the store is away or not read yet; this is what was known last";
 
@@ -108,7 +108,7 @@ fn word(address: &str) -> String {
 fn table(services: &[Service], wide: bool, terminal: &Terminal, now: SystemTime) -> String {
     let mut heading = vec!["SERVICE", "ADDRESS", "ROLE", "NODE", "FOR"];
     if wide {
-        heading.extend(["SITE", "PROTO", "ID", "TAGS", "CONTAINER", "IMAGE", "SINCE", "KEY"]);
+        heading.extend(["SITE", "PROTO", "ID", "TAGS", "CONTAINER", "IMAGE", "SINCE", "WRITER", "KEY"]);
     }
     let mut table = Table::new(&heading);
     for service in services {
@@ -140,7 +140,13 @@ fn narrow_row(service: &Service, endpoint: &Endpoint, now: SystemTime) -> Vec<Ce
     vec![Cell::toned(&service.name, Tone::Strong), hostport(record).into(), role, node.into(), Cell::toned(since, tone)]
 }
 
-fn wide_cells(endpoint: &Endpoint) -> [Cell; 8] {
+/// Who wrote a record: the agent of a host, or another program.
+fn writer(record: &Record) -> String {
+    let node = record.node.as_deref().unwrap_or_default();
+    record.owner.as_ref().map_or_else(|| "other".to_owned(), |_| format!("wharf@{node}"))
+}
+
+fn wide_cells(endpoint: &Endpoint) -> [Cell; 9] {
     let record = &endpoint.record;
     let text = |text: &Option<crate::model::words::record::Text>| Cell::from(text.as_deref().unwrap_or_default());
     [
@@ -151,6 +157,7 @@ fn wide_cells(endpoint: &Endpoint) -> [Cell; 8] {
         text(&record.container),
         text(&record.image),
         text(&record.since),
+        writer(record).into(),
         Cell::from(&*endpoint.key),
     ]
 }

@@ -13,6 +13,7 @@ pub(super) struct Gauges {
     bad: Gauge,
     held: Gauge,
     left_out: Gauge,
+    yielding: Gauge,
     contested: Gauge,
     leaderless: Gauge,
     stale: Gauge,
@@ -29,6 +30,7 @@ impl Gauges {
         show("wharf_catalog_bad_records", "Values in the store that are no record", &gauges.bad);
         show("wharf_catalog_held_records", "Records answered although the store lost them", &gauges.held);
         show("wharf_catalog_left_out_records", "Records left out by --max-records", &gauges.left_out);
+        show("wharf_catalog_yielding_records", "Records of others that yield to an agent's", &gauges.yielding);
         show("wharf_catalog_contested_services", "Services of which several claim to be primary", &gauges.contested);
         show("wharf_service_without_primary", "Services with replicas and no primary", &gauges.leaderless);
         show("wharf_catalog_stale", "1 while the catalog is not in step with the store", &gauges.stale);
@@ -45,6 +47,7 @@ impl Gauges {
         self.bad.set(number(counts.bad));
         self.held.set(number(counts.held));
         self.left_out.set(number(counts.left_out));
+        self.yielding.set(number(counts.yielding));
         self.contested.set(number(counts.contested));
         self.leaderless.set(number(counts.leaderless));
         self.stale.set(i64::from(shown.is_stale()));

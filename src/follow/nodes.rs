@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::few::{self, Kept};
 use crate::catalog::facade::api;
+use crate::model::words::advertised::Advertised;
 use crate::model::words::key::Prefix;
 use crate::model::words::known::{Known, KnownHost};
 use crate::model::words::node::NodeRecord;
@@ -31,6 +32,16 @@ pub struct Nodes {
     shown: watch::Sender<Arc<api::Nodes>>,
     known: watch::Sender<Arc<Vec<Known>>>,
     numbered: watch::Sender<Arc<Numbered>>,
+    advertised: watch::Sender<Arc<Advertised>>,
+}
+
+/// Where the mirror reads what the hosts say of themselves that answers rest on.
+#[derive(Debug)]
+pub struct Hosts {
+    /// Which hosts are up and have a number.
+    pub numbered: watch::Receiver<Arc<Numbered>>,
+    /// Which addresses they have, and what waits there.
+    pub advertised: watch::Receiver<Arc<Advertised>>,
 }
 
 /// Where what is kept is read.
@@ -77,13 +88,13 @@ impl Nodes {
         let nothing_yet = api::Nodes { stale: true, ..api::Nodes::default() };
         let (shown, nodes) = watch::channel(Arc::new(nothing_yet));
         let (known, known_seen) = watch::channel(Arc::default());
-        let (prefix, numbered) = (prefix.clone(), watch::Sender::default());
-        (Self { store, prefix, shown, known, numbered }, Seen { nodes, known: known_seen })
+        let (prefix, numbered, advertised) = (prefix.clone(), watch::Sender::default(), watch::Sender::default());
+        (Self { store, prefix, shown, known, numbered, advertised }, Seen { nodes, known: known_seen })
     }
 
-    /// Where it is read which hosts are up and have a number.
-    pub fn numbered(&self) -> watch::Receiver<Arc<Numbered>> {
-        self.numbered.subscribe()
+    /// Where it is read what hosts say of themselves.
+    pub fn hosts(&self) -> Hosts {
+        Hosts { numbered: self.numbered.subscribe(), advertised: self.advertised.subscribe() }
     }
 
     /// Follows the store until `stop`; whatever the store does, it tries again.
@@ -92,6 +103,7 @@ impl Nodes {
         let nodes = few::follow(self.store.clone(), self.prefix.nodes(), |kept: &few::Known<NodeRecord>, in_step| {
             let list: Vec<NodeRecord> = kept.all().map(|(_, record)| record.clone()).collect();
             few::send_changed(&self.numbered, Numbered::of(&list));
+            few::send_changed(&self.advertised, Advertised::of(&list));
             self.tell(&read, |read| read.nodes = (list, in_step));
         });
         let known = few::follow(self.store.clone(), self.prefix.known(), |kept: &few::Known<Standing>, in_step| {

@@ -18,6 +18,7 @@ mod shares;
 mod short;
 mod wild;
 mod window;
+mod yields;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +41,9 @@ pub use self::services::{Led, Service};
 use self::shares::Shares;
 pub(crate) use self::wild::Pattern;
 use self::window::Marks;
+use self::yields::Yielding;
 use crate::model::steer::names::Steered;
+use crate::model::words::advertised::Advertised;
 use crate::model::words::key::{self, Prefix};
 use crate::model::words::ordinal::Numbered;
 use crate::model::words::record::{BadRecord, Record, Role, Text};
@@ -84,6 +87,8 @@ pub struct Counts {
     pub left_out: usize,
     /// Records answered although the store lost them.
     pub held: usize,
+    /// Records of other programs that yield to those of agents.
+    pub yielding: usize,
     /// Services that several endpoints claim to be the primary of.
     pub contested: usize,
     /// Services with replicas that no endpoint claims to be the primary of.
@@ -121,6 +126,11 @@ pub struct Catalog {
     steered: Arc<BTreeMap<String, Steered>>,
     /// Where numbered hosts are.
     numbered: Arc<Numbered>,
+    /// Records of other programs that yield to those of agents.
+    yielding: Yielding,
+    /// Records of other programs that are shown or yield.
+    foreign: usize,
+    advertised: Arc<Advertised>,
 }
 
 /// What may be in a catalog.
@@ -186,17 +196,21 @@ impl Catalog {
         let mut pool = self.pool();
         let entry = Arc::new(Entry::new((self.bounds.prefix_of(key), key), record, lease, revision, &mut pool));
         drop(pool);
-        if old.is_some_and(|old| old.counts_for() != entry.counts_for()) {
+        if old.as_ref().is_some_and(|old| old.counts_for() != entry.counts_for()) {
             self.left_out.room();
         }
-        self.insert(entry);
+        self.insert(entry.clone());
+        for entry in old.iter().chain([&entry]) {
+            self.weigh_beside(entry);
+        }
         self.make_room();
     }
 
     /// Takes `key` away; nothing happens when it is not there.
     pub fn delete(&mut self, key: &str) {
-        if self.take(key).is_some() {
+        if let Some(old) = self.take(key) {
             self.left_out.room();
+            self.weigh_beside(&old);
         }
     }
 
@@ -212,11 +226,12 @@ impl Catalog {
     }
 
     fn make_room(&mut self) {
-        while self.bounds.records.is_some_and(|most| self.tree.len() > most) {
+        while self.bounds.records.is_some_and(|most| self.tree.len() + self.yielding.len() > most) {
             let Some(entry) = self.shares.excess() else { return };
             self.held.remove(&entry.key);
             self.unlink(&entry);
             self.left_out.insert(&entry.key);
+            self.weigh_beside(&entry);
         }
     }
 
@@ -232,7 +247,7 @@ impl Catalog {
 
     /// Gives a little of what deleted records leave behind back; whether there may be more.
     pub fn tidy(&mut self) -> bool {
-        let more = [self.selectors.tidy(), self.addresses.tidy(), self.pool().tidy()];
+        let more = [self.selectors.tidy(), self.addresses.tidy(), self.yielding.tidy(), self.pool().tidy()];
         more.contains(&true)
     }
 
@@ -344,11 +359,16 @@ impl Catalog {
     }
 
     fn insert(&mut self, entry: Arc<Entry>) {
+        self.shares.insert(&entry);
+        self.count_foreign(&entry, 1);
+        if self.yields(&entry) {
+            self.yielding.insert(&entry);
+            return;
+        }
         let generation = self.touch();
         self.count(&entry, generation, 1);
         self.selectors.insert(&entry);
         self.addresses.insert(&entry);
-        self.shares.insert(&entry);
         if entry.is_renamed() {
             self.renamed.insert(entry.key.clone(), entry.clone());
         }
@@ -358,15 +378,19 @@ impl Catalog {
     }
 
     fn unlink(&mut self, entry: &Arc<Entry>) {
+        self.shares.remove(entry);
+        self.count_foreign(entry, -1);
+        self.pool().released(entry.texts());
+        if self.yielding.remove(entry) {
+            return;
+        }
         let generation = self.touch();
         self.count(entry, generation, -1);
         self.selectors.remove(entry);
         self.addresses.remove(entry);
-        self.shares.remove(entry);
         self.renamed.remove(&entry.key);
         self.tree.remove(entry.place());
         self.marks.remove(entry.place());
-        self.pool().released(entry.texts());
     }
 
     /// Counts a record into the paths above it, or out of them.
@@ -409,7 +433,7 @@ impl Catalog {
     }
 
     fn entry(&self, key: &str) -> Option<&Arc<Entry>> {
-        self.renamed.get(key).or_else(|| self.tree.get(key))
+        self.renamed.get(key).or_else(|| self.tree.get(key)).or_else(|| self.yielding.get(key))
     }
 
     fn touch(&mut self) -> u64 {

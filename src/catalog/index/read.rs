@@ -72,6 +72,7 @@ impl Catalog {
             bad: self.bad.len(),
             left_out: self.left_out.len(),
             held: self.held.len(),
+            yielding: self.yielding.len(),
             contested: self.contested.len(),
             leaderless: self.leaderless.len(),
         }
@@ -95,7 +96,10 @@ impl Catalog {
         let to = through.map_or(Bound::Excluded(end.as_str()), Bound::Included);
         let present: std::collections::HashSet<&str> = present.into_iter().collect();
         let plain = self.tree.range::<_, str>((from, to)).filter(|(_, entry)| !entry.is_renamed());
-        let records = plain.chain(self.renamed.range::<_, str>((from, to))).map(|(key, _)| key);
+        let records = plain
+            .chain(self.renamed.range::<_, str>((from, to)))
+            .chain(self.yielding.range((from, to)))
+            .map(|(key, _)| key);
         records.filter(|key| !present.contains(&***key)).cloned().collect()
     }
 

@@ -144,6 +144,12 @@ impl Addresses {
     pub(super) fn all(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Entry>> {
         range(&self.set, (bits(address), "", ""), (bits(address), LAST, ""))
     }
+
+    /// What is under one address below a path.
+    pub(super) fn below(&self, address: IpAddr, root: &str) -> impl Iterator<Item = &Arc<Entry>> + use<'_> {
+        let (below, beyond) = (path::below(root), path::beyond(root));
+        range(&self.set, (bits(address), &below, ""), (bits(address), &beyond, ""))
+    }
 }
 
 impl Second {

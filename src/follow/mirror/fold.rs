@@ -97,7 +97,8 @@ impl Fold {
     }
 
     /// Begins with what an earlier run kept, or with nothing.
-    pub(super) fn start_from(&mut self, kept: Catalog) {
+    pub(super) fn start_from(&mut self, mut kept: Catalog) {
+        kept.set_advertised(self.catalog.advertised());
         if let Some(list) = &mut self.list {
             *list = List::over(&kept, list.rewound);
         }

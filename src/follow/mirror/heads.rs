@@ -8,18 +8,16 @@ use tokio::sync::watch;
 
 use super::fold::Fold;
 use crate::catalog::index::Catalog;
+use crate::follow::nodes::Hosts;
 use crate::model::steer::names::{Head, Heads};
 use crate::model::words::key::Prefix;
 use crate::model::words::ordinal::Numbered;
-
-/// Where it is read which hosts are up and have a number.
-pub(super) type NumberedSeen = watch::Receiver<Arc<Numbered>>;
 
 /// What is laid over the catalog; by default nothing is.
 #[derive(Debug, Default)]
 pub(super) struct HeadsHere {
     from: Option<(Prefix, watch::Receiver<Arc<Heads>>)>,
-    numbered: Option<(NumberedSeen, Arc<Numbered>)>,
+    hosts: Option<(Hosts, Arc<Numbered>)>,
     now: Arc<Heads>,
     /// Of each service that is being switched, since when.
     since: BTreeMap<String, Duration>,
@@ -30,29 +28,37 @@ impl HeadsHere {
         Self { from: Some((prefix, heads)), ..Self::default() }
     }
 
-    /// The same with numbers of hosts.
-    pub(super) fn numbering(mut self, numbered: NumberedSeen) -> Self {
-        self.numbered = Some((numbered, Arc::default()));
+    /// The same with what hosts say of themselves.
+    pub(super) fn among(mut self, hosts: Hosts) -> Self {
+        self.hosts = Some((hosts, Arc::default()));
         self
     }
 
     /// Waits for a change; for ever when none can come. Nothing is lost when this is dropped.
     pub(super) async fn changed(&mut self) {
         let heads = self.from.as_mut().map(|(_, heads)| heads);
-        let numbered = self.numbered.as_mut().map(|(numbered, _)| numbered);
+        let (numbered, advertised) = match &mut self.hosts {
+            Some((hosts, _)) => (Some(&mut hosts.numbered), Some(&mut hosts.advertised)),
+            None => (None, None),
+        };
         tokio::select! {
             () = changed(heads) => {}
             () = changed(numbered) => {}
+            () = changed(advertised) => {}
         }
     }
 
     /// Takes a change in: what was answered about those services is to be answered anew.
     pub(super) fn take_in(&mut self, fold: &mut Fold, now: Duration) {
-        if let Some((numbered, now)) = &mut self.numbered {
-            let new = Arc::clone(&numbered.borrow_and_update());
+        if let Some((hosts, now)) = &mut self.hosts {
+            let new = Arc::clone(&hosts.numbered.borrow_and_update());
             if *now != new {
                 fold.both(Catalog::touch_all);
                 *now = new;
+            }
+            let advertised = Arc::clone(&hosts.advertised.borrow_and_update());
+            if *fold.catalog().advertised() != advertised {
+                fold.both(|catalog| catalog.set_advertised(&advertised));
             }
         }
         let Some((prefix, heads)) = &mut self.from else { return };
@@ -71,7 +77,7 @@ impl HeadsHere {
 
     /// Lays them over what is shown.
     pub(super) fn lay(&self, shown: &mut Catalog) {
-        if let Some((_, now)) = &self.numbered {
+        if let Some((_, now)) = &self.hosts {
             shown.lay_numbered(now);
         }
         if let Some((prefix, _)) = &self.from {

@@ -104,7 +104,7 @@ impl Desk {
         if known < self.sweep_at.max(SWEEP) {
             return;
         }
-        let used: HashSet<LeaseId> = catalog.endpoints().map(|endpoint| endpoint.lease()).collect();
+        let used = catalog.leases_in_use();
         let asking = self.asking;
         let is_used = |lease: &LeaseId| used.contains(lease) || asking == Some(*lease);
         for lease in self.due.keys().filter(|lease| !is_used(lease)) {

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::chores::Chores;
 use self::contested::Contested;
 use self::fold::Fold;
-use self::heads::{HeadsHere, NumberedSeen};
+use self::heads::HeadsHere;
 use self::leases::Desk;
 use self::overlay::overlaid;
 use self::source::{Feed, Source};
@@ -37,6 +37,7 @@ use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use crate::catalog::fold::hold;
 use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
+use crate::follow::nodes::Hosts;
 use crate::model::publish::local::Overlay;
 use crate::model::publish::pace::rest_after;
 use crate::model::steer::names::Heads;
@@ -158,9 +159,10 @@ impl Mirror {
         self
     }
 
-    /// The same with role names that go by the topologies of the services below `prefix`, and with hosts' numbers.
-    pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>, hosts: NumberedSeen) -> Self {
-        self.heads = HeadsHere::new(prefix, heads).numbering(hosts);
+    /// The same with role names that go by the topologies of the services below `prefix`, and with what hosts say of
+    /// themselves.
+    pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>, hosts: Hosts) -> Self {
+        self.heads = HeadsHere::new(prefix, heads).among(hosts);
         self
     }
 

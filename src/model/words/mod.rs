@@ -1,5 +1,6 @@
 //! What is written, and as what: names, keys, zones, records, node records.
 
+pub mod advertised;
 pub mod key;
 pub mod known;
 pub mod name;
