@@ -35,8 +35,8 @@ test: ## every check: format, lints, unit, property, doc, server and lab tests
 	$(SETUP) test lint lab
 	@tests/setup/check.sh
 
-lint: ## format check, clippy and rustdoc, warnings denied
-	$(SETUP) lint
+lint: ## format check, clippy and rustdoc, warnings denied; licences and sources of dependencies
+	$(SETUP) lint deny
 	@tests/setup/check.sh lint
 
 bench: ## measure against the budgets, side by side with the peers (ARGS='--bench dns' for one)
@@ -58,7 +58,7 @@ image: ## a FROM scratch image of the static binary, built without a registry
 	$(SETUP) --engine build image
 	@tests/setup/piece.sh docker/image.sh $(ARGS)
 
-dist: ## one static binary, its tarball and checksums (in dist/)
+dist: ## one static binary, its tarball, bill of materials and checksums (in dist/; WHARF_SIGN_KEY=FILE signs them)
 	$(SETUP) build dist
 	@tests/setup/piece.sh docker/dist.sh $(ARGS)
 

@@ -41,6 +41,12 @@ lab_tests() { # TARGET ARGUMENTS...
   return $rc
 }
 
+dependencies() { # who may come in; known holes as well, where there is a copy of the list (`cargo deny fetch db` brings it)
+  local what=(bans licenses sources)
+  if [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" ]; then what+=(advisories); fi
+  "$cargo" deny --locked --offline check --hide-inclusion-graph "${what[@]}"
+}
+
 # With the examples each time: then every step wants the same of the dependencies, and what one built the next one uses.
 all=(--lib --bins --examples)
 took=()
@@ -49,6 +55,9 @@ trap 'rm -f "$flaky"' EXIT
 step 'format' "$cargo" fmt --all --check
 step 'clippy' "$cargo" clippy --locked --all-targets -- -D warnings
 step 'rustdoc' env RUSTDOCFLAGS='-D warnings' "$cargo" doc --locked --no-deps --document-private-items "${all[@]}"
+if [ "${1:-test}" = lint ]; then
+  step 'licences and sources' dependencies
+fi
 if [ "${1:-test}" = test ]; then
   step 'build' "$cargo" test --locked --no-run
   step 'unit and property tests' "$cargo" test --locked "${all[@]}"

@@ -75,13 +75,21 @@ rust_missing() { # TARGET... -> one line for each thing that rustup must bring
     cargo fmt --version >/dev/null 2>&1 || echo "rustfmt: rustup component add rustfmt"
     cargo clippy --version >/dev/null 2>&1 || echo "clippy: rustup component add clippy"
   fi
+  if wants deny "$@"; then
+    cargo deny --version >/dev/null 2>&1 || echo "cargo-deny: cargo install --locked cargo-deny"
+  fi
   if wants fuzz "$@"; then
     cargo fuzz --version >/dev/null 2>&1 || echo "cargo-fuzz: cargo install cargo-fuzz"
     cargo +nightly --version >/dev/null 2>&1 || echo "a nightly toolchain: rustup toolchain install nightly"
   fi
 }
 
-add_rust_parts() { # what of it can be had without asking for more than the toolchain's own parts
+add_rust_parts() { # TARGET... the toolchain's own parts, and what checks dependencies
+  if wants deny "$@" && command -v cargo >/dev/null 2>&1 && ! cargo deny --version >/dev/null 2>&1; then
+    say "building cargo-deny, once"
+    # It runs for a second: that it is fast matters less than that it is there soon.
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --locked --debug cargo-deny >&2 || true
+  fi
   command -v rustup >/dev/null 2>&1 || return 0
   local part
   for part in rustfmt clippy; do
@@ -240,7 +248,7 @@ main() {
   if can_install; then
     # shellcheck disable=SC2086
     [ -z "$packages" ] || apt_install $packages
-    if [ -n "$rust" ]; then add_rust_parts; fi
+    if [ -n "$rust" ]; then add_rust_parts "${targets[@]}"; fi
     rust=$(rust_missing "${targets[@]}")
     packages=$(missing_packages "${targets[@]}" | sort -u)
     if [ "$lab" = yes ] && [ -z "$note" ] && ! command -v dockerd >/dev/null 2>&1; then packages="$packages docker.io"; fi

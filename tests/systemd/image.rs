@@ -255,6 +255,23 @@ fn three<'lab>(host: &'lab Host, cluster: &str, endpoints: &str) -> Stack<'lab> 
     Stack::up(host, "docker/compose.cluster.yaml", &changes, env)
 }
 
+/// The same commit in two folders, with nothing built before but what makes the pages.
+#[test]
+fn two_folders_make_the_same_files() {
+    let folders = tempfile::tempdir().unwrap();
+    let here = env!("CARGO_MANIFEST_DIR");
+    let made = ["one", "another/and-deeper"].map(|name| {
+        let folder = folders.path().join(name);
+        run(&["git", "clone", "--quiet", here, &folder.display().to_string()]);
+        let target = Path::new(here).join("target").display().to_string();
+        let script = folder.join("docker/dist.sh").display().to_string();
+        long(&[&script], &[("CARGO_TARGET_DIR", &target)]);
+        fs::read_to_string(folder.join("dist/SHA256SUMS")).unwrap()
+    });
+    assert_eq!(made[0].lines().count(), 3, "program, tarball, bill of materials: {}", made[0]);
+    assert_eq!(made[0], made[1]);
+}
+
 #[test]
 fn what_is_handed_out_is_static_whole_and_matches_its_checksums() {
     let dist = dist().display().to_string();
