@@ -35,7 +35,7 @@ test: ## every check: format, lints, unit, property, doc, server and lab tests
 	$(SETUP) test lint lab
 	@tests/setup/check.sh
 
-lint: ## format check, clippy and rustdoc, warnings denied; licences and sources of dependencies
+lint: ## format check, clippy and rustdoc, warnings denied; licences of dependencies, what new commits say
 	$(SETUP) lint deny
 	@tests/setup/check.sh lint
 

@@ -125,3 +125,36 @@ fn an_old_toolchain_is_told_with_what_to_do() {
     assert_eq!(output.status.code(), Some(1));
     assert!(told(&output).contains("this is 1.60.0: rustup update stable"), "{}", told(&output));
 }
+
+/// A repository with one commit on its main branch and the script that looks at further ones.
+fn repository() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("tests/setup")).expect("made");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/setup/commits.sh");
+    fs::copy(script, folder.path().join("tests/setup/commits.sh")).expect("copied");
+    in_it(&folder, "git init -q -b main && git add -A && git commit -q -m First && git switch -q -c topic");
+    folder
+}
+
+fn in_it(folder: &TempDir, script: &str) -> Output {
+    let mut shell = Command::new("bash");
+    for who in ["AUTHOR", "COMMITTER"] {
+        shell.env(format!("GIT_{who}_NAME"), "somebody").env(format!("GIT_{who}_EMAIL"), "somebody@example.com");
+    }
+    shell.args(["-ec", script]).current_dir(folder).output().expect("it runs")
+}
+
+#[test]
+fn a_commit_larger_than_a_page_says_problem_solution_and_how_it_was_checked() {
+    let folder = repository();
+    let look = |script: &str| {
+        let looked = in_it(&folder, &format!("{script}; tests/setup/commits.sh"));
+        (looked.status.success(), String::from_utf8(looked.stderr).expect("text"))
+    };
+    assert_eq!(look("seq 60 >small; git add small; git commit -q -m Small"), (true, String::new()));
+    let (good, said) = look("seq 61 >large; git add large; git commit -q -m Large");
+    assert!(!good && said.contains("changes 61 lines") && said.contains(": Large"), "{said}");
+    let (good, said) = look("git commit -q --amend -m Large -m Problem. -m Solution.");
+    assert!(!good, "{said}");
+    assert_eq!(look("git commit -q --amend -m Large -m Problem. -m Solution. -m Checked."), (true, String::new()));
+}

@@ -57,6 +57,7 @@ step 'clippy' "$cargo" clippy --locked --all-targets -- -D warnings
 step 'rustdoc' env RUSTDOCFLAGS='-D warnings' "$cargo" doc --locked --no-deps --document-private-items "${all[@]}"
 if [ "${1:-test}" = lint ]; then
   step 'licences and sources' dependencies
+  step 'what commits say' tests/setup/commits.sh
 fi
 if [ "${1:-test}" = test ]; then
   step 'build' "$cargo" test --locked --no-run
