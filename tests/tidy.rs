@@ -139,6 +139,19 @@ fn every_file_says_what_it_is_for() {
     assert!(silent.is_empty(), "these do not begin with //!:\n{}", silent.join("\n"));
 }
 
+/// Whoever stands at a type wants a sentence about it, not a way to walk.
+#[test]
+fn no_doc_comment_only_points_elsewhere() {
+    for folder in ["src", "tests", "benches"] {
+        for file in rust_files(folder) {
+            let text = fs::read_to_string(&file).expect("a source file");
+            let lines = text.lines().map(str::trim);
+            let empty = lines.filter(|line| line.starts_with("/// See ") && line.ends_with("module.")).count();
+            assert_eq!(empty, 0, "{}: a doc comment says what the item is", file.display());
+        }
+    }
+}
+
 #[test]
 fn no_test_is_ignored() {
     let ignored: Vec<String> = ["src", "tests"]

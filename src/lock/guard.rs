@@ -20,7 +20,7 @@ use super::{Job, PROGRAM};
 const PATIENCE: Duration = Duration::from_millis(100);
 const AGAIN: Duration = Duration::from_millis(10);
 
-/// See the module.
+/// The line to a guardian, and the process at its other end.
 pub(super) struct Guard {
     line: UnixStream,
     read: Vec<u8>,

@@ -28,7 +28,7 @@ enum End {
     Lost,
 }
 
-/// See the module.
+/// A lock that this process holds, with its lease and its guardian.
 pub(super) struct Holding<'j> {
     job: &'j Job,
     keeper: Keeper,

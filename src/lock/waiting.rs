@@ -57,7 +57,7 @@ enum Step {
     Won(Bytes),
 }
 
-/// See the module.
+/// A place in the queue for a lock, with the guardian that will start the program.
 pub(super) struct Waiting<'j> {
     job: &'j Job,
     waiter: Waiter,

@@ -17,7 +17,7 @@ const AGAIN: usize = 32;
 /// The hand sets out when one key was removed for so many that are there: a key in so many may keep a dead record.
 const FEW: usize = 512;
 
-/// See the module.
+/// A sorted set whose dead keys are cleared away bit by bit.
 #[derive(Clone, Debug)]
 pub(super) struct Ordered<K: Ord> {
     set: OrdSet<K>,

@@ -40,7 +40,7 @@ pub struct Place {
     pub me: Me,
 }
 
-/// See the module.
+/// The task that claims and keeps this host's number in one role.
 #[derive(Debug)]
 pub struct Desk {
     place: Place,

@@ -86,7 +86,7 @@ pub struct Settings {
     pub environment: Option<EnvironmentFile>,
 }
 
-/// See the module.
+/// The worker that has a desk for each role of the settings.
 #[derive(Debug)]
 pub struct Ordinals {
     settings: Settings,

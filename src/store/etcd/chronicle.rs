@@ -25,7 +25,7 @@ struct Known {
 /// How often it is said that it is still away.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// What all users of one etcd share: whether it answers, its history, and what is wrong with it.
 #[derive(Debug)]
 pub struct Chronicle {
     known: Mutex<Known>,

@@ -56,7 +56,7 @@ pub enum Next {
     Wait(String),
 }
 
-/// See the module.
+/// A barrier before an ensemble, with what its members said so far.
 #[derive(Clone, Debug)]
 pub struct Barrier {
     least: usize,

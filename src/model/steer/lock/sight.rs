@@ -9,7 +9,7 @@ use std::time::Duration;
 /// etcd tells the time left rounded down to this.
 const TOLD_IN: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Between which two moments another's lease ends, unless it is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sight {
     granted: Duration,

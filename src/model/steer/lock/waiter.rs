@@ -34,7 +34,7 @@ struct Holder {
     sight: Option<Sight>,
 }
 
-/// See the module.
+/// What one who waits for a lock knows of its holder and of those before it.
 #[derive(Clone, Debug)]
 pub struct Waiter {
     /// The time that our own lease was granted: what is thought of one that tells nothing.
