@@ -16,7 +16,7 @@ step() { # TITLE COMMAND...
 tests() { tests/setup/second_look.sh "$flaky" "$@"; }
 
 server_tests() { # all but those that are run optimized, and those that want the machine for themselves, which come last and alone
-  local file tests=()
+  local file rc=0 odd=() even=()
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
     case $file in
@@ -24,10 +24,14 @@ server_tests() { # all but those that are run optimized, and those that want the
       tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;;
     esac
     file=${file%/main.rs}
-    tests+=(--test "$(basename "$file" .rs)")
+    if [ ${#odd[@]} -gt ${#even[@]} ]; then even+=(--test "$(basename "$file" .rs)"); else odd+=(--test "$(basename "$file" .rs)"); fi
   done
-  # They wait for servers more than they work: four at a time keep two cores busy.
-  tests 1200 "${tests[@]}" -- --test-threads=4
+  # They wait for servers more than they work, and one program runs after the other: two rows keep two cores busy.
+  tests 1200 "${even[@]}" -- --test-threads=3 >"$beside" 2>&1 &
+  tests 1200 "${odd[@]}" -- --test-threads=3 || rc=$?
+  wait $! || rc=$?
+  cat "$beside"
+  return $rc
 }
 
 optimized() { # Thousands of histories, and how long others are kept waiting: worth building the library once more for.
@@ -50,8 +54,8 @@ dependencies() { # who may come in; known holes as well, where there is a copy o
 # With the examples each time: then every step wants the same of the dependencies, and what one built the next one uses.
 all=(--lib --bins --examples)
 took=()
-flaky=$(mktemp)
-trap 'rm -f "$flaky"' EXIT
+flaky=$(mktemp) beside=$(mktemp)
+trap 'rm -f "$flaky" "$beside"' EXIT
 step 'format' "$cargo" fmt --all --check
 step 'clippy' "$cargo" clippy --locked --all-targets -- -D warnings
 step 'rustdoc' env RUSTDOCFLAGS='-D warnings' "$cargo" doc --locked --no-deps --document-private-items "${all[@]}"
