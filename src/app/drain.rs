@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::topology::Masters;
-use crate::answer::http::DrainRequest;
+use crate::answer::http::{DrainRequest, NotDrained};
 use crate::model::publish::maintenance::Withdrawn;
-use crate::offer::drain::Drain;
+use crate::offer::drain::{Drain, DrainError};
 
 /// Requests that may wait; further ones wait at HTTP.
 const WAITING: usize = 8;
@@ -38,9 +38,14 @@ impl DrainDesk {
                 true => self.switch.withdraw(Withdrawn::new(what.as_deref(), &who, &reason, SystemTime::now())),
                 false => self.switch.restore(what.as_deref()),
             };
-            _ = reply.send(done.map(|()| stays).map_err(|error| error.to_string()));
+            _ = reply.send(done.map(|()| stays).map_err(|error| not_drained(&error)));
         }
         stop.cancelled().await;
         Ok(())
     }
+}
+
+fn not_drained(error: &DrainError) -> NotDrained {
+    let said = error.to_string();
+    if matches!(error, DrainError::Unknown(_)) { NotDrained::Unknown(said) } else { NotDrained::Failed(said) }
 }

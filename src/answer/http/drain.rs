@@ -38,7 +38,16 @@ pub struct DrainRequest {
     /// Why.
     pub reason: String,
     /// Told once it is remembered and under way, with the masters that stay here and why, or why it cannot be.
-    pub reply: oneshot::Sender<Result<Vec<String>, String>>,
+    pub reply: oneshot::Sender<Result<Vec<String>, NotDrained>>,
+}
+
+/// Why a drain was not begun, or not ended, in words for whoever asked.
+#[derive(Debug)]
+pub enum NotDrained {
+    /// What is to be offered again was not drained.
+    Unknown(String),
+    /// It failed here.
+    Failed(String),
 }
 
 /// What a drain is asked for with.
@@ -129,10 +138,10 @@ async fn ask(
     };
     match timeout(CONFIRM, asked).await {
         Ok(Some(Ok(stays))) => Ok(stays),
-        Ok(Some(Err(why))) if why.ends_with("is not drained") => {
-            Err(Problem::not_found(why, "wharf explain shows what is drained"))
+        Ok(Some(Err(NotDrained::Unknown(why)))) => Err(Problem::not_found(why, "wharf explain shows what is drained")),
+        Ok(Some(Err(NotDrained::Failed(why)))) => {
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why, "see the agent's log"))
         }
-        Ok(Some(Err(why))) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why, "see the agent's log")),
         Ok(None) => Err(Problem::not_yet("the agent is stopping", "ask again once it runs")),
         Err(_) => {
             Err(Problem::not_yet("the drain was not confirmed within 5 s", "see GET /v1/local for what became of it"))

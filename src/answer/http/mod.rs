@@ -57,7 +57,7 @@ use router::Routers;
 use topology::Seed;
 
 pub use crate::host::clients::BindError;
-pub use drain::DrainRequest;
+pub use drain::{DrainRequest, NotDrained};
 pub use exhibitor::Exhibitor;
 pub use forget::ForgetSource;
 pub use guard::Token;
