@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use serde_json::Value;
 use wharf::model::words::key::flaw;
 use wharf::model::words::record::Record;
 
 use crate::ask::{delete, put, request};
-use crate::etcd::Cluster;
+use crate::etcd::{Cluster, Options, Tls};
 use crate::program::{told, wharf};
 use crate::skydns::{Suite, suites};
 use crate::{PATIENCE, cluster, start, until};
@@ -254,26 +256,49 @@ fn who_cannot_be_asked_is_named_with_what_to_do() {
             "not below /skydns",
         ),
     ] {
-        let strange = strange(reply);
+        let strange = strange(move |_| reply.as_bytes().to_vec());
         check(ground.import(&["--v2-endpoints", &strange]), expected, words);
     }
     assert!(ground.v3().is_empty());
 }
 
-/// A server that gives everyone the same reply.
-fn strange(reply: &'static str) -> String {
+/// A server that replies what it is told to, by the request's first line.
+fn strange(reply: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
-        for stream in listener.incoming().take(4) {
+        for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             let mut request = [0; 4096];
-            drop(stream.read(&mut request));
-            drop(stream.write_all(reply.as_bytes()));
+            let length = stream.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            drop(stream.write_all(&reply(request.lines().next().unwrap_or_default())));
         }
     });
     at
+}
+
+#[test]
+fn a_reply_that_is_longer_than_is_read_is_asked_for_in_pieces() {
+    let ground = Ground::start();
+    let body = |text: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).into_bytes();
+    let at = strange(move |request| match request.split(' ').nth(1).unwrap_or_default() {
+        "/v2/keys/skydns?quorum=true&recursive=true" => body(&" ".repeat(65 << 20)),
+        "/v2/keys/skydns?quorum=true&recursive=false" => {
+            body(r#"{"node":{"key":"/skydns","dir":true,"nodes":[{"key":"/skydns/local","dir":true,"ttl":90}]}}"#)
+        }
+        "/v2/keys/skydns/local?quorum=true&recursive=true" => body(
+            r#"{"node":{"key":"/skydns/local","dir":true,"nodes":[{"key":"/skydns/local/a","value":"{\"host\":\"10.0.0.1\"}"}]}}"#,
+        ),
+        _ => body(r#"{"errorCode":100,"message":"Key not found"}"#),
+    });
+    let (code, told, error) = ground.import(&["--v2-endpoints", &at]);
+    assert!(code == Some(0) && told.contains("1 read, 1 written"), "{told}{error}");
+    assert!(ground.v3()["/skydns/local/a"].1.is_some(), "it ends with its directory");
+    let endless = strange(move |_| body(&" ".repeat(65 << 20)));
+    let (code, _, error) = ground.import(&["--v2-endpoints", &endless]);
+    assert!(code == Some(1) && error.contains("/skydns is more than is read"), "{error}");
 }
 
 #[test]
@@ -298,4 +323,46 @@ fn the_v2_stores_users_are_its_own() {
     std::fs::write(&file, "s3cret\n").unwrap();
     let (code, told, error) = ground.import(&["--v2-user", "root", "--v2-password-file", file.to_str().unwrap()]);
     assert!(code == Some(0) && told.contains("1 written"), "{told}{error}");
+}
+
+/// Certificates of one authority in a folder: its own, a server's and a client's.
+fn certificates(folder: &Path) -> Tls {
+    let path = |name: &str| folder.join(name);
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(path("ca.pem"), authority.pem()).unwrap();
+    let issue = |name: &str| -> (PathBuf, PathBuf) {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let pair = KeyPair::generate().unwrap();
+        let files = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        std::fs::write(&files.0, params.signed_by(&pair, &authority).unwrap().pem()).unwrap();
+        std::fs::write(&files.1, pair.serialize_pem()).unwrap();
+        files
+    };
+    Tls { server_ca: path("ca.pem"), server: issue("server"), client_ca: path("ca.pem"), client: issue("client") }
+}
+
+#[test]
+fn both_stores_are_reached_with_the_agents_certificate_and_a_stranger_is_not_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = certificates(folder.path());
+    let flags = vec!["--enable-v2".to_owned()];
+    let cluster = Cluster::start_with(1, Options { tls: Some(tls.clone()), flags });
+    let at = &cluster.endpoints()[0];
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (ca, certificate, key) = (text(&tls.server_ca), text(&tls.client.0), text(&tls.client.1));
+    let put = Command::new("curl")
+        .args(["-s", "--fail", "--insecure", "--cert", &certificate, "--key", &key, "-XPUT"])
+        .args(["--data-urlencode", r#"value={"host":"10.0.0.1"}"#, &format!("{at}/v2/keys/skydns/local/skydns/a")])
+        .output()
+        .unwrap();
+    assert!(put.status.success(), "{put:?}");
+    let ours = ["--etcd-endpoints", at, "--etcd-cert", &certificate, "--etcd-key", &key];
+    let (code, _, error) = import(&ours);
+    assert!(code == Some(3) && error.contains("invalid peer certificate"), "{error}");
+    let (code, told, error) = import(&[&ours[..], &["--etcd-ca", &ca]].concat());
+    assert!(code == Some(0) && told.contains("1 read, 1 written"), "{told}{error}");
+    assert!(cluster.ctl(&["get", "/skydns/local/skydns/a"]).contains("10.0.0.1"));
 }
