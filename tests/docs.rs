@@ -121,3 +121,38 @@ fn every_setting_has_its_variable() {
         assert_eq!(argument.get_env().unwrap(), expected.as_str());
     }
 }
+
+/// Of its last version, and of those before.
+const OF_SKYDNS: &str = "-addr -ca-cert -discover -dnssec -domain -etcd3 -hostmaster -kubernetes -local -machines \
+    -master -nameservers -ndots -netlookup -no-rec -ns-rotate -password -path-prefix -rcache -rcache-ttl -round-robin -rtimeout \
+    -scache -stubzones -systemd -tls-key -tls-pem -username -verbose -version \
+    ETCD_CACERT ETCD_MACHINES ETCD_PASSWORD ETCD_TLSKEY ETCD_TLSPEM ETCD_USERNAME SKYDNS_ADDR SKYDNS_DOMAIN SKYDNS_NAMESERVERS \
+    SKYDNS_NDOTS SKYDNS_PATH_PREFIX SKYDNS_SYSTEMD GRAPHITE_PREFIX GRAPHITE_SERVER INFLUX_DATABASE INFLUX_PASSWORD \
+    INFLUX_SERVER INFLUX_USER STATHAT_USER \
+    dns_addr dnssec domain hostmaster local min_ttl nameservers ndot no_rec ns_rotate priority rcache rcache_ttl read_timeout \
+    round_robin scache systemd ttl";
+
+#[test]
+fn each_flag_variable_and_setting_of_skydns_has_its_row() {
+    let page = page("docs/migrating-from-skydns.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| flag | variable | key |"))
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').collect())
+        .collect();
+    for name in OF_SKYDNS.split_whitespace() {
+        let column = match name {
+            flag if flag.starts_with('-') => 1,
+            variable if variable.starts_with(|first: char| first.is_ascii_uppercase()) => 2,
+            _ => 3,
+        };
+        let row = rows.iter().find(|row| row[column].contains(&format!("`{name}`")));
+        assert!(row.is_some_and(|row| !row[4].trim().is_empty()), "{name} has no row with what wharf has for it");
+    }
+    let known: BTreeSet<String> =
+        Cli::command().get_subcommands().flat_map(flags).chain(["version".to_owned()]).collect();
+    let ours: String = rows.iter().map(|row| row[4]).collect();
+    let unknown: Vec<String> = flags_in(&ours).into_iter().filter(|flag| !known.contains(flag)).collect();
+    assert!(unknown.is_empty(), "the table speaks of --{}", unknown.join(", --"));
+}

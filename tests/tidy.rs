@@ -69,6 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model::publish", &["model::words", "model::offer", "model::health"]),
     ("model::etcd_v2", &["model::words"]),
     ("model::steer", &["model::words"]),
+    ("model::skydns", &["model::words"]),
     ("catalog::steps", &[]),
     ("catalog::index", &["model::words", "model::steer", "catalog::steps"]),
     ("catalog::fold", &["model::words", "catalog::index"]),

@@ -8,6 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::kv::{self, KvArgs};
 use crate::cli::lock::{self as asked, LockArgs};
 use crate::cli::terminal::Terminal;
+use crate::config::{Config, EtcdConfig};
 use crate::host::identity;
 use crate::lock::{self, Job, LOST};
 use crate::model::steer::lock::command::refusal;
@@ -32,9 +33,7 @@ pub(super) enum Unasked {
 
 /// The store; `lease` bounds how long a call may try, a third of it.
 pub(super) fn reached(args: &EtcdArgs, lease: Duration) -> Result<Reached, Unasked> {
-    let args = AgentArgs { config: args.config.clone(), settings: args.settings() };
-    let config = settings::join(&args).map_err(|problems| Unasked::Wrong(problems.to_string()))?;
-    let etcd = config.store.etcd.ok_or(Unasked::None)?;
+    let (etcd, config) = named(args)?;
     let prefix = config.store.prefix;
     let store = Etcd::new(Settings {
         endpoints: etcd.endpoints,
@@ -45,6 +44,14 @@ pub(super) fn reached(args: &EtcdArgs, lease: Duration) -> Result<Reached, Unask
         probe: prefix.locks(),
     });
     Ok(Reached { store, prefix, node: config.node, state_dir: config.store.state_dir })
+}
+
+/// How etcd is reached, and all else that is set.
+pub(super) fn named(args: &EtcdArgs) -> Result<(EtcdConfig, Config), Unasked> {
+    let args = AgentArgs { config: args.config.clone(), settings: args.settings() };
+    let config = settings::join(&args).map_err(|problems| Unasked::Wrong(problems.to_string()))?;
+    let etcd = config.store.etcd.clone().ok_or(Unasked::None)?;
+    Ok((etcd, config))
 }
 
 /// Runs `wharf kv`.

@@ -5,6 +5,7 @@ mod autodiscovery;
 mod build;
 mod drain;
 mod etcd_v2;
+mod import;
 mod lifecycle;
 mod lock;
 mod neighbours;
@@ -74,6 +75,7 @@ fn ask(command: Command) -> ExitCode {
             Command::ZkBarrier(args) => return ExitCode::from(cli::zk::barrier(*args, terminal).await),
             Command::ZkListNodes(args) => cli::zk::list_nodes(*args, terminal).await,
             Command::Kv(args) => lock::kv(*args, terminal).await,
+            Command::ImportSkydns(args) => import::run(*args, terminal).await,
             Command::Services(args) => cli::services::run(args, terminal).await,
             Command::Wait(args) => cli::wait::run(args, terminal).await,
             Command::Resolve(args) => cli::resolve::run(args, terminal).await,

@@ -11,7 +11,7 @@ use super::terminal::Terminal;
 use super::token;
 use crate::catalog::facade::api::Drain;
 
-/// Withdraw what this host offers, or one service of it, and stay so through restarts
+/// Withdraw what this host offers, or one service of it, until `wharf undrain`
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "EXIT CODES:\n  0  done\n  1  the agent refuses, or has nothing of that name\n  2  wrong use\n  3  no agent answers"
@@ -21,7 +21,7 @@ pub struct DrainArgs {
     #[arg(value_name = "SERVICE|ID")]
     pub what: Option<String>,
 
-    /// Why, for whoever finds it drained
+    /// Why: shown wherever the drain is shown
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 

@@ -38,7 +38,7 @@ pub struct EtcdArgs {
     #[arg(long, env = "WHARF_ETCD_KEY", value_name = "FILE", help_heading = "Store", hide_env_values = true)]
     pub etcd_key: Option<String>,
 
-    /// User to be towards etcd
+    /// User to log in to etcd as
     #[arg(long, env = "WHARF_ETCD_USER", value_name = "NAME", help_heading = "Store", hide_env_values = true)]
     pub etcd_user: Option<String>,
 

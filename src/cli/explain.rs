@@ -17,13 +17,13 @@ use crate::model::words::place::place;
 use crate::model::words::plain::plain;
 use crate::model::words::record::Text;
 
-/// Tell what became of each container port of this host, and why
+/// Show what became of each container port of this host, and why
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "EXIT CODES:\n  0  told\n  1  no such container is known here, and no such service in the cluster\n  2  wrong use\n  3  no agent answers"
 )]
 pub struct ExplainArgs {
-    /// Container to tell of, by name or by the beginning of its id; also a service's or an instance's name
+    /// Container to explain, by name or by the beginning of its id; also a service's or an instance's name
     pub container: Option<String>,
 
     /// Tell it as JSON

@@ -32,7 +32,7 @@ pub enum Verb {
     Get(GetArgs),
     /// Write a key
     Put(PutArgs),
-    /// Write a key unless it is there, and print what is there then
+    /// Write a key unless it exists, and print its value
     Ensure(PutArgs),
 }
 

@@ -20,10 +20,10 @@ use crate::store::{Condition, Revision, Store, StoreError, Write, lease_as_told}
 const CODES: &str = "EXIT CODES:
   the program's own, 128 and more by a signal
   124  not won within --wait
-  125  lost, or etcd cannot be had
+  125  the lock was lost, or etcd cannot be reached
   126  the program cannot be executed
-  127  there is no such program
-  With --status and --clear: 0 shown or done, 1 nobody has it or refused, 2 wrong use, 3 etcd does not answer";
+  127  the program does not exist
+  With --status and --clear: 0 shown or done, 1 the lock is free, or refused, 2 wrong use, 3 etcd does not answer";
 
 /// Run a program on one host of the cluster at a time; the others wait for it
 #[derive(Clone, Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub struct LockArgs {
     #[arg(long, requires = "key", value_name = "VALUE")]
     pub value: Option<String>,
 
-    /// How long nobody may answer before the lock is lost
+    /// The lock is lost when etcd has not answered for this long
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = ttl)]
     pub ttl: Duration,
 
@@ -49,7 +49,7 @@ pub struct LockArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub grace: Option<Duration>,
 
-    /// How long to wait for the lock [default: for ever]
+    /// How long to wait for the lock [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub wait: Option<Duration>,
 
@@ -57,11 +57,11 @@ pub struct LockArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Show who has the lock and who waits for it, and run nothing
+    /// Show which host has the lock and which wait for it, and run nothing
     #[arg(long, conflicts_with_all = ["clear", "command"])]
     pub status: bool,
 
-    /// Say that the last program is dead: let the next one start
+    /// Confirm that the last program is dead, so that the next one starts
     #[arg(long, conflicts_with = "command")]
     pub clear: bool,
 

@@ -12,6 +12,7 @@ pub mod events;
 pub mod exit;
 pub mod explain;
 pub mod healthcheck;
+pub mod import;
 pub mod kv;
 pub mod lock;
 pub mod nodes;
@@ -103,6 +104,7 @@ pub enum Command {
     Lock(Box<lock::LockArgs>),
     Ordinal(Box<ordinal::OrdinalArgs>),
     Kv(Box<kv::KvArgs>),
+    ImportSkydns(Box<import::ImportArgs>),
     ZkListNodes(Box<zk::ListArgs>),
     ZkBarrier(Box<zk::BarrierArgs>),
     Completions(completions::CompletionsArgs),

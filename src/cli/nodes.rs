@@ -43,7 +43,7 @@ pub struct NodesArgs {
     #[arg(long, value_name = "SERVICE", conflicts_with = "name")]
     pub spread: Option<String>,
 
-    /// With --spread: so many parts of a site are told apart, such as 1 for regions and 2 for zones
+    /// With --spread: how many parts of a site count, such as 1 for regions and 2 for zones
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub level: u8,
 

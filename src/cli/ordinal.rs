@@ -13,10 +13,10 @@ use crate::model::words::ordinal::RoleName;
 
 const CODES: &str = "EXIT CODES:
   0  the number is printed, or freed
-  1  there is none
+  1  it has no number
   2  wrong use
-  3  nobody can be asked
-  4  its number is another host's, or an agent of this name lives on another machine";
+  3  no agent answers, nor the store
+  4  its number belongs to another host, or an agent of this name lives on another machine";
 
 /// Claim and print this host's number among those of a role: the lowest free one, which stays its own
 #[derive(Clone, Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub struct OrdinalArgs {
     #[allow(clippy::option_option)] // clap's shape of a flag whose value may be left out
     pub release: Option<Option<String>>,
 
-    /// Claim a new number where the old one is another host's: what runs by the old one must have been stopped
+    /// Claim a new number if the old one belongs to another host now: what ran with the old one must have been stopped
     #[arg(long, conflicts_with = "release")]
     pub renumber: bool,
 

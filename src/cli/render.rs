@@ -31,7 +31,7 @@ pub struct RenderArgs {
     #[arg(long, conflicts_with_all = ["once", "name"])]
     pub follow: bool,
 
-    /// Write nothing, run nothing: only tell what would change
+    /// Write nothing, run nothing: only say what would change
     #[arg(long, requires = "once")]
     pub dry_run: bool,
 

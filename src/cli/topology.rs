@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "EXIT CODES:\n  0  shown, or done\n  1  no such topology; refused, or given up: the reason is told\n  2  wrong use\n  3  no agent answers"
+    after_help = "EXIT CODES:\n  0  shown, or done\n  1  no such topology; refused, or given up: the reason is printed\n  2  wrong use\n  3  no agent answers"
 )]
 pub struct TopologyArgs {
     #[command(subcommand)]
@@ -76,7 +76,7 @@ pub struct AskArgs {
     #[arg(long, env = "WHARF_HTTP_TOKEN_FILE", value_name = "FILE")]
     pub http_token_file: Option<PathBuf>,
 
-    /// Tell what came of it as JSON
+    /// Print the result as JSON
     #[arg(short, long, value_enum)]
     pub output: Option<JsonOutput>,
 
@@ -88,11 +88,11 @@ pub struct AskArgs {
 /// How an operation is asked for.
 #[derive(Clone, Debug, Args)]
 pub struct HowArgs {
-    /// Only tell what would be done
+    /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Overrule what a person may overrule: what the refusal says would be lost is lost
+    /// Go ahead in spite of a refusal that may be overruled: what it says would be lost is lost
     #[arg(long)]
     pub force: bool,
 

@@ -17,10 +17,10 @@ use super::terminal::Terminal;
 use crate::catalog::facade::api::{Service, Services};
 use crate::model::words::record::{Role, Text};
 
-/// Wait until a service has so many endpoints, then print them
+/// Wait until a service has enough endpoints, then print them
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "EXIT CODES:\n  0  so many are ready\n  1  they were not at the deadline\n  2  wrong use\n  3  at the \
+    after_help = "EXIT CODES:\n  0  enough are ready\n  1  they were not at the deadline\n  2  wrong use\n  3  at the \
                   deadline no agent answered, or what it knew was stale"
 )]
 pub struct WaitArgs {
@@ -39,7 +39,7 @@ pub struct WaitArgs {
     #[arg(short, long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub stable: Duration,
 
-    /// How long to wait at most [default: for ever]
+    /// How long to wait at most [default: no limit]
     #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
 

@@ -62,7 +62,7 @@ pub struct CellArgs {
 /// Print the members of the ZooKeeper ensemble that serve, as h1:2181,h2:2181
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "EXIT CODES:\n  0  printed\n  1  fewer than --min serve\n  2  wrong use\n  3  nobody can be asked"
+    after_help = "EXIT CODES:\n  0  printed\n  1  fewer than --min serve\n  2  wrong use\n  3  no agent answers, nor the store"
 )]
 pub struct ListArgs {
     #[command(flatten)]
@@ -76,18 +76,18 @@ pub struct ListArgs {
   0    it serves: the members that granted a session are printed, or the program's own code
   1    it did not at the deadline
   2    wrong use
-  3    at the deadline nobody could be asked
+  3    at the deadline no agent answered, nor the store
   126  the program cannot be executed")]
 pub struct BarrierArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub cell: CellArgs,
 
-    /// How long the members must have been the same where they may not tell what they are
+    /// How long the members must have been the same, where they refuse to say what they are
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub stable: Duration,
 
-    /// How long to wait at most [default: for ever]
+    /// How long to wait at most [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub timeout: Option<Duration>,
 

@@ -129,7 +129,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub etcd_key: Option<String>,
 
-    /// User to be towards etcd
+    /// User to log in to etcd as
     #[arg(long, env = "WHARF_ETCD_USER", value_name = "NAME", help_heading = "Store")]
     #[serde(deserialize_with = "scalar")]
     pub etcd_user: Option<String>,
@@ -149,7 +149,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub lease_ttl: Option<String>,
 
-    /// Most records taken from the store; the newest of whoever has most are left out [default: 1000000]
+    /// Most records taken from the store; beyond, the owner with most loses its newest [default: 1000000]
     #[arg(long, env = "WHARF_MAX_RECORDS", value_name = "N", help_heading = "Store")]
     #[serde(deserialize_with = "scalar")]
     pub max_records: Option<String>,
@@ -209,7 +209,7 @@ pub struct Raw {
     #[serde(deserialize_with = "list")]
     pub allow: Option<Vec<String>>,
 
-    /// UDP answers a second to one network outside --forward-allow; 0 is no limit [default: 100]
+    /// UDP answers a second to one network outside --forward-allow; 0 means no limit [default: 100]
     #[arg(long, env = "WHARF_RATE_LIMIT", value_name = "N", help_heading = "DNS")]
     #[serde(deserialize_with = "scalar")]
     pub rate_limit: Option<String>,
@@ -224,7 +224,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub http_socket: Option<String>,
 
-    /// File with the token that drain and topologies ask for over TCP
+    /// File with the token that is needed to drain or to change a topology over TCP
     #[arg(long, env = "WHARF_HTTP_TOKEN_FILE", value_name = "FILE", help_heading = "HTTP")]
     #[serde(deserialize_with = "scalar")]
     pub http_token_file: Option<String>,
@@ -239,7 +239,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub sentinel: Option<String>,
 
-    /// File with the password that its clients have to know
+    /// File with the password that its clients must give
     #[arg(long, env = "WHARF_SENTINEL_PASSWORD_FILE", value_name = "FILE", help_heading = "Sentinel")]
     #[serde(deserialize_with = "scalar")]
     pub sentinel_password_file: Option<String>,
@@ -249,12 +249,12 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub exhibitor: Option<String>,
 
-    /// Service whose instances are the ensemble that it tells of [default: zookeeper]
+    /// Service whose instances are the ensemble [default: zookeeper]
     #[arg(long, env = "WHARF_EXHIBITOR_SERVICE", value_name = "NAME", help_heading = "Exhibitor")]
     #[serde(deserialize_with = "scalar")]
     pub exhibitor_service: Option<String>,
 
-    /// Role in whose order it lists them [default: that of the only `[[ordinal]]` table, else by host name]
+    /// Role whose numbers give their order [default: that of the only `[[ordinal]]` table, else by host name]
     #[arg(long, env = "WHARF_EXHIBITOR_ORDINAL", value_name = "ROLE", help_heading = "Exhibitor")]
     #[serde(deserialize_with = "scalar")]
     pub exhibitor_ordinal: Option<String>,
@@ -273,7 +273,7 @@ pub struct Raw {
     #[serde(deserialize_with = "list")]
     pub etcd_v2_allow: Option<Vec<String>>,
 
-    /// User that its clients have to be, and the file with the password
+    /// User that its clients must log in as, and the file with the password
     #[arg(long, env = "WHARF_ETCD_V2_USER", value_name = "NAME:FILE", help_heading = "etcd v2")]
     #[serde(deserialize_with = "scalar")]
     pub etcd_v2_user: Option<String>,

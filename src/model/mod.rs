@@ -7,5 +7,6 @@ pub mod health;
 pub mod offer;
 pub mod publish;
 pub mod shares;
+pub mod skydns;
 pub mod steer;
 pub mod words;

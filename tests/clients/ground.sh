@@ -9,6 +9,7 @@ mount --make-rprivate /
 echo 'nameserver 127.0.0.1' >resolv.conf
 # Where it is a link, what it leads to is what programs read.
 mount --bind resolv.conf "$(readlink -f /etc/resolv.conf)"
+mount --bind "$folder" /srv # where pages have files whose whole path is written
 ip link set lo up
 ip addr add 10.0.0.1/32 dev lo
 ip addr add 10.0.0.2/32 dev lo
@@ -35,6 +36,13 @@ as_nobody "$postgres/initdb" -D "$folder/postgres/data" -U postgres -N -A trust 
 echo 'host all all 0.0.0.0/0 trust' >>postgres/data/pg_hba.conf
 as_nobody "$postgres/postgres" -D "$folder/postgres/data" -c listen_addresses=10.0.0.1 -c fsync=off \
   -c unix_socket_directories="$folder/postgres" >>postgres.log 2>&1 &
+
+# Where the page's host has an etcd, it is one with both of its stores.
+if grep -q '127\.0\.0\.1:2379' wharf.toml; then
+  mkdir -p etcd
+  mount -t tmpfs tmpfs etcd # a busy disk takes seconds over a sync
+  etcd --data-dir etcd --enable-v2 --logger zap --log-level error >etcd.log 2>&1 &
+fi
 
 "$wharf" agent --node core-01 --advertise 10.0.0.1 --dns 127.0.0.1:53 --docker unix:///nowhere/docker.sock \
   --config wharf.toml --state-dir state --http-socket "$folder/http.sock" >wharf.log 2>&1 &

@@ -110,6 +110,9 @@ impl Host {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--mount", "-t", &inside.to_string(), "--", "bash", "-c"]);
         command.arg(format!("cd '{}' && {line}", self.folder.path().display())).env("PATH", path.join(":"));
+        // What Go has compiled of its library stays for the next time.
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go");
+        command.env("GOCACHE", cache).env("GO111MODULE", "off");
         command.stdin(Stdio::null());
         command
     }
@@ -240,6 +243,16 @@ fn every_line_of_trouble_is_what_is_seen() {
 #[test]
 fn names_of_consul_are_answered_as_the_page_says() {
     follow("migrating-from-consul.md", 5);
+}
+
+#[test]
+fn names_and_records_of_skydns_come_over_as_the_page_says() {
+    follow("migrating-from-skydns.md", 12);
+}
+
+#[test]
+fn registrators_records_stand_beside_ours_as_the_page_says() {
+    follow("migrating-from-registrator.md", 10);
 }
 
 #[test]

@@ -6,10 +6,13 @@ mod ask;
 mod clients;
 #[path = "../etcd/mod.rs"]
 mod etcd;
+mod import;
 mod kept;
 mod law;
 #[path = "../program/mod.rs"]
 mod program;
+#[path = "../support/skydns/mod.rs"]
+mod skydns;
 mod waits;
 
 use std::time::{Duration, Instant};

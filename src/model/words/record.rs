@@ -1,6 +1,7 @@
 //! A record: what is published for one instance, as one JSON object.
 //!
-//! SkyDNS's fields keep SkyDNS's meaning, so either side reads the other's values. Fields that are not known are
+//! SkyDNS's fields keep SkyDNS's meaning, so either side reads the other's values; as there, they may be written with
+//! capitals (`{"Host":"10.0.0.1"}`, as in SkyDNS's own README). Fields that are not known are
 //! ignored when reading. A value that is plain `host:port` (registrator's layout) is a record without an owner. What
 //! cannot be read is a [`BadRecord`] that says why; it costs that one value.
 
@@ -94,34 +95,39 @@ impl fmt::Display for Role {
 #[serde(default)]
 pub struct Record {
     /// Address or name that a client connects to.
-    #[serde(skip_serializing_if = "is_empty", deserialize_with = "null_is_unset")]
+    #[serde(alias = "Host", alias = "HOST", skip_serializing_if = "is_empty", deserialize_with = "null_is_unset")]
     pub host: Text,
     /// The same instance's address of the other family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host6: Option<Text>,
     /// Port that a client connects to; 0 is none.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "null_is_unset")]
+    #[serde(alias = "Port", alias = "PORT", skip_serializing_if = "is_zero", deserialize_with = "null_is_unset")]
     pub port: u16,
     /// SRV priority.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Priority", alias = "PRIORITY", skip_serializing_if = "Option::is_none")]
     pub priority: Option<u16>,
     /// SRV weight.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Weight", alias = "WEIGHT", skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// Seconds that an answer may be kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Ttl", alias = "TTL", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u32>,
     /// TXT content.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Text", alias = "TEXT", skip_serializing_if = "Option::is_none")]
     pub text: Option<Text>,
     /// SkyDNS's group: records of another group are left out of an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "Group", alias = "GROUP", skip_serializing_if = "Option::is_none")]
     pub group: Option<Text>,
     /// Labels to strip from the SRV target.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        alias = "TargetStrip",
+        alias = "Targetstrip",
+        alias = "TARGETSTRIP",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub targetstrip: Option<u8>,
     /// The host is a mail exchanger.
-    #[serde(skip_serializing_if = "is_false", deserialize_with = "null_is_unset")]
+    #[serde(alias = "Mail", alias = "MAIL", skip_serializing_if = "is_false", deserialize_with = "null_is_unset")]
     pub mail: bool,
     /// registrator's id, or SERVICE_ID.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,6 +256,14 @@ mod tests {
             Record::decode(br#"{"host":"10.0.0.1","port":8080,"priority":20,"unknown":[1]}"#).expect("a record");
         assert_eq!((&*record.host, record.port, record.priority), ("10.0.0.1", 8080, Some(20)));
         assert_eq!(Record::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn skydns_fields_may_be_written_with_capitals() {
+        let value = br#"{"Host":"10.0.0.1","Port":80,"Priority":1,"WEIGHT":2,"TTL":3,"Text":"t","Group":"g","TargetStrip":1,"Mail":true}"#;
+        let plain = br#"{"host":"10.0.0.1","port":80,"priority":1,"weight":2,"ttl":3,"text":"t","group":"g","targetstrip":1,"mail":true}"#;
+        assert_eq!(Record::decode(value), Record::decode(plain));
+        assert_eq!(&*Record::decode(value).expect("a record").host, "10.0.0.1");
     }
 
     #[test]

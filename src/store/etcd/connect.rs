@@ -217,14 +217,14 @@ impl Pool {
     }
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+pub(super) async fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     tokio::fs::read(path).await.map_err(|error| StoreError::Away {
         tried: format!("to read {}", path.display()),
         source: Some(Box::new(error)),
     })
 }
 
-async fn system_roots() -> Result<Vec<u8>, StoreError> {
+pub(super) async fn system_roots() -> Result<Vec<u8>, StoreError> {
     for path in SYSTEM_ROOTS {
         if let Ok(roots) = tokio::fs::read(path).await {
             return Ok(roots);

@@ -10,6 +10,7 @@ mod error;
 mod kv;
 mod lease;
 mod lock;
+pub mod v2;
 mod watching;
 mod why;
 
