@@ -10,6 +10,8 @@ mod kept;
 mod law;
 #[path = "../program/mod.rs"]
 mod program;
+mod registrator;
+mod trouble;
 mod waits;
 
 use std::time::{Duration, Instant};
