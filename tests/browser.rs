@@ -81,6 +81,7 @@ async fn the_page_is_live_honest_safe_and_usable() {
     for seen in ["memcached", "core-02", "replica", "bound to 127.0.0.1", "0.1.0", "core-02:postgres:5432"] {
         assert!(text.contains(seen), "{seen} in {text}");
     }
+    browser.until("document.getElementById('etcd-v2').innerText.includes('PUT /v2/keys/other')");
     browser.picture("wide");
 
     // What dies vanishes without reload.

@@ -305,7 +305,7 @@ impl Finding {
         let sentinel = sentinel.map_err(BuildError::Sentinel)?;
         let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
         let autodiscovery = autodiscovery::start(config, ground, &view, &node_list, supervisor, &mut registry).await?;
-        let etcd_v2 = etcd_v2::start(config, ground, supervisor, &mut registry).await?.into_iter().collect();
+        let etcd_v2 = etcd_v2::start(config, ground, supervisor, &mut registry).await?;
         let inputs = proxies::Inputs {
             view: &view,
             zones: &ground.zones,
@@ -322,6 +322,7 @@ impl Finding {
             nodes: node_list,
             forget: ForgetSource::new(move |node| roll::asked(forgets.clone(), node).boxed()),
             ordinals: offering.ordinals.standings.clone(),
+            etcd_v2: etcd_v2.standing,
             ready: ready_seen,
             drain: drain_requests,
             topology,
@@ -339,7 +340,7 @@ impl Finding {
             sentinel: sentinel.as_ref().and_then(SentinelServer::address).into_iter().collect(),
             autodiscovery,
             exhibitor: http.exhibitor_address().into_iter().collect(),
-            etcd_v2,
+            etcd_v2: etcd_v2.address.into_iter().collect(),
             door: http.door(),
             insider: dns.insider(),
             proxies,

@@ -4,20 +4,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use super::build::{BuildError, Ground};
 use crate::answer::etcd_v2::{EtcdV2Server, Settings, User};
+use crate::catalog::facade::etcd_v2::Standing;
 use crate::config::{Config, EtcdV2Config};
 use crate::supervisor::{Half, Supervisor};
 
-/// Starts it where there is to be one; tells where it listens.
+/// Where it listens, and how it stands.
+pub(super) struct Started {
+    pub(super) address: Option<SocketAddr>,
+    pub(super) standing: watch::Receiver<Standing>,
+}
+
+/// Starts it where there is to be one.
 pub(super) async fn start(
     config: &Config,
     ground: &Ground,
     supervisor: &mut Supervisor,
     registry: &mut Registry,
-) -> Result<Option<SocketAddr>, BuildError> {
-    let Some(table) = &config.etcd_v2 else { return Ok(None) };
+) -> Result<Started, BuildError> {
+    let (tell, standing) = watch::channel(Standing::default());
+    let Some(table) = &config.etcd_v2 else { return Ok(Started { address: None, standing }) };
     let settings = Settings {
         listen: table.listen,
         scope: table.scope.clone(),
@@ -27,11 +36,11 @@ pub(super) async fn start(
         prefix: config.store.prefix.clone(),
         node: config.node.clone(),
     };
-    let server = EtcdV2Server::bind(settings, Arc::clone(&ground.store), registry).await;
+    let server = EtcdV2Server::bind(settings, Arc::clone(&ground.store), tell, registry).await;
     let server = server.map_err(BuildError::EtcdV2)?;
     let address = server.address();
     supervisor.spawn("etcd-v2", Half::Find, server.run(supervisor.stop_of(Half::Find)));
-    Ok(address)
+    Ok(Started { address, standing })
 }
 
 fn user(table: &EtcdV2Config) -> Result<Option<User>, BuildError> {

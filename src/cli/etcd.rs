@@ -67,6 +67,8 @@ impl EtcdArgs {
             etcd_user: self.etcd_user.clone(),
             etcd_password_file: self.etcd_password_file.clone(),
             prefix: self.prefix.clone(),
+            // These commands offer nothing: in a container, where an agent has to be told its address, they need none.
+            advertise: Some(vec!["auto".to_owned()]),
             ..Raw::default()
         }
     }
@@ -98,5 +100,21 @@ pub fn trouble(error: &StoreError, terminal: &mut Terminal) -> super::exit::Exit
             terminal.fail(&text, "--etcd-endpoints of an etcd that answers");
             super::exit::Exit::Unreachable
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Surroundings};
+
+    #[test]
+    fn a_container_with_a_network_of_its_own_need_not_say_where_it_is_to_ask_etcd() {
+        let surroundings = Surroundings { contained: true, ..Surroundings::default() };
+        let asks = EtcdArgs { node: Some("core-01".to_owned()), ..EtcdArgs::default() };
+        let file = Some(("wharf.toml", "etcd-endpoints = 'http://10.0.0.1:2379'"));
+        assert!(Config::load(&asks.settings(), file, &surroundings).is_ok());
+        // Who it is has to be said: a container's own name says nothing to others.
+        assert!(Config::load(&EtcdArgs::default().settings(), file, &surroundings).is_err());
     }
 }

@@ -8,7 +8,9 @@ use super::exit::Exit;
 use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
-use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals};
+use crate::catalog::facade::api::{
+    EtcdV2, EtcdV2Trouble, Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals,
+};
 use crate::catalog::render::told::Renders;
 use crate::model::steer::ordinal::told::Standing;
 use crate::model::steer::told::{Instance, Topologies, Topology};
@@ -70,6 +72,8 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
             let story = words(&local, &topologies, terminal, SystemTime::now());
             let mut text = numbers_in_words(&numbers, terminal) + &story;
             if args.container.is_none() {
+                let etcd_v2 = client.get::<EtcdV2>("/v1/etcd-v2").await.unwrap_or_default();
+                text.push_str(&met_by_clients_of_v2(&etcd_v2, terminal, SystemTime::now()));
                 text.push_str(&files(&renders, terminal));
             }
             text
@@ -122,6 +126,26 @@ fn numbers_in_words(told: &Ordinals, terminal: &Terminal) -> String {
         terminal.paint(&line, tone) + "\n"
     };
     told.ordinals.iter().map(line).collect()
+}
+
+/// What clients of etcd's v2 API met lately.
+fn met_by_clients_of_v2(told: &EtcdV2, terminal: &Terminal, now: SystemTime) -> String {
+    let at = told.listen.as_deref().unwrap_or_default();
+    let line = |trouble: &EtcdV2Trouble| {
+        let EtcdV2Trouble { kind, since, count, client, request, why } = trouble;
+        let since = age(since, now);
+        let line = match (client, request) {
+            (Some(client), Some(request)) => {
+                let requests = if *count == 1 { "request" } else { "requests" };
+                format!(
+                    "etcd's v2 API at {at} {kind} {count} {requests}, last {since} ago {request} of {client}: {why}"
+                )
+            }
+            _ => format!("etcd's v2 API at {at} is {kind} for {since}: {why}"),
+        };
+        terminal.paint(&plain(&line), Tone::Warning) + "\n"
+    };
+    told.troubles.iter().map(line).collect()
 }
 
 /// Files that follow the cluster and are not as they should be.

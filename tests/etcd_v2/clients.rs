@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::ask::{PATIENCE, delete, get, put, request};
+use super::ask::{get, put};
 use super::program::{Agent, told};
-use super::{agent, cluster, start, until};
+use super::{agent, cluster, until};
 
 /// etcdctl as it speaks v2.
 fn etcdctl(at: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -66,26 +66,9 @@ fn etcdctl_speaks_v2_as_ever() {
     assert_eq!(shown, "2");
 }
 
-/// What registrator 5 asks for, by the client library that it was built with.
-#[test]
-fn what_registrator_5_sends_is_found_beside_an_agents_own() {
-    let agent = start("core-01", &super::flags("/services"), "[[service]]\nname = 'redis'\nport = 1\ncheck = 'none'\n");
-    let at = agent.address("etcd_v2");
-    assert_eq!(request(&at, "GET", "/version", "", "", PATIENCE).unwrap().status, 200);
-    assert_eq!(request(&at, "GET", "/v2/members", "", "", PATIENCE).unwrap().status, 200);
-    for _ in 0..2 {
-        let told = put(&at, "/services/redis/core-02:redis:6379", &[("value", "127.0.0.2:6379"), ("ttl", "60")]);
-        assert!(told.status < 300, "{told:?}");
-    }
-    agent.prints("services redis -o hostport", "both", |shown| {
-        shown.lines().count() == 2 && shown.contains("127.0.0.2:6379") && shown.contains("127.0.0.1:1")
-    });
-    let target = "/services/redis/core-02:redis:6379?recursive=false&dir=false";
-    assert_eq!(delete(&at, target).action(), "delete");
-    agent.prints("services redis -o hostport", "its own alone", |shown| shown.trim() == "127.0.0.1:1");
-}
-
-/// The scripts name an address of their own network: they run in one that is made for them.
+/// The scripts name an address of their own network: they run in one that is made for them. `WHARF_SCRIPTS` is a folder
+/// that has `memcached-discovery@.service`, `define-topology.sh` and `apply-topology.sh` as somebody wrote them; what they
+/// run is run then.
 #[test]
 fn the_units_and_scripts_of_that_time_run_as_they_were_written() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/etcd_v2/seeds.sh");

@@ -2,7 +2,7 @@
 //! and over the embedded store; and who watches is told the same. But for indexes, moments, and the order of what was not
 //! asked for in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -26,6 +26,8 @@ struct World {
     indexes: BTreeMap<&'static str, u64>,
     /// The index of the first change.
     first: u64,
+    /// Directories that were seen with a TTL.
+    timed: BTreeSet<String>,
 }
 
 /// A request, with `{index}` where a world's own index of the path goes.
@@ -40,7 +42,7 @@ struct Request {
 impl World {
     fn new(addresses: &[&str]) -> Self {
         let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
-        Self { addresses, names: BTreeMap::new(), indexes: BTreeMap::new(), first: 0 }
+        Self { addresses, names: BTreeMap::new(), indexes: BTreeMap::new(), first: 0, timed: BTreeSet::new() }
     }
 
     fn ask(&mut self, base: &str, request: &Request, random: &mut StdRng) -> (u16, Value) {
@@ -53,11 +55,34 @@ impl World {
         let told = told.unwrap_or_else(|| panic!("{at} never replied to {request:?}"));
         if told.status < 300 && request.method != "GET" {
             self.first = if self.first == 0 { told.index() } else { self.first };
+            if told.body["node"]["dir"] == true && form.as_deref().is_some_and(|form| form.contains("ttl=")) {
+                self.forget_indexes_below(request.path);
+            }
             if request.method == "PUT" && told.modified() > 0 {
                 self.indexes.insert(request.path, told.modified());
             }
         }
+        self.note_times(&told.body["node"]);
         (told.status, self.plain(told.body))
+    }
+
+    /// What is in a directory with a TTL ends with it, and shows a time of its own only when that is sooner.
+    fn note_times(&mut self, node: &Value) {
+        if node["dir"] == true && node.get("ttl").is_some() {
+            self.timed.extend(node["key"].as_str().map(|key| format!("{key}/")));
+        }
+        node["nodes"].as_array().into_iter().flatten().for_each(|node| self.note_times(node));
+    }
+
+    fn is_timed_from_above(&self, node: &Map<String, Value>) -> bool {
+        let key = node.get("key").and_then(Value::as_str).unwrap_or_default();
+        self.timed.iter().any(|directory| key.starts_with(directory))
+    }
+
+    /// A directory's new time moves the indexes of what is in it, as the page of deviations says.
+    fn forget_indexes_below(&mut self, directory: &str) {
+        let below = |path: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+        self.indexes.retain(|path, _| !below(path));
     }
 
     /// A reply without what may differ.
@@ -74,6 +99,7 @@ impl World {
     }
 
     fn plain_fields(&mut self, fields: Map<String, Value>) -> Map<String, Value> {
+        let from_above = self.is_timed_from_above(&fields);
         let plain = |(name, value): (String, Value)| {
             let told = match name.as_str() {
                 "modifiedIndex" | "createdIndex" | "index" => {
@@ -84,7 +110,11 @@ impl World {
             };
             (name, told)
         };
-        fields.into_iter().map(plain).collect()
+        fields
+            .into_iter()
+            .filter(|(name, _)| !(from_above && ["ttl", "expiration"].contains(&name.as_str())))
+            .map(plain)
+            .collect()
     }
 
     /// Names that were given in order become their number; indexes that were compared are left out.
@@ -190,7 +220,7 @@ fn check(seed: u64, worlds: &mut [World]) {
     let base = format!("/s{seed:x}");
     let mut sent = Vec::new();
     for world in &mut *worlds {
-        *world = World { names: BTreeMap::new(), indexes: BTreeMap::new(), first: 0, ..World::new(&[]) }.of(world);
+        *world = World::new(&[]).of(world);
     }
     for _ in 0..LENGTH {
         let request = request(&mut random);

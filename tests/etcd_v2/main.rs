@@ -13,6 +13,8 @@ mod law;
 mod program;
 #[path = "../support/skydns/mod.rs"]
 mod skydns;
+mod registrator;
+mod trouble;
 mod waits;
 
 use std::time::{Duration, Instant};

@@ -199,7 +199,8 @@ fn newest_postgres() -> String {
     versions.last().expect("PostgreSQL is installed (make setup)").to_string()
 }
 
-fn copy_with_libraries(program: &str, root: &Path) {
+/// Copies a program to the same place below a root, and the libraries that it asks for.
+pub fn copy_with_libraries(program: &str, root: &Path) {
     let mut files = libraries(program);
     files.insert(program.into());
     for file in files {
@@ -210,7 +211,7 @@ fn copy_with_libraries(program: &str, root: &Path) {
 }
 
 /// Folders keep their links; the libraries of what can be loaded from them come too.
-fn copy_folder(folder: &str, root: &Path) {
+pub fn copy_folder(folder: &str, root: &Path) {
     let to = root.join(&folder[1..]);
     fs::create_dir_all(&to).expect("ours");
     run(&["cp", "-a", &format!("{folder}/."), &text(&to)]);

@@ -11,6 +11,15 @@ pub struct Ignition {
     ignition: Version,
     pub storage: Storage,
     pub systemd: Systemd,
+    /// Users of the Vagrant example, whom the plugin adds.
+    #[serde(default)]
+    passwd: Passwd,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Passwd {
+    users: [(); 0],
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,7 +77,7 @@ pub struct Unit {
 }
 
 /// Where the bytes of a file come from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Source<'i> {
     /// They are written in the configuration.
     Written(Vec<u8>),

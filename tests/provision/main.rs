@@ -4,6 +4,7 @@
 
 mod cloudformation;
 mod ignition;
+mod vagrant;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -59,9 +60,9 @@ fn smallest() -> Stack {
         ("AllowSSHFrom", "203.0.113.7/32"),
         ("KeyName", "mine"),
         ("ImageId", "ami-0123456789abcdef0"),
-        ("WharfSource", "https://files.example.net/wharf.tar.gz"),
+        ("WharfSource", vagrant::SOURCES[0]),
         ("WharfHash", &hash),
-        ("EtcdSource", "https://files.example.net/etcd.tar.gz"),
+        ("EtcdSource", vagrant::SOURCES[1]),
         ("EtcdHash", &hash),
     ])
 }
@@ -151,6 +152,36 @@ fn user_data_says_who_a_host_is() {
     assert!(own.storage.files.iter().any(|file| file.path == "/opt/services.tar.gz"));
     let examples = Ignition::read(&smallest().user_data("WorkerTemplate"));
     assert!(!examples.storage.files.iter().any(|file| file.path == "/opt/services.tar.gz"));
+}
+
+/// Vagrant's three are the template's mains: the same files, units and facts, but for what AWS would have.
+#[test]
+fn vagrants_three_machines_are_the_templates_mains() {
+    let addresses = [101, 102, 103].map(|n| format!("172.17.8.{n}"));
+    let hash = format!("sha512-{}", "0".repeat(128));
+    let machines = vagrant::machines(&addresses, [&hash, &hash]);
+    assert_eq!(machines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["core-01", "core-02", "core-03"]);
+    let template = Ignition::read(&smallest().user_data("Main1Template"));
+    for ((name, text), address) in machines.iter().zip(&addresses) {
+        validate(text).unwrap_or_else(|why| panic!("{name}: {why}\n{text}"));
+        let made = Ignition::read(text);
+        for file in &template.storage.files {
+            let own = made.storage.files.iter().find(|own| own.path == file.path);
+            let own = own.unwrap_or_else(|| panic!("{name} has no {}", file.path));
+            assert!(file.path == "/etc/wharf-ec2.env" || own.source() == file.source(), "{name}: {}", file.path);
+        }
+        assert_eq!(format!("{:?}", made.systemd), format!("{:?}", template.systemd), "{name}");
+        let (facts, of_template) = (made.written("/etc/wharf-ec2.env"), template.written("/etc/wharf-ec2.env"));
+        let known = |facts: &str| -> Vec<String> {
+            facts.lines().map(|line| line.split('=').next().unwrap().to_owned()).collect()
+        };
+        assert!(known(&facts).starts_with(&known(&of_template)), "{facts}");
+        let own = format!("NODE={name}\nADDRESS={address}\nKEYS=/opt/keys\n");
+        assert!(facts.ends_with(&own) && facts.contains(&addresses.join(" ")), "{facts}");
+        // The authority's key stays where it was made.
+        assert!(!made.storage.files.iter().any(|file| file.path.contains("ca.key")));
+        assert!(made.written("/opt/keys/main/member.key").contains("PRIVATE KEY"));
+    }
 }
 
 #[test]

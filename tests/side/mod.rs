@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,7 @@ use wharf::answer::http::{
     Token, TopologyAsk,
 };
 use wharf::catalog::facade::api::Nodes;
+use wharf::catalog::facade::etcd_v2::Standing;
 use wharf::catalog::index::Catalog;
 use wharf::catalog::proxy::told::{Proxies, Proxy};
 use wharf::catalog::render::told::{Render, Renders};
@@ -27,6 +28,13 @@ use wharf::model::words::key::Prefix;
 use wharf::model::words::site::Standpoint;
 use wharf::model::words::zone::Zones;
 use wharf::view::{CatalogView, Outlet, Progress};
+
+/// How etcd's v2 API stands where one of its clients was refused.
+fn troubled() -> Standing {
+    let mut standing = Standing { listen: Some("127.0.0.1:4001".into()), ..Standing::default() };
+    Standing::note(&mut standing.refused, SystemTime::now(), "127.0.0.1", "PUT /v2/keys/other", "/other is not served");
+    standing
+}
 
 /// Where nobody listens, whatever else runs: a port that only root may have, and does not use.
 pub const NOBODY: &str = "127.0.0.1:1";
@@ -138,6 +146,7 @@ impl Side {
             nodes: nodes_seen,
             forget: ForgetSource::new(|node| Box::pin(async move { Ok(usize::from(node == "core-09")) })),
             ordinals: watch::channel(Arc::default()).1,
+            etcd_v2: watch::channel(troubled()).1,
             ready: ready_seen,
             drain,
             topology: topologies(),

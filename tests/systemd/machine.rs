@@ -187,6 +187,17 @@ impl<'lab> Machine<'lab> {
         self.link("/etc/systemd/network/05-wharf.netdev", "/dev/null");
     }
 
+    /// Where its files lie for whoever is outside of it, its engine among them.
+    #[track_caller]
+    pub fn tree(&self) -> String {
+        let tree = self.host.docker(&["inspect", "-f", "{{.GraphDriver.Data.MergedDir}}", NAME]).trim().to_owned();
+        assert!(
+            tree.starts_with('/'),
+            "the engine keeps containers in layers of a kind that nobody else can look into: {tree}"
+        );
+        tree
+    }
+
     /// A file of it, booted or not.
     #[track_caller]
     pub fn get(&self, path: &str) -> String {

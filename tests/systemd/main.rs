@@ -8,13 +8,17 @@ mod lab;
 mod cloudformation;
 #[path = "../provision/ignition.rs"]
 mod ignition;
+#[path = "../provision/vagrant.rs"]
+mod vagrant;
 
 mod butane;
+mod cell;
 mod cloud;
 mod connects;
 mod ec2;
 mod load;
 mod machine;
+mod stock;
 
 mod everyday;
 
@@ -23,5 +27,6 @@ mod page;
 mod provision;
 mod resolve;
 mod restart;
+mod services;
 mod shutdown;
 mod unit;

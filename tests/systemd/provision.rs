@@ -1,4 +1,4 @@
-//! Hosts that come up with wharf by other ways than `install.sh` by hand: Ignition, cloud user data, Vagrant, fleet, a
+//! Hosts that come up with wharf by other ways than `install.sh` by hand: Ignition, cloud user data, fleet, a
 //! system extension. Each ends with the same question, asked on the host.
 
 use std::fs;
@@ -180,50 +180,6 @@ fn ec2_user_data_installs_from_a_tmp_that_runs_nothing() {
     finds_memcached(&machine);
     sockets_are_passed(&machine);
     drop(metadata);
-}
-
-#[test]
-fn the_vagrant_script_passes_the_private_address() {
-    let lab = alone();
-    let host = lab.host(1);
-    bring_memcached(host);
-    let machine = Machine::boot(host);
-    machine.run(&["systemctl", "start", "docker.service"]);
-    // The cluster's etcd runs already; what the script tells the machine's own is written down.
-    machine.put(
-        "/etc/systemd/system/etcd-member.service",
-        "[Service]\nExecStart=/bin/sh -c 'env >/run/etcd-member; exec sleep infinity'\n[Install]\nWantedBy=multi-user.target\n",
-    );
-    machine.shell(&format!("mkdir -p /home/core && cp -r {UNPACKED} /home/core/wharf"));
-    let file = shipped("systemd/examples/vagrant/Vagrantfile");
-    let script = file.split_once("<<~SHELL\n").unwrap().1.split_once("      SHELL\n").unwrap().0;
-    let address = host.address().to_string();
-    let peers = [1, 2, 3].map(|n| format!("core-0{n}=http://{}:2380", lab.host(n).address())).join(",");
-    // Ruby takes the common indent off, and puts these in.
-    let script = script.replace("\n        ", "\n").trim_start().to_owned();
-    let script = filled_in(
-        script,
-        &[
-            ("#{ip}", &address),
-            ("#{name}", "core-01"),
-            ("#{CLUSTER}", &peers),
-            ("#{ENDPOINTS}", &etcd_of(&lab)),
-            ("#{index + 1}", "1"),
-        ],
-    );
-    assert!(!script.contains("#{"), "{script}");
-    machine.shell(&script);
-    finds_memcached(&machine);
-    sockets_are_passed(&machine);
-    assert_eq!(lab.etcd().keys("/services/memcached/"), ["/services/memcached/core-01-memcached-1-11211"]);
-    let etcd = machine.shell("cat /run/etcd-member");
-    for given in [
-        "ETCD_NAME=core-01".to_owned(),
-        format!("ETCD_INITIAL_CLUSTER={peers}"),
-        format!("ETCD_ADVERTISE_CLIENT_URLS=http://{address}:2379"),
-    ] {
-        assert!(etcd.lines().any(|line| line == given), "{given} is not in\n{etcd}");
-    }
 }
 
 /// EC2's metadata (IMDSv2) as one host sees it: a token for a PUT, the private address for the token.

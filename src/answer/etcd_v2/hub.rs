@@ -11,6 +11,8 @@ use imbl::Vector;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{sleep, timeout};
 
+use super::desk::away;
+use super::ledger::Ledger;
 use super::look::held;
 use crate::model::etcd_v2::event::{Raw, Told};
 use crate::model::etcd_v2::{Act, NodePath, Places};
@@ -74,6 +76,7 @@ pub(super) struct Hub {
     store: Arc<dyn Store>,
     sorter: Sorter,
     log: watch::Sender<Log>,
+    ledger: Ledger,
 }
 
 impl Hub {
@@ -81,10 +84,11 @@ impl Hub {
         store: Arc<dyn Store>,
         places: Arc<Places>,
         root: NodePath,
+        ledger: Ledger,
     ) -> (Self, (Sorter, watch::Receiver<Log>)) {
         let (log, seen) = watch::channel(Log::default());
         let sorter = Sorter { places, root };
-        (Self { store, sorter: sorter.clone(), log }, (sorter, seen))
+        (Self { store, sorter: sorter.clone(), log, ledger }, (sorter, seen))
     }
 
     pub(super) fn root(&self) -> &NodePath {
@@ -99,6 +103,7 @@ impl Hub {
                 Err(error) => error,
             };
             tracing::debug!(%error, "what happens below {} is not in step with the store", self.root());
+            self.ledger.tree(self.root(), Err(away(&error).cause));
             let is_lost = matches!(error, StoreError::Compacted(_) | StoreError::Rewound);
             self.log.send_modify(|log| {
                 log.is_in_step = false;
@@ -122,6 +127,7 @@ impl Hub {
         let from = self.log.borrow().seen + 1;
         let mut watch = watch_since(&*self.store, generation, &self.root().below(), from).await?;
         self.log.send_modify(|log| log.is_in_step = true);
+        self.ledger.tree(self.root(), Ok(()));
         loop {
             let batch = next(&mut *watch).await?;
             let entries = self.sorter.entries(&batch);

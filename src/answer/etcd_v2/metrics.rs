@@ -21,12 +21,13 @@ pub(super) struct EtcdV2Metrics {
     pub(super) panics: Counter,
     pub(super) clients: Counts,
     pub(super) waits: Gauge,
+    pub(super) away: Gauge,
 }
 
 impl EtcdV2Metrics {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let Self { requests, panics, clients, waits } = metrics.clone();
+        let Self { requests, panics, clients, waits, away } = metrics.clone();
         registry.register("wharf_etcd_v2_requests", "Requests of etcd's v2 API answered, by method and code", requests);
         registry.register(
             "wharf_etcd_v2_panics",
@@ -34,6 +35,11 @@ impl EtcdV2Metrics {
             panics,
         );
         registry.register("wharf_etcd_v2_waits", "Clients of etcd's v2 API that wait for a change now", waits);
+        registry.register(
+            "wharf_etcd_v2_trees_away",
+            "Prefixes of etcd's v2 API whose changes are not in step with the store now",
+            away,
+        );
         registry.register(
             "wharf_etcd_v2_connections",
             "Connections of clients of etcd's v2 API open now",

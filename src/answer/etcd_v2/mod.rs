@@ -11,6 +11,7 @@
 mod access;
 mod desk;
 mod hub;
+mod ledger;
 mod look;
 mod metrics;
 mod router;
@@ -24,11 +25,13 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use super::http::connection;
+use crate::catalog::facade::etcd_v2::Standing;
 use crate::host::clients::{BindError, Bounds, Clients, Listener};
 use crate::model::etcd_v2::{Places, Scope};
 use crate::model::words::key::Prefix;
@@ -37,6 +40,7 @@ use access::Access;
 pub use access::User;
 use desk::Desk;
 use hub::Hub;
+use ledger::Ledger;
 use metrics::EtcdV2Metrics;
 use router::Context;
 use surroundings::Surroundings;
@@ -80,19 +84,26 @@ pub enum EtcdV2Error {
 }
 
 impl EtcdV2Server {
-    /// Binds the socket.
-    pub async fn bind(settings: Settings, store: Arc<dyn Store>, registry: &mut Registry) -> Result<Self, BindError> {
+    /// Binds the socket; how it stands is told to `standing`.
+    pub async fn bind(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        standing: watch::Sender<Standing>,
+        registry: &mut Registry,
+    ) -> Result<Self, BindError> {
         let Settings { listen, scope, allow, user, hosts, prefix, node } = settings;
         let metrics = EtcdV2Metrics::register(registry);
         let listener = Listener::tcp(listen).await?;
+        let ledger = Ledger::new(standing, metrics.clone());
+        ledger.listens(listener.address());
         let (clients, _no_door) = Clients::new(listener, BOUNDS, metrics.clients.clone());
         let places = Arc::new(Places::new(&prefix));
         let desk = Desk::new(Arc::clone(&store), Arc::clone(&places), scope.clone());
-        let hub = |root| Hub::new(Arc::clone(&store), Arc::clone(&places), root);
+        let hub = |root| Hub::new(Arc::clone(&store), Arc::clone(&places), root, ledger.clone());
         let (hubs, logs) = scope.roots().iter().cloned().map(hub).unzip();
         let surroundings = Surroundings::new(node, store);
         let access = Access { allow, user, hosts };
-        let context = Context::new(desk, scope, access, logs, surroundings, metrics);
+        let context = Context::new(desk, scope, access, logs, surroundings, metrics, ledger);
         Ok(Self { clients, hubs, context })
     }
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::Access;
 use super::desk::Desk;
 use super::hub::{Log, Sorter};
+use super::ledger::{Ledger, noted};
 use super::metrics::{EtcdV2Metrics, Request as Counted};
 use super::surroundings::Surroundings;
 use super::waiter::Waiter;
@@ -49,6 +50,7 @@ struct Inner {
     logs: Vec<(Sorter, watch::Receiver<Log>)>,
     surroundings: Surroundings,
     metrics: EtcdV2Metrics,
+    ledger: Ledger,
     waits: Tickets,
 }
 
@@ -60,9 +62,10 @@ impl Context {
         logs: Vec<(Sorter, watch::Receiver<Log>)>,
         surroundings: Surroundings,
         metrics: EtcdV2Metrics,
+        ledger: Ledger,
     ) -> Self {
         let waits = Tickets::new(MAX_WAITS);
-        Self(Arc::new(Inner { desk, scope, access, logs, surroundings, metrics, waits }))
+        Self(Arc::new(Inner { desk, scope, access, logs, surroundings, metrics, ledger, waits }))
     }
 }
 
@@ -77,8 +80,8 @@ async fn serve(
     request: Request,
 ) -> Response {
     guest.asked();
-    let method = METHODS.into_iter().find(|method| request.method() == method).unwrap_or("other");
-    let uri = request.uri().clone();
+    let (asked, uri) = (request.method().clone(), request.uri().clone());
+    let method = METHODS.into_iter().find(|method| asked == *method).unwrap_or("other");
     let answered = AssertUnwindSafe(timeout(ANSWER, context.0.answer(&guest, request, stop))).catch_unwind().await;
     let metrics = &context.0.metrics;
     let mut response = match answered {
@@ -90,6 +93,7 @@ async fn serve(
             fault(&Fault::away("this request could not be handled"))
         }
     };
+    context.0.ledger.note(guest.peer, &asked, &uri, &mut response);
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -190,7 +194,7 @@ fn fault(fault: &Fault) -> Response {
     let mut text = Vec::with_capacity(256);
     json::write(&mut text, &fault.body());
     text.push(b'\n');
-    dressed(status, fault.index, Body::from(text))
+    noted(dressed(status, fault.index, Body::from(text)), fault)
 }
 
 /// One who may not ask is told so, and how to say who he is.

@@ -8,6 +8,7 @@ mod difference;
 mod discovery;
 mod drain;
 pub(in crate::answer) mod error;
+mod etcd_v2;
 mod events;
 mod exhibitor;
 mod forget;
@@ -46,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::catalog::facade::api;
+use crate::catalog::facade::etcd_v2::Standing;
 use crate::host::clients::{Bounds, Clients, Door, Listener};
 use crate::model::publish::local::Local;
 use crate::model::steer::ordinal::told::Standings;
@@ -108,6 +110,8 @@ pub struct Sources {
     pub forget: ForgetSource,
     /// How this host stands with its numbers.
     pub ordinals: watch::Receiver<Arc<Standings>>,
+    /// How etcd's v2 API stands on this host.
+    pub etcd_v2: watch::Receiver<Standing>,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.

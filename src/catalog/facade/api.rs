@@ -88,6 +88,36 @@ pub struct Ordinals {
     pub hosts: BTreeMap<Text, BTreeMap<u32, Text>>,
 }
 
+/// `GET /v1/etcd-v2`: how etcd's v2 API stands on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EtcdV2 {
+    /// Where it is served; null where it is not.
+    pub listen: Option<Text>,
+    /// What its clients met lately.
+    pub troubles: Vec<EtcdV2Trouble>,
+}
+
+/// What clients of etcd's v2 API met.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EtcdV2Trouble {
+    /// `away`, `refused` or `failed`.
+    pub kind: Text,
+    /// RFC 3339 time since when the store is away, or when the last request met it.
+    pub since: Text,
+    /// How many requests met it since the agent began.
+    pub count: u64,
+    /// Whose the last one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Text>,
+    /// What the last one asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Text>,
+    /// The reason in words.
+    pub why: Text,
+}
+
 /// `GET /v1/local`: what this host shows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod autodiscovery;
+pub mod etcd_v2;
 pub mod sentinel;
 pub mod zookeeper;

@@ -40,7 +40,7 @@ pub(super) enum Heard {
     News,
 }
 
-/// See the module.
+/// All that the registrar knows, and what follows from it.
 #[derive(Debug)]
 pub(super) struct Desk {
     publisher: Publisher,
