@@ -322,6 +322,7 @@ impl Finding {
             nodes: node_list,
             forget: ForgetSource::new(move |node| roll::asked(forgets.clone(), node).boxed()),
             ordinals: offering.ordinals.standings.clone(),
+            ordinal: offering.ordinals.asked.clone(),
             ready: ready_seen,
             drain: drain_requests,
             topology,

@@ -21,6 +21,7 @@ mod everyday;
 mod image;
 mod page;
 mod provision;
+mod render;
 mod resolve;
 mod restart;
 mod shutdown;

@@ -63,6 +63,7 @@ pub use forget::ForgetSource;
 pub use guard::Token;
 pub use health::Readiness;
 pub use metrics::HttpMetrics;
+pub use ordinals::{OrdinalAsk, OrdinalDone, OrdinalSource};
 pub use proxies::ProxySource;
 pub use renders::RenderSource;
 pub use topology::{TopologyAsk, TopologyChange};
@@ -108,6 +109,8 @@ pub struct Sources {
     pub forget: ForgetSource,
     /// How this host stands with its numbers.
     pub ordinals: watch::Receiver<Arc<Standings>>,
+    /// Whom to ask to claim or free one.
+    pub ordinal: OrdinalSource,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.
