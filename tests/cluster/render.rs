@@ -183,7 +183,15 @@ fn each_hosts_pools_follow_a_join_a_drain_and_a_loss_and_a_delete_reaches_every_
 /// Renders once in a container whose one file is `file` of the host; what was said.
 fn in_container(host: &Host, file: &str, table: &str) -> Result<String, String> {
     let config = host.dir().join("inside.toml");
-    fs::write(&config, format!("node = '{}'\nhttp-socket = '/agent/http.sock'\n{table}", host.name())).unwrap();
+    fs::write(
+        &config,
+        format!(
+            "node = '{}'\nadvertise = ['{}']\nhttp-socket = '/agent/http.sock'\n{table}",
+            host.name(),
+            host.address()
+        ),
+    )
+    .unwrap();
     host.bring(Image::Busybox);
     // The program that was just built, with the libraries that it was built against.
     let mounts = [

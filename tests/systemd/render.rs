@@ -50,8 +50,10 @@ fn the_unit_writes_loads_and_takes_up_again_what_a_kill_left() {
     let one = format!("{}\n", host.at(11211));
     soon("the file is written and loaded", || is_loaded(&machine, &one));
     assert_eq!(machine.shell("stat -c %a /etc/reader/caches.conf").trim(), "644");
-    let shown = machine.run(&["/opt/bin/wharf", "render"]);
-    assert!(shown.contains("caches") && shown.contains("current"), "{shown}");
+    soon("the agent shows it", || {
+        let shown = machine.try_run(&["/opt/bin/wharf", "render"])?;
+        if shown.contains("caches") && shown.contains("current") { Ok(()) } else { Err(shown) }
+    });
 
     // Killed, it comes back by itself, and what it has missed is in the file.
     let pid = machine.shell("systemctl show -p MainPID --value wharf-render.service");

@@ -91,7 +91,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/nodes", get(local::nodes))
         .route("/v1/nodes/{name}", delete(forget::forget))
         .route("/v1/ordinals", get(ordinals::ordinals))
-        .route("/v1/ordinals/{role}", post(ordinals::change).delete(ordinals::change))
+        .route("/v1/ordinals/{name}", post(ordinals::change).delete(ordinals::change))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -200,7 +200,7 @@ fn endpoint(path: &str) -> &'static str {
         return "/v1/nodes/{name}";
     }
     if path.starts_with("/v1/ordinals/") {
-        return "/v1/ordinals/{role}";
+        return "/v1/ordinals/{name}";
     }
     if path.starts_with("/exhibitor/") {
         return exhibitor::endpoint(path);
@@ -222,7 +222,7 @@ async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take this method", uri.path()),
-        "everything is read by GET; POST and DELETE are for /v1/drain and /v1/ordinals/ROLE, PUT is for \
+        "everything is read by GET; POST and DELETE are for /v1/drain and /v1/ordinals/NAME, PUT is for \
          /v1/topology/NAME, DELETE for /v1/nodes/NAME",
     )
 }

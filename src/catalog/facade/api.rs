@@ -88,7 +88,7 @@ pub struct Ordinals {
     pub hosts: BTreeMap<Text, BTreeMap<u32, Text>>,
 }
 
-/// `DELETE /v1/ordinals/ROLE`: a number that was freed.
+/// `DELETE /v1/ordinals/NAME`: a number that was freed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Freed {
