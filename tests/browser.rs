@@ -82,6 +82,14 @@ async fn the_page_is_live_honest_safe_and_usable() {
         assert!(text.contains(seen), "{seen} in {text}");
     }
     browser.until("document.getElementById('etcd-v2').innerText.includes('PUT /v2/keys/other')");
+    // Files that follow the cluster are there as soon as there are any, and say what they wait for.
+    assert_eq!(browser.value("document.getElementById('renders-section').hidden"), json!(true));
+    let shows = "!document.getElementById('renders-section').hidden";
+    browser.until_with(shows, || side.renders()); // the process that renders tells it again and again
+    let text = browser.text();
+    for seen in ["Files", "/etc/haproxy/haproxy.cfg", "waiting", "services are not read yet"] {
+        assert!(text.contains(seen), "{seen} in {text}");
+    }
     browser.picture("wide");
 
     // What dies vanishes without reload.

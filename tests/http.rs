@@ -246,6 +246,42 @@ async fn the_process_that_renders_tells_how_its_files_stand() {
 }
 
 #[tokio::test]
+async fn a_number_is_claimed_and_freed_by_a_person_and_by_no_web_page() {
+    let side = Side::start().await;
+    let ask = async |method: &str, rest: &str, head: &str| {
+        let host = side.address;
+        let request = format!(
+            "{method} /v1/ordinals/{rest} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}Content-Length: 0\r\n\r\n"
+        );
+        side.send(&request).await
+    };
+    let claimed = ask("POST", "nucleus", "").await;
+    let held = |number| json!({"state": "held", "number": number, "since": "2026-03-04T05:06:07Z"});
+    assert_eq!((claimed.status, claimed.json()), (200, held(7)));
+    assert_eq!(ask("POST", "nucleus?renumber=1", "").await.json(), held(8));
+    assert_eq!(ask("POST", "nucleus?renumber=false", "").await.json(), held(7));
+    let freed = ask("DELETE", "nucleus?node=core-09", "").await;
+    assert_eq!((freed.status, freed.json()), (200, json!({"node": "core-09", "number": 9, "free": true})));
+    let none = ask("DELETE", "nucleus", "").await;
+    assert_eq!((none.status, &none.json()["error"]), (404, &json!("core-02 has no number of nucleus")));
+    for (method, rest, head, status) in [
+        ("POST", "nucleus", "Origin: http://evil.example\r\n", 403),
+        ("DELETE", "nucleus?node=core-09", "Origin: http://evil.example\r\n", 403),
+        ("POST", "Nucleus", "", 400),
+        ("POST", "7", "", 400),
+        ("POST", "nucleus?node=core-09", "", 400),
+        ("POST", "nucleus?renumber=2", "", 400),
+        ("DELETE", "nucleus?node=", "", 400),
+        ("DELETE", "nucleus?renumber=1", "", 400),
+        ("GET", "nucleus", "", 405),
+        ("POST", "nucleus/x", "", 404),
+    ] {
+        assert_eq!(ask(method, rest, head).await.status, status, "{method} {rest} {head}");
+    }
+    side.stop().await;
+}
+
+#[tokio::test]
 async fn a_process_apart_tells_how_its_ambassadors_stand() {
     let side = Side::start().await;
     let own = side.get("/v1/proxies").await.json()["proxies"].as_array().unwrap().len();

@@ -323,6 +323,7 @@ impl Finding {
             forget: ForgetSource::new(move |node| roll::asked(forgets.clone(), node).boxed()),
             ordinals: offering.ordinals.standings.clone(),
             etcd_v2: etcd_v2.standing,
+            ordinal: offering.ordinals.asked.clone(),
             ready: ready_seen,
             drain: drain_requests,
             topology,

@@ -136,6 +136,14 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| ClientError::Strange { place, why: error.to_string() })
     }
 
+    /// Asks for something to be done, which takes its time, and reads the JSON answer.
+    pub async fn work<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+        let answer = self.reach(method, path, Bytes::new(), WORK).await?.accepted().await?;
+        let place = answer.place.clone();
+        let body = answer.collect().await?;
+        serde_json::from_slice(&body).map_err(|error| ClientError::Strange { place, why: error.to_string() })
+    }
+
     /// Asks for a topology to be changed; what the agent says against it is an answer, too.
     pub async fn change(&self, method: Method, path: &str, body: Bytes) -> Result<told::Answer, ClientError> {
         let answer = self.reach(method, path, body, WORK).await?;

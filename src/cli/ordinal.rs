@@ -3,10 +3,14 @@
 
 use std::path::PathBuf;
 
+use hyper::Method;
+
+use super::client::{Client, ClientError, escaped};
 use super::etcd::EtcdArgs;
 use super::exit::Exit;
 use super::place::ConnectArgs;
 use super::terminal::Terminal;
+use super::token;
 use crate::catalog::facade::api;
 use crate::model::steer::ordinal::told::Standing;
 use crate::model::words::ordinal::RoleName;
@@ -37,6 +41,10 @@ pub struct OrdinalArgs {
     /// Where a copy of the number is kept [default: as the agent has it]
     #[arg(long, env = "WHARF_STATE_DIR", value_name = "DIR", help_heading = "Store", hide_env_values = true)]
     pub state_dir: Option<PathBuf>,
+
+    /// File with the agent's token, where it asks for one
+    #[arg(long, env = "WHARF_HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub http_token_file: Option<PathBuf>,
 
     #[command(flatten)]
     #[allow(missing_docs)] // a doc comment would become the command's own help
@@ -77,22 +85,44 @@ pub fn end(role: &RoleName, standing: &Standing, terminal: &mut Terminal) -> Exi
     }
 }
 
-/// The number that the local agent has claimed, where no etcd is named.
+/// Tells that a number was freed.
+pub fn freed(role: &RoleName, node: &str, number: u32, is_free: bool, terminal: &mut Terminal) -> Exit {
+    let when = if is_free { "" } else { " as soon as its agent has seen that" };
+    terminal.note(&format!("{role} {number} of {node} is free{when}"));
+    Exit::Done
+}
+
+/// The same by the local agent and its store, where no etcd is named.
 pub async fn of_agent(args: &OrdinalArgs, role: &RoleName, terminal: &mut Terminal) -> Exit {
-    if args.release.is_some() || args.renumber {
-        terminal.fail("no etcd is named", "--etcd-endpoints, or --config with the agent's settings");
-        return Exit::Usage;
+    let token = match token::read(args.http_token_file.as_deref(), terminal) {
+        Ok(token) => token,
+        Err(exit) => return exit,
+    };
+    let client = args.agent.client_from_env().with_token(token);
+    let path = format!("/v1/ordinals/{role}");
+    if let Some(node) = &args.release {
+        let path = node.as_ref().map_or_else(|| path.clone(), |node| format!("{path}?node={}", escaped(node)));
+        return match client.work::<api::Freed>(Method::DELETE, &path).await {
+            Ok(told) => freed(role, &told.node, told.number, told.free, terminal),
+            Err(error) => error.report(terminal),
+        };
     }
-    match args.agent.client_from_env().get::<api::Ordinals>("/v1/ordinals").await {
+    match stands(&client, args.renumber, role, &path).await {
+        Ok(standing) => end(role, &standing, terminal),
         Err(error) => error.report(terminal),
-        Ok(told) => match told.ordinals.get(role.as_str()) {
-            Some(standing) => end(role, standing, terminal),
-            None => {
-                let table =
-                    format!("[[ordinal]] with role = \"{role}\" in its settings, or name etcd by --etcd-endpoints");
-                terminal.fail(&format!("the agent claims no number of {role}"), &table);
-                Exit::NotMet
-            }
-        },
     }
+}
+
+/// How the host stands once its number is claimed. Whoever only looks at one that it has needs no right to claim.
+async fn stands(client: &Client, renumber: bool, role: &RoleName, path: &str) -> Result<Standing, ClientError> {
+    let known = client.get::<api::Ordinals>("/v1/ordinals").await?;
+    match known.ordinals.get(role.as_str()) {
+        Some(Standing::Lost { .. }) if renumber => {}
+        Some(standing @ (Standing::Held { .. } | Standing::Lost { .. } | Standing::Refused { .. })) => {
+            return Ok(standing.clone());
+        }
+        _ => {}
+    }
+    let asked = if renumber { "?renumber=1" } else { "" };
+    client.work(Method::POST, &format!("{path}{asked}")).await
 }

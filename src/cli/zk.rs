@@ -46,7 +46,7 @@ pub struct CellArgs {
     #[arg(long, value_name = "NAME", default_value = "zookeeper")]
     pub service: String,
 
-    /// Role in whose order members are listed, by the numbers of their hosts [default: by the names of their hosts]
+    /// Role in whose order members are listed, by the numbers of their hosts [default: the only one that these have, else by the names of their hosts]
     #[arg(long, value_name = "ROLE", value_parser = RoleName::parse)]
     pub ordinal: Option<RoleName>,
 

@@ -17,7 +17,7 @@ mod secret;
 pub mod sockets;
 
 pub use addresses::{Addresses, read_addresses};
-pub use clock::boottime;
+pub use clock::{boottime, thread_time};
 pub use holder::group_of;
 pub use process::{Process, Witness, watch_process};
 pub use route::{Whereabouts, whereabouts};

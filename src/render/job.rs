@@ -23,6 +23,8 @@ pub(super) struct Job {
     /// What stands on the board is that a reload failed.
     is_unloaded: bool,
     pace: Pace,
+    /// When something was last seen that is new.
+    seen: Duration,
     needs: Needs,
     held: Option<Hold>,
     retry: Backoff,
@@ -39,6 +41,7 @@ impl Job {
             is_rolled_back: false,
             is_unloaded: false,
             pace: Pace::default(),
+            seen: Duration::ZERO,
             needs: Needs::default(),
             held: None,
             retry: Backoff::default(),
@@ -83,9 +86,13 @@ impl Job {
 
     /// Takes in what there is to be seen now.
     pub(super) fn look(&mut self, sight: &Sight, now: Duration) {
-        if self.needs.look(sight) {
-            self.pace.changed(now);
-        }
+        self.seen = now;
+        self.compare(sight);
+    }
+
+    /// Whether what there is to be seen now is another thing than it was.
+    fn compare(&mut self, sight: &Sight) -> bool {
+        let mut differs = self.needs.look(sight);
         if self.held.is_some() {
             let held = hold(&self.needs, &self.table.min, sight);
             if held != self.held {
@@ -93,10 +100,24 @@ impl Job {
                 if matches!(self.held, Some(Hold::Unread(_))) {
                     self.pace.ask();
                 } else {
-                    self.pace.changed(now);
+                    differs = true;
                 }
                 self.held = held;
             }
+        }
+        if differs {
+            self.pace.changed(self.seen);
+        }
+        differs
+    }
+
+    /// What came while the file was being made is due by when it came; what is in the file already is not.
+    fn catch_up(&mut self, sight: &Sight) {
+        let noted = self.pace;
+        if self.compare(sight) {
+            self.pace.as_noted(noted);
+        } else {
+            self.pace.caught_up();
         }
     }
 
@@ -128,7 +149,7 @@ impl Job {
         self.board.calls(self.needs.iter());
         self.board.owes(pass.owed.is_some());
         self.settle(pass.end, now);
-        self.look(sight, now);
+        self.catch_up(sight);
         pass.owed
     }
 
@@ -210,5 +231,79 @@ impl Job {
 
     fn stands(&self, state: &str, reason: Option<&str>) -> bool {
         self.board.stands(state, reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::facade::api;
+    use crate::catalog::render::{Builtin, Wait};
+    use crate::render::table::Origin;
+
+    fn at(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// A table that lists all services, quiet for 200 ms, in this folder.
+    fn table(folder: &std::path::Path) -> Table {
+        Table {
+            name: "hosts".into(),
+            from: Origin::Builtin(Builtin::parse("hosts").expect("a built-in")),
+            with: Arc::default(),
+            destination: folder.join("hosts"),
+            mode: None,
+            owner: None,
+            group: None,
+            check: Vec::new(),
+            reload: Vec::new(),
+            wait: Wait { least: at(200), most: at(5_000) },
+            min: BTreeMap::new(),
+            min_interval: Duration::ZERO,
+            timeout: at(30_000),
+            inplace: false,
+            check_in_place: false,
+            rollback: false,
+        }
+    }
+
+    /// A service whose one endpoint has this port.
+    fn sight(port: u16) -> Sight {
+        let service = format!(r#"{{"name":"web","endpoints":[{{"key":"a","host":"10.0.0.1","port":{port}}}]}}"#);
+        let service = serde_json::from_str(&service).expect("a service");
+        let mut sight = Sight::default();
+        sight.snapshot(api::Services { revision: 1, stale: false, services: vec![service] });
+        sight
+    }
+
+    #[test]
+    fn what_comes_while_a_file_is_made_counts_from_when_it_came_and_what_is_in_it_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut job = Job::new(&table(folder.path()));
+        let made = |job: &Job, sight: &Sight| {
+            let source = job.source.clone().expect("a built-in is fine");
+            super::super::pass::pass(&job.table, Ok(&source), sight, &BTreeMap::new())
+        };
+        let (first, second, third) = (sight(1), sight(2), sight(3));
+        job.look(&first, at(0));
+        job.begin();
+        let pass = made(&job, &first);
+        job.look(&second, at(1_000));
+        job.finish(pass, &second, at(6_000)); // a check took its time
+        assert_eq!(
+            job.due(Duration::ZERO),
+            Some(at(1_200)),
+            "it waits for quiet since the change, not since the check"
+        );
+        job.begin();
+        let pass = made(&job, &third); // the newest, before it is looked at
+        job.look(&third, at(6_100));
+        assert_eq!(job.due(Duration::ZERO), None, "it is being made");
+        job.finish(pass, &third, at(6_200));
+        assert_eq!(job.due(Duration::ZERO), None, "it is in the file");
+        job.look(&first, at(7_000));
+        assert_eq!(job.due(Duration::ZERO), Some(at(7_200)));
     }
 }

@@ -236,6 +236,9 @@ impl Renders {
     }
 
     fn finish(&mut self, (name, pass): (String, Pass)) {
+        if self.sight.has_changed().unwrap_or(false) {
+            self.look();
+        }
         let (sight, now) = (Arc::clone(&self.sight.borrow()), self.now());
         let Some(job) = self.jobs.get_mut(&name) else { return };
         if let Some(digest) = job.finish(pass, &sight, now) {

@@ -114,6 +114,12 @@ impl Browser {
 
     /// Waits until an expression is true in the page.
     pub fn until(&mut self, expression: &str) {
+        self.until_with(expression, || {});
+    }
+
+    /// The same, with something that is done again before each look.
+    pub fn until_with(&mut self, expression: &str, again: impl Fn()) {
+        again();
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.value(expression) != json!(true) {
             if Instant::now() > deadline {
@@ -125,6 +131,7 @@ impl Browser {
                 json!({
                 "expression": "new Promise((done) => setTimeout(done, 20))", "awaitPromise": true}),
             );
+            again();
         }
     }
 

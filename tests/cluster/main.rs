@@ -6,9 +6,15 @@ mod lab;
 
 mod adoption;
 mod builds;
+mod cell;
 mod faults;
+#[path = "../zookeeper/kazoo.rs"]
+mod kazoo;
 mod lab_itself;
+#[path = "../mcrouter/mod.rs"]
+mod mcrouter;
 mod migration;
 mod outage;
+mod render;
 mod switch;
 mod thread;

@@ -11,9 +11,9 @@ mod kept;
 mod law;
 #[path = "../program/mod.rs"]
 mod program;
+mod registrator;
 #[path = "../support/skydns/mod.rs"]
 mod skydns;
-mod registrator;
 mod trouble;
 mod waits;
 

@@ -69,7 +69,7 @@ fn an_agent_claims_tells_and_keeps_its_number() {
     assert!(explained.contains("this host's number of nucleus is 2, since"), "{explained}");
     // The command says the same, by the agent and by etcd.
     assert_eq!(told(&second.wharf("ordinal nucleus")), (Some(0), "2\n".to_owned(), String::new()));
-    assert_eq!(told(&second.wharf("ordinal body")).0, Some(1));
+    assert_eq!(told(&second.wharf("ordinal body")), (Some(0), "1\n".to_owned(), String::new()), "without a table");
     let state = two.join("state");
     assert_eq!(ended(&ordinal(&cluster, "b", &state, &["nucleus"]).output().unwrap()), (Some(0), "2".to_owned()));
     // A host that is down is not found by its number any more, and has it still.
@@ -150,4 +150,52 @@ fn on_one_host_alone_no_etcd_is_needed() {
     agent.restart();
     until_held(&agent, 1);
     assert_eq!(told(&wharf().args(["ordinal", "nucleus", "--http", "127.0.0.1:1"]).output().unwrap()).0, Some(3));
+    // A role without a table is claimed by word; its number outlasts the agent.
+    assert_eq!(told(&agent.wharf("ordinal body")).1, "1\n");
+    // A number is freed by word, and claimed again by word.
+    let released = told(&agent.wharf("ordinal nucleus --release"));
+    assert_eq!((released.0, released.1.as_str()), (Some(0), ""), "{}", released.2);
+    assert!(released.2.contains("nucleus 1 of core-01 is free"), "{}", released.2);
+    agent.until("it is released", |agent| standing(agent)["state"] == "released");
+    assert_eq!(told(&agent.wharf("ordinal nucleus --release")).0, Some(1), "it has none");
+    assert_eq!(told(&agent.wharf("ordinal nucleus")).1, "1\n");
+    until_held(&agent, 1);
+    assert_eq!(told(&agent.wharf("ordinal nucleus --renumber")).1, "1\n", "nothing is lost");
+    agent.restart();
+    assert_eq!(told(&agent.wharf("ordinal body")).1, "1\n");
+    assert_eq!(told(&agent.wharf("ordinal body --release")).0, Some(0));
+    assert_eq!(told(&agent.wharf("ordinal body --release")).0, Some(1));
+    assert_eq!(told(&agent.wharf("ordinal nucleus --release another")).0, Some(1));
+}
+
+#[test]
+fn on_one_host_alone_a_number_that_became_anothers_is_told_until_a_new_one_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, state) = (dir.path().join("old"), dir.path().join("state"));
+    let start = |node, state: &Path| {
+        Agent::start_with(&Options {
+            settings: TABLE,
+            node: Some(node),
+            state: Some(state.to_owned()),
+            ..Options::default()
+        })
+    };
+    let first = start("a", &old);
+    until_held(&first, 1);
+    first.terminate();
+    let other = start("b", &state);
+    until_held(&other, 1);
+    other.terminate();
+    // The store is of another day than the host: b has its number there.
+    std::fs::copy(old.join("ordinal-nucleus.json"), state.join("ordinal-nucleus.json")).unwrap();
+    let again = start("a", &state);
+    again.until("it is lost", |agent| standing(agent)["state"] == "lost");
+    let (code, printed, complaint) = told(&again.wharf("ordinal nucleus"));
+    assert_eq!((code, printed.as_str()), (Some(4), ""), "{complaint}");
+    assert!(complaint.contains("was 1, which is b's now") && complaint.contains("--renumber"), "{complaint}");
+    assert_eq!(told(&again.wharf("ordinal nucleus --renumber")).1, "2\n");
+    until_held(&again, 2);
+    let freed = told(&again.wharf("ordinal nucleus --release b"));
+    assert!(freed.0 == Some(0) && freed.2.contains("nucleus 1 of b is free"), "{freed:?}");
+    assert_eq!(told(&again.wharf("ordinal nucleus")).1, "2\n", "a number never changes under a running server");
 }

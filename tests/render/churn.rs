@@ -11,9 +11,17 @@ const FILES: usize = 10;
 /// Quiet for so long before a file is made.
 const WAIT: Duration = Duration::from_millis(20);
 
+/// What is at rest is in every file within that, once it was quiet for so long. Held on an optimized build alone, with
+/// the machine to itself.
+const BUDGET: Duration = Duration::from_millis(200);
+
+fn is_drill() -> bool {
+    std::env::var_os("WHARF_DRILL").is_some()
+}
+
 /// Bursts of changes, and changes in each.
 fn bounds() -> (usize, usize) {
-    if std::env::var_os("WHARF_DRILL").is_some() { (100, 400) } else { (4, 100) }
+    if is_drill() { (100, 400) } else { (4, 100) }
 }
 
 /// The cluster as the test has it: ports by key.
@@ -67,18 +75,22 @@ fn ten_files_of_a_thousand_endpoints_are_right_whenever_the_cluster_rests() {
         cluster.ports.keys().map(|key| (key.clone(), r#"{"host":"10.0.0.1","port":80}"#.to_owned())).collect();
     town.put_all(&puts);
     let _follow = town.follow();
-    let is_right = |cluster: &Cluster| (0..FILES).all(|file| town.read(&format!("out/{file}")) == cluster.text(file));
     let (bursts, changes) = bounds();
-    let mut latest = Duration::ZERO;
+    let mut late = Vec::new();
     for burst in 0..=bursts {
         for _ in 0..if burst == 0 { 0 } else { changes } {
             cluster.change(&town);
         }
         let rests = Instant::now();
-        until("every file is as the cluster is", || is_right(&cluster), || town.read("log"));
-        latest = if burst == 0 { latest } else { latest.max(rests.elapsed().saturating_sub(WAIT)) };
+        let texts: Vec<String> = (0..FILES).map(|file| cluster.text(file)).collect();
+        let is_right = || texts.iter().enumerate().all(|(file, text)| town.read(&format!("out/{file}")) == *text);
+        until("every file is as the cluster is", is_right, || town.read("log"));
+        late.extend((burst > 0).then(|| rests.elapsed().saturating_sub(WAIT)));
     }
+    late.sort_unstable();
+    let (median, latest) = (late[late.len() / 2], late[late.len() - 1]);
     println!(
-        "{bursts} bursts of {changes} changes: the last file is right {latest:?} after the quiet time, at the latest"
+        "{bursts} bursts of {changes} changes: the last file is right {median:?} after the quiet time, {latest:?} at the latest"
     );
+    assert!(!is_drill() || latest <= BUDGET, "{late:?}");
 }

@@ -9,8 +9,10 @@ mod churn;
 mod etcd;
 mod follow;
 mod kills;
+#[path = "../mcrouter/mod.rs"]
 mod mcrouter;
 mod once;
+mod pools;
 #[path = "../program/mod.rs"]
 mod program;
 mod servers;

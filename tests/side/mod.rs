@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::answer::http::{
-    DrainRequest, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource, Settings, Sources,
-    Token, TopologyAsk,
+    DrainRequest, ForgetSource, HttpMetrics, HttpServer, OrdinalAsk, OrdinalDone, OrdinalSource, ProxySource,
+    Readiness, RenderSource, Settings, Sources, Token, TopologyAsk,
 };
 use wharf::catalog::facade::api::Nodes;
 use wharf::catalog::facade::etcd_v2::Standing;
@@ -23,6 +23,7 @@ use wharf::catalog::index::Catalog;
 use wharf::catalog::proxy::told::{Proxies, Proxy};
 use wharf::catalog::render::told::{Render, Renders};
 use wharf::model::publish::local::Local;
+use wharf::model::steer::ordinal::told::Standing;
 use wharf::model::steer::told::{Answer, Instance, Last, Named, Paused, Topology};
 use wharf::model::words::key::Prefix;
 use wharf::model::words::site::Standpoint;
@@ -44,6 +45,20 @@ pub fn own_address() -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::new(127, 77, high, low), 0));
     listener.expect("all of 127.0.0.0/8 is this host").local_addr().unwrap()
+}
+
+/// Claims a 7 for this host, which is 8 when it is claimed anew; frees the 9 of core-09 and nobody else's.
+fn counted(ask: OrdinalAsk) -> OrdinalDone {
+    match ask {
+        OrdinalAsk::Claim { renumber } => {
+            let number = if renumber { 8 } else { 7 };
+            OrdinalDone::Stands(Standing::Held { number, since: "2026-03-04T05:06:07Z".into() })
+        }
+        OrdinalAsk::Release { node: Some(node) } if node == "core-09" => {
+            OrdinalDone::Freed { node, number: 9, is_free: true }
+        }
+        OrdinalAsk::Release { node } => OrdinalDone::None { node: node.unwrap_or_else(|| "core-02".into()) },
+    }
 }
 
 /// One ambassador at work and one that waits.
@@ -147,6 +162,7 @@ impl Side {
             forget: ForgetSource::new(|node| Box::pin(async move { Ok(usize::from(node == "core-09")) })),
             ordinals: watch::channel(Arc::default()).1,
             etcd_v2: watch::channel(troubled()).1,
+            ordinal: OrdinalSource::new(|_, ask| Box::pin(async move { Ok(counted(ask)) })),
             ready: ready_seen,
             drain,
             topology: topologies(),

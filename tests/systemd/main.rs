@@ -25,6 +25,7 @@ mod everyday;
 mod image;
 mod page;
 mod provision;
+mod render;
 mod resolve;
 mod restart;
 mod services;

@@ -162,6 +162,13 @@ impl Host {
         (code.parse().unwrap(), body.to_owned())
     }
 
+    /// Whether its list is said to be what was known last.
+    pub fn is_stale(&self) -> bool {
+        let url = format!("http://{}/exhibitor/v1/cluster/list", self.agent.address("exhibitor"));
+        let output = Command::new("curl").args(["-si", &url]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().to_lowercase().contains("\r\nwarning: 110 ")
+    }
+
     pub fn status(&self) -> Vec<Value> {
         serde_json::from_str(&self.exhibitor("status", "x: y").1).unwrap_or_default()
     }

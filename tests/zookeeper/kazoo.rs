@@ -1,4 +1,6 @@
 //! A real client.
+#![allow(dead_code, unreachable_pub)] // each test program uses its own part
+#![allow(clippy::disallowed_methods)] // waiting for a process blocks, and nothing else runs here
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

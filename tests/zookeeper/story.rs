@@ -110,4 +110,15 @@ fn a_cell_of_one_says_one() {
     cell.until_listed(&[0]);
     assert!(has_sessions(&alone));
     until("it serves", || cell.hosts[0].serving() == 200);
+    // The store is away: what was known last is told, and said to be that.
+    let form = "Accept: application/x-www-form-urlencoded";
+    let list = cell.hosts[0].exhibitor("list", form);
+    assert!(list.1.starts_with("count=1&") && !cell.hosts[0].is_stale(), "{list:?}");
+    cell.cluster.members[0].kill();
+    until("it is said", || cell.hosts[0].is_stale());
+    assert_eq!(cell.hosts[0].exhibitor("list", form), list);
+    let told = told(&cell.wharf("zk-list-nodes --min 1"));
+    assert_eq!((told.0, told.1), (Some(0), format!("{alone}\n")));
+    assert!(told.2.contains("stale: the store is away"), "{}", told.2);
+    assert!(cell.hosts[0].serving() == 200 && has_sessions(&alone));
 }

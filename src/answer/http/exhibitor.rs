@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::error::Problem;
 use super::json;
 use super::router::Context;
+use super::shape::is_stale;
 use crate::catalog::facade::api;
 use crate::catalog::facade::zookeeper::cell::Cell;
 use crate::catalog::facade::zookeeper::exhibitor::{List, State as MemberState, Status};
@@ -50,6 +51,14 @@ pub(super) fn router() -> Router<Context> {
         router = router.route(&path, any(refused)).route(&format!("{path}/{{host}}"), any(refused));
     }
     router.fallback(unknown).method_not_allowed_fallback(wrong_method)
+}
+
+/// Says of an answer that it is what was known last. Exhibitor's bodies have no word for that; the header is HTTP's own
+/// (RFC 7234, section 5.5), and whoever does not know it reads the same list as before.
+pub(super) fn date(context: &Context, headers: &mut HeaderMap) {
+    if is_stale(&context.sources.catalog, &context.sources.catalog.load()) {
+        headers.insert(header::WARNING, HeaderValue::from_static("110 wharf \"Response is Stale\""));
+    }
 }
 
 /// The endpoint's name among the metrics.

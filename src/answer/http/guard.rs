@@ -120,6 +120,9 @@ pub(super) const RENDERED: Deed = Deed { noun: "a report", command: "wharf rende
 /// Changing a topology.
 pub(super) const TOPOLOGY: Deed = Deed { noun: "a topology", command: "wharf topology" };
 
+/// Claiming and freeing the number of a host.
+pub(super) const ORDINAL: Deed = Deed { noun: "a number", command: "wharf ordinal" };
+
 /// Forgetting a lost host.
 pub(super) const FORGET: Deed = Deed { noun: "forgetting a host", command: "wharf nodes --forget" };
 

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::difference::{ChangedService, Difference, mark};
 use super::listing::Stand;
 use super::{shape, work};
 use crate::catalog::index::{Catalog, Service};
+use crate::host::thread_time;
 use crate::model::words::record::Text;
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
@@ -144,15 +145,17 @@ impl Hub {
     async fn follow(mut self) -> Self {
         let mut changed = self.view.changed();
         loop {
-            let begun = Instant::now();
             changed.mark_unchanged();
+            let took;
             // Beside the event loop: comparing 100,000 endpoints takes longer than a keepalive should wait.
-            self = work::done(move || {
+            (self, took) = work::done(move || {
+                let begun = thread_time();
                 self.compare();
-                self
+                (self, thread_time().saturating_sub(begun))
             })
             .await;
-            sleep(begun.elapsed() * SHARE).await;
+            // By what it took of a core: on a busy machine it is not to be late for having waited its turn.
+            sleep(took * SHARE).await;
             if *self.followers.borrow() == 0 {
                 let gone = !matches!(timeout(LINGER, self.followers.wait_for(|count| *count > 0)).await, Ok(Ok(_)));
                 if gone {

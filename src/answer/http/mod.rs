@@ -65,6 +65,7 @@ pub use forget::ForgetSource;
 pub use guard::Token;
 pub use health::Readiness;
 pub use metrics::HttpMetrics;
+pub use ordinals::{OrdinalAsk, OrdinalDone, OrdinalSource};
 pub use proxies::ProxySource;
 pub use renders::RenderSource;
 pub use topology::{TopologyAsk, TopologyChange};
@@ -112,6 +113,8 @@ pub struct Sources {
     pub ordinals: watch::Receiver<Arc<Standings>>,
     /// How etcd's v2 API stands on this host.
     pub etcd_v2: watch::Receiver<Standing>,
+    /// Whom to ask to claim or free one.
+    pub ordinal: OrdinalSource,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.

@@ -92,6 +92,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/nodes/{name}", delete(forget::forget))
         .route("/v1/ordinals", get(ordinals::ordinals))
         .route("/v1/etcd-v2", get(etcd_v2::etcd_v2))
+        .route("/v1/ordinals/{name}", post(ordinals::change).delete(ordinals::change))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -132,6 +133,9 @@ async fn around(
     let endpoint = endpoint(request.uri().path());
     let mut response = answer(&context, &guest, request, next).await;
     let headers = response.headers_mut();
+    if endpoint.starts_with("/exhibitor/") {
+        exhibitor::date(&context, headers);
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
@@ -168,7 +172,8 @@ async fn answer(context: &Context, guest: &Guest, request: Request, next: Next) 
 
 /// Whether something is done there, which takes its time.
 fn is_work(path: &str) -> bool {
-    path == "/v1/drain" || path.starts_with("/v1/topology/") || path == "/master" || path == "/dns"
+    let below = ["/v1/topology/", "/v1/ordinals/"];
+    ["/v1/drain", "/master", "/dns"].contains(&path) || below.iter().any(|below| path.starts_with(below))
 }
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
@@ -196,6 +201,9 @@ fn endpoint(path: &str) -> &'static str {
     if path.starts_with("/v1/nodes/") {
         return "/v1/nodes/{name}";
     }
+    if path.starts_with("/v1/ordinals/") {
+        return "/v1/ordinals/{name}";
+    }
     if path.starts_with("/exhibitor/") {
         return exhibitor::endpoint(path);
     }
@@ -216,7 +224,7 @@ async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         format!("{} does not take this method", uri.path()),
-        "everything is read by GET; POST and DELETE are for /v1/drain, PUT is for /v1/topology/NAME, DELETE for \
-         /v1/nodes/NAME",
+        "everything is read by GET; POST and DELETE are for /v1/drain and /v1/ordinals/NAME, PUT is for \
+         /v1/topology/NAME, DELETE for /v1/nodes/NAME",
     )
 }

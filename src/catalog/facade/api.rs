@@ -118,6 +118,18 @@ pub struct EtcdV2Trouble {
     pub why: Text,
 }
 
+/// `DELETE /v1/ordinals/NAME`: a number that was freed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Freed {
+    /// The host that had it.
+    pub node: Text,
+    /// The number.
+    pub number: u32,
+    /// Whether it is free now; else it is as soon as the host's agent has seen that.
+    pub free: bool,
+}
+
 /// `GET /v1/local`: what this host shows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

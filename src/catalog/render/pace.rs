@@ -33,6 +33,16 @@ impl Pace {
         self.asked = true;
     }
 
+    /// What was made is of all that there is to be seen.
+    pub(crate) fn caught_up(&mut self) {
+        self.changes = None;
+    }
+
+    /// Changes count from when they came, as it was noted then.
+    pub(crate) fn as_noted(&mut self, noted: Self) {
+        self.changes = noted.changes.or(self.changes);
+    }
+
     /// When it is due.
     pub(crate) fn due(&self, wait: Wait) -> Option<Duration> {
         if self.asked {

@@ -80,6 +80,11 @@ impl Desk {
         Self { place, role, claimer, kept, history, generation, begun: Instant::now(), unkept: None }
     }
 
+    /// Whose number it is about.
+    pub fn role(&self) -> &RoleName {
+        &self.role
+    }
+
     /// Whether a number is remembered.
     pub fn remembers(&self) -> bool {
         self.claimer.holding().is_some()

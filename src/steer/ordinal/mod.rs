@@ -10,6 +10,7 @@
 
 mod desk;
 mod release;
+mod word;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,7 @@ use tracing::{Instrument, info_span};
 
 pub use desk::{Desk, Looked, Place};
 pub use release::{Release, Released};
+pub use word::claim;
 
 use crate::model::steer::ordinal::told::{Standing, Standings};
 use crate::model::words::ordinal::RoleName;
@@ -95,18 +97,34 @@ pub struct Ordinals {
     metrics: Metrics,
     desks: JoinSet<()>,
     running: BTreeMap<RoleName, AbortHandle>,
+    begun_anew: mpsc::Receiver<RoleName>,
 }
 
+/// Has desks begin anew, by what the store and the state directory have now.
+#[derive(Clone, Debug)]
+pub struct Anew(mpsc::Sender<RoleName>);
+
+impl Anew {
+    /// The desk of this role, if there is one.
+    pub async fn begin(&self, role: &RoleName) {
+        let _ = self.0.send(role.clone()).await; // nobody takes it when the agent stops
+    }
+}
+
+/// Desks that may wait to begin anew.
+const WAITING: usize = 8;
+
 impl Ordinals {
-    /// One for these roles, and where it is read how the host stands.
+    /// One for these roles, where it is read how the host stands, and what has desks begin anew.
     pub fn new(
         settings: Settings,
         roles: watch::Receiver<Arc<BTreeSet<RoleName>>>,
         metrics: Metrics,
-    ) -> (Self, watch::Receiver<Arc<Standings>>) {
+    ) -> (Self, watch::Receiver<Arc<Standings>>, Anew) {
         let (standings, seen) = watch::channel(Arc::default());
         let (desks, running) = (JoinSet::new(), BTreeMap::new());
-        (Self { settings, roles, standings, metrics, desks, running }, seen)
+        let (anew, begun_anew) = mpsc::channel(WAITING);
+        (Self { settings, roles, standings, metrics, desks, running, begun_anew }, seen, Anew(anew))
     }
 
     /// Works until `stop`. Numbers stay claimed.
@@ -119,6 +137,11 @@ impl Ordinals {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Ok(()) = self.roles.changed() => {}
+                Some(role) = self.begun_anew.recv() => {
+                    if let Some(desk) = self.running.remove(&role) {
+                        desk.abort();
+                    }
+                }
                 Ok(()) = standings.changed() => {
                     let now = Arc::clone(&standings.borrow_and_update());
                     self.tell_units(&now).await;

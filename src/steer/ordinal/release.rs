@@ -19,6 +19,8 @@ pub struct Release {
     pub prefix: Prefix,
     /// The role.
     pub role: RoleName,
+    /// The agent of the host is known to have it. A node record tells that of others, some seconds late.
+    pub lives: bool,
 }
 
 /// What came of it.
@@ -46,7 +48,7 @@ impl Release {
                 let record = NodeRecord::decode(&item.value).ok();
                 record.is_some_and(|it| &*it.node == node && it.ordinals.get(self.role.as_str()) == Some(&number))
             };
-            let lives = nodes.iter().any(has_it);
+            let lives = self.lives || nodes.iter().any(has_it);
             let key = key(&self.prefix, &self.role, number);
             let write = match lives {
                 true => {

@@ -1,6 +1,6 @@
 //! The members of a service: found ones, and those that node records call not ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use crate::catalog::facade::api::{Endpoint, Service};
@@ -61,7 +61,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What was found of a service, and what the hosts tell of it; hosts are numbered as this role.
+    /// What was found of a service, and what the hosts tell of it. Hosts are numbered as this role; where none is named,
+    /// as the one that the members' hosts have, if that is one.
     pub fn of(name: &str, found: Option<&Service>, nodes: &[NodeRecord], role: Option<&RoleName>) -> Self {
         let endpoints = found.into_iter().flat_map(|service| &service.endpoints).filter_map(published);
         let waiting = nodes.iter().flat_map(|node| node.waiting.iter().filter_map(|it| not_ready(name, node, it)));
@@ -70,8 +71,10 @@ impl Cell {
             // A record counts before the word that was told of its instance some seconds ago.
             places.entry((member.host.clone(), member.port)).or_insert(member);
         }
+        let hosts: HashSet<&Text> = places.values().map(|member| &member.node).collect();
+        let role = role.map(RoleName::as_str).or_else(|| only_role(nodes.iter().filter(|it| hosts.contains(&it.node))));
         let numbers: BTreeMap<&str, u32> =
-            nodes.iter().filter_map(|node| Some((&*node.node, *node.ordinals.get(role?.as_str())?))).collect();
+            nodes.iter().filter_map(|node| Some((&*node.node, *node.ordinals.get(role?)?))).collect();
         let numbered = |member: Member| Member { number: numbers.get(&*member.node).copied(), ..member };
         let mut members: Vec<Member> = places.into_values().map(numbered).collect();
         members.sort_by(|one, other| rank(one).cmp(&rank(other)));
@@ -97,6 +100,13 @@ impl Cell {
     pub fn ready(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| self.serves(member))
     }
+}
+
+/// The role of these hosts' numbers, where there is only one.
+fn only_role<'n>(nodes: impl Iterator<Item = &'n NodeRecord>) -> Option<&'n str> {
+    let mut roles = nodes.flat_map(|node| node.ordinals.keys());
+    let first = roles.next()?;
+    roles.all(|role| role == first).then_some(&**first)
 }
 
 /// `h1:2181,h2:2181`.
@@ -185,9 +195,12 @@ pub(super) mod tests {
     }
 
     fn listed(found: &[&str], told: &[&str]) -> String {
-        let role = RoleName::parse("nucleus").expect("a role");
-        let cell = Cell::of("zookeeper", Some(&service(found)), &nodes(told), Some(&role));
-        list(cell.ready())
+        listed_as(Some("nucleus"), found, &nodes(told))
+    }
+
+    fn listed_as(role: Option<&str>, found: &[&str], nodes: &[NodeRecord]) -> String {
+        let role = role.map(|role| RoleName::parse(role).expect("a role"));
+        list(Cell::of("zookeeper", Some(&service(found)), nodes, role.as_ref()).ready())
     }
 
     #[test]
@@ -197,6 +210,17 @@ pub(super) mod tests {
         let numbered = ["c 1 - -", "a 2 - -"];
         assert_eq!(listed(&found, &numbered), "10.0.0.3:2181,10.0.0.1:2181,10.0.0.2:2181,10.0.0.4:2181");
         assert_eq!(listed(&["fd00::1 a primary"], &[]), "[fd00::1]:2181");
+    }
+
+    #[test]
+    fn without_a_role_the_only_one_of_the_members_hosts_counts() {
+        let found = ["10.0.0.1 a replica", "10.0.0.2 b primary"];
+        let mut told = nodes(&["b 1 - -", "a 2 - -", "elsewhere 3 - -"]);
+        told[2].ordinals = [("body".into(), 1)].into();
+        assert_eq!(listed_as(None, &found, &told), "10.0.0.2:2181,10.0.0.1:2181");
+        told[0].ordinals.insert("body".into(), 2);
+        assert_eq!(listed_as(None, &found, &told), "10.0.0.1:2181,10.0.0.2:2181", "nobody knows which is meant");
+        assert_eq!(listed_as(Some("nucleus"), &found, &told), "10.0.0.2:2181,10.0.0.1:2181");
     }
 
     #[test]
