@@ -22,8 +22,8 @@ use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
 use super::{
-    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, ordinals, page, proxies, renders,
-    services, topology,
+    Settings, Sources, autodiscovery, discovery, drain, events, exhibitor, forget, health, local, ordinals, page,
+    proxies, renders, services, topology,
 };
 use crate::host::clients::Guest;
 
@@ -91,6 +91,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/nodes", get(local::nodes))
         .route("/v1/nodes/{name}", delete(forget::forget))
         .route("/v1/ordinals", get(ordinals::ordinals))
+        .route("/v1/autodiscovery", get(autodiscovery::autodiscovery))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -172,7 +173,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 18] = [
         "/",
         "/healthz",
         "/readyz",
@@ -183,6 +184,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/local",
         "/v1/nodes",
         "/v1/ordinals",
+        "/v1/autodiscovery",
         "/v1/proxies",
         "/v1/renders",
         "/v1/watch",
