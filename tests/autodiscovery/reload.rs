@@ -136,7 +136,8 @@ fn tables_come_change_and_go_while_the_agent_runs() {
 #[test]
 fn who_is_away_is_shown_with_its_time() {
     let (cache, port) = Server::memcached();
-    let service = format!("[[service]]\nname = 'memcached'\nport = {port}\ncheck = 'memcached'\ncheck_interval = '100ms'\n");
+    let service =
+        format!("[[service]]\nname = 'memcached'\nport = {port}\ncheck = 'memcached'\ncheck_interval = '100ms'\n");
     let services = format!("{service}{}", table("memcached", "127.0.0.1:0", ""));
     let reloaded = Reloaded { agent: Agent::start(&services), services };
     reloaded.until("it is a member", "memcached", |shown| shown["members"][0]["port"] == port);

@@ -5,10 +5,12 @@
 mod lab;
 
 mod adoption;
+mod autodiscovery;
 mod builds;
 mod faults;
 mod lab_itself;
 mod migration;
+mod near;
 mod outage;
 mod switch;
 mod thread;
