@@ -102,7 +102,7 @@ fn go_and_haproxy_prefer_what_is_near_and_fall_back_to_what_is_far() {
         let host: &Host = host;
         let at = format!("{}:5300", host.address());
         let spec = host.wharf().dns(&[&at, "127.0.0.1:5300", "127.0.0.1:53"]);
-        spec.flag("--site", site).flag("--near-priority", "true").start_only()
+        spec.flag("--site", site).env("WHARF_NEAR_PRIORITY", "true").start_only()
     };
     let agents: Vec<_> = lab.hosts().iter().zip(&SITES).map(start).collect();
     agents.iter().for_each(|agent| agent.wait_ready());
