@@ -21,7 +21,7 @@ fn fill(side: &mut Side) {
     side.put("/services/redis/a", r#"{"host":"10.88.0.1","port":6379,"node":"core-01","role":"primary","since":"2026-03-04T05:06:07Z","image":"redis:7"}"#);
     side.put(
         "/services/redis/b",
-        r#"{"host":"10.88.0.2","port":6379,"node":"core-02","role":"replica","image":"redis:7"}"#,
+        r#"{"host":"10.88.0.2","port":6379,"node":"core-02","role":"replica","image":"redis:7","site":"r/a/rack-7"}"#,
     );
     side.put(
         "/services/memcached/a",
@@ -53,6 +53,7 @@ fn fill(side: &mut Side) {
         version: "0.1.0".into(),
         addresses: vec!["10.88.0.1".parse().unwrap()],
         started: "2026-03-04T05:06:07Z".into(),
+        site: Some("r/b/rack-8".into()),
         states: [("ready".into(), 2), ("down".into(), waiting.len())].into(),
         waiting,
         ..NodeRecord::default()
@@ -77,6 +78,7 @@ async fn the_page_is_live_honest_safe_and_usable() {
     browser.until(
         "document.body.innerText.includes('10.88.0.2:6379') && document.body.innerText.includes('connection refused')",
     );
+    browser.until("document.body.innerText.includes('10.77.0.2:11211')");
     let text = browser.text();
     for seen in ["memcached", "core-02", "replica", "bound to 127.0.0.1", "0.1.0", "core-02:postgres:5432"] {
         assert!(text.contains(seen), "{seen} in {text}");
@@ -90,6 +92,11 @@ async fn the_page_is_live_honest_safe_and_usable() {
     for seen in ["Files", "/etc/haproxy/haproxy.cfg", "waiting", "services are not read yet"] {
         assert!(text.contains(seen), "{seen} in {text}");
     }
+    // Where hosts and endpoints are, and whom clients of ElastiCache are told of.
+    for seen in ["r/a/rack-7", "r/b/rack-8", "10.77.0.2:11211", "away 12s", "1767225600", "0.0.0.0:11311 (TLS)"] {
+        assert!(text.contains(seen), "{seen} in {text}");
+    }
+    assert!(text.contains("cannot listen on 127.0.0.1:11312") && text.contains("no members yet"), "{text}");
     browser.picture("wide");
 
     // What dies vanishes without reload.

@@ -12,6 +12,7 @@ use wharf::answer::dns::{DnsServer, Settings};
 use wharf::follow::mirror::{self, Mirror};
 use wharf::model::publish::local::Overlay;
 use wharf::model::words::key::Prefix;
+use wharf::model::words::site::{Site, Standpoint};
 use wharf::model::words::zone::Zones;
 use wharf::store::embedded::Embedded;
 use wharf::store::etcd::Etcd;
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
 
 async fn serve(args: &[String]) -> ExitCode {
     let store: Arc<dyn Store> = match args {
-        [kind, count, ..] if kind == "embedded" => Arc::new(filled(count.parse().unwrap()).await),
+        [kind, count, ..] if is_embedded(kind) => Arc::new(filled(count.parse().unwrap(), kind == NEAR).await),
         [_, endpoint, ..] => Arc::new(Etcd::new(wharf::store::etcd::Settings {
             endpoints: vec![endpoint.clone()],
             ca: None,
@@ -55,7 +56,7 @@ async fn serve(args: &[String]) -> ExitCode {
         ttl: Duration::from_secs(5),
         negative_ttl: Duration::from_secs(5),
         forward: Vec::new(),
-        standpoint: Default::default(),
+        standpoint: if args[0] == NEAR { standpoint() } else { Standpoint::default() },
         forward_allow: vec!["127.0.0.0/8".parse().unwrap()],
         allow: Vec::new(),
         rate_limit: 100,
@@ -88,6 +89,23 @@ async fn serve(args: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The store of a host that prefers what is near, with hosts in three zones.
+const NEAR: &str = "near";
+
+fn is_embedded(kind: &str) -> bool {
+    kind == "embedded" || kind == NEAR
+}
+
+fn standpoint() -> Standpoint {
+    Standpoint::new("core-7", Some(Site::parse("eu/zone-1").unwrap()), true)
+}
+
+/// The record of a host that says where it is.
+fn placed(number: usize, (key, value): (String, String)) -> (String, String) {
+    let open = value.strip_suffix('}').unwrap();
+    (key, format!(r#"{open},"site":"eu/zone-{}"}}"#, number % 3))
+}
+
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").unwrap();
@@ -97,16 +115,18 @@ fn say(text: &str) {
 /// How many records there are to be read.
 fn expected(args: &[String]) -> usize {
     let count: usize = args.last().unwrap().parse().unwrap();
-    if args[0] == "embedded" { count + MANY.iter().map(|(_, count)| count).sum::<usize>() } else { count }
+    if is_embedded(&args[0]) { count + MANY.iter().map(|(_, count)| count).sum::<usize>() } else { count }
 }
 
 /// Services of many endpoints, beside the others.
 const MANY: [(&str, usize); 2] = [("hundreds", 200), ("thousands", 2_000)];
 
-async fn filled(count: usize) -> Embedded {
+async fn filled(count: usize, says_where: bool) -> Embedded {
     let store = Embedded::new();
     let many = MANY.iter().flat_map(|(service, count)| (0..*count).map(|number| records::of_many(service, number)));
     let all: Vec<(String, String)> = (0..count).map(records::plain).chain(many).collect();
+    let place = |(number, record)| if says_where { placed(number, record) } else { record };
+    let all: Vec<(String, String)> = all.into_iter().enumerate().map(place).collect();
     for chunk in all.chunks(100) {
         let put =
             |(key, value): &(String, String)| Put::Put { key: key.clone(), value: value.clone().into(), lease: 0 };

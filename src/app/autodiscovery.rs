@@ -1,13 +1,14 @@
-//! Auto-discovery's workers, and the record by which clients find an agent that serves it.
+//! Auto-discovery's workers, how their settings are changed, and the record by which clients find an agent that serves it.
 
-use std::net::SocketAddr;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::build::Ground;
-use crate::answer::autodiscovery::{AutodiscoveryError, AutodiscoveryServer, Inputs, Settings};
+use crate::answer::autodiscovery::{AutodiscoveryServer, Handle, Inputs, Settings};
 use crate::catalog::facade::api::Nodes;
 use crate::config::{AutodiscoveryConfig, Config};
 use crate::follow::members::MemberKeeper;
@@ -16,7 +17,13 @@ use crate::state::members::KeptMembers;
 use crate::supervisor::{Half, Supervisor};
 use crate::view::CatalogView;
 
-/// Starts them where there is a table; tells where they listen.
+/// Where their settings are changed, and how they stand.
+pub(super) struct Autodiscoveries {
+    pub(super) tables: watch::Sender<Arc<Vec<Settings>>>,
+    pub(super) handle: Handle,
+}
+
+/// Starts them. The store's lists are followed from the first table on.
 pub(super) async fn start(
     config: &Config,
     ground: &Ground,
@@ -24,10 +31,7 @@ pub(super) async fn start(
     nodes: &watch::Receiver<Arc<Nodes>>,
     supervisor: &mut Supervisor,
     registry: &mut Registry,
-) -> Result<Vec<SocketAddr>, AutodiscoveryError> {
-    if config.autodiscoveries.is_empty() {
-        return Ok(Vec::new());
-    }
+) -> Autodiscoveries {
     let stop = supervisor.stop_of(Half::Find);
     let (keeper, lists) = MemberKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
     let inputs = Inputs {
@@ -38,19 +42,37 @@ pub(super) async fn start(
         nodes: nodes.clone(),
         lists,
     };
+    let (tables, settings) = watch::channel(Arc::new(settings(config, ground.state.writable())));
+    let (server, handle) = AutodiscoveryServer::start(settings.clone(), inputs, registry).await;
+    supervisor.spawn("members", Half::Find, follow(keeper, settings, stop.clone()));
+    supervisor.spawn("autodiscovery", Half::Find, server.run(stop));
+    Autodiscoveries { tables, handle }
+}
+
+/// Every table as its workers take it.
+pub(super) fn settings(config: &Config, keeps: bool) -> Vec<Settings> {
     let settings = |table: &AutodiscoveryConfig| Settings {
         service: table.service.clone(),
         listen: table.listen,
         leave_after: table.leave_after,
         tls: table.tls.clone(),
-        kept: ground.state.writable().then(|| KeptMembers::new(&config.store.state_dir, &table.service)),
+        kept: keeps.then(|| KeptMembers::new(&config.store.state_dir, &table.service)),
     };
-    let settings = config.autodiscoveries.iter().map(settings).collect();
-    let server = AutodiscoveryServer::bind(settings, &inputs, registry).await?;
-    let addresses = server.addresses();
-    supervisor.spawn("members", Half::Find, keeper.run(stop.clone()));
-    supervisor.spawn("autodiscovery", Half::Find, server.run(stop));
-    Ok(addresses)
+    config.autodiscoveries.iter().map(settings).collect()
+}
+
+/// Follows the lists of the store once there is a table: who has none asks for nothing.
+async fn follow(
+    keeper: MemberKeeper,
+    mut tables: watch::Receiver<Arc<Vec<Settings>>>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let asked = async { tables.wait_for(|tables| !tables.is_empty()).await.is_ok() };
+    if stop.run_until_cancelled(asked).await == Some(true) {
+        return keeper.run(stop).await;
+    }
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// What clients are given to ask, `memcached.cfg` for `memcached`: an instance like any other, of each host that serves

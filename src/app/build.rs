@@ -13,7 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
-use super::autodiscovery;
+use super::autodiscovery::{self, Autodiscoveries};
 use super::drain::DrainDesk;
 use super::etcd_v2;
 use super::neighbours::Neighbours;
@@ -25,9 +25,11 @@ use super::sources::Sources;
 use super::topology::{self, Masters};
 use super::translate;
 use super::watchdog::{self, Watchdog};
-use crate::answer::autodiscovery::AutodiscoveryError;
+use crate::answer::autodiscovery as elasticache;
 use crate::answer::dns::{self, DnsServer, Insider};
-use crate::answer::http::{self, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource};
+use crate::answer::http::{
+    self, AutodiscoverySource, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource,
+};
 use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
 use crate::config::Config;
@@ -84,8 +86,6 @@ pub(super) enum BuildError {
     EmptyToken(PathBuf),
     #[error("Sentinel's protocol cannot be spoken")]
     Sentinel(#[source] http::BindError),
-    #[error("auto-discovery cannot be served")]
-    Autodiscovery(#[from] AutodiscoveryError),
     #[error("etcd's v2 API cannot be served")]
     EtcdV2(#[source] http::BindError),
     #[error("{file} of --etcd-v2-user cannot be read")]
@@ -101,7 +101,7 @@ pub(super) enum BuildError {
 impl BuildError {
     /// Whether the settings are to blame, rather than the host.
     pub(super) fn is_wrong_use(&self) -> bool {
-        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_) | Self::Autodiscovery(_) | Self::EtcdV2(_))
+        !matches!(self, Self::Http(_) | Self::Dns(_) | Self::Sentinel(_) | Self::EtcdV2(_))
     }
 }
 
@@ -111,6 +111,8 @@ pub(super) struct Agent {
     pub(super) local: watch::Receiver<Arc<Local>>,
     pub(super) drain: Drain,
     pub(super) proxies: watch::Sender<Arc<Vec<Table>>>,
+    pub(super) autodiscoveries: watch::Sender<Arc<Vec<elasticache::Settings>>>,
+    pub(super) keeps: bool,
     pub(super) roles: watch::Sender<Arc<BTreeSet<RoleName>>>,
     masters: Masters,
 }
@@ -135,13 +137,15 @@ pub(super) async fn build(config: &Config, passed: Passed, supervisor: &mut Supe
     supervisor.spawn("logind", Half::Offer, logind.run(stop.clone()));
     supervisor.spawn("farewell", Half::Offer, farewell.run(stop));
     let masters = finding.masters.clone();
-    let proxies = finding.proxies.clone();
+    let (proxies, autodiscoveries) = (finding.proxies.clone(), finding.autodiscoveries.clone());
     finding.watch_over(config, &offering, supervisor);
     Ok(Agent {
         inventory: offering.settings,
         local: offering.published.local,
         drain: offering.drain,
         proxies,
+        autodiscoveries,
+        keeps: ground.state.writable(),
         roles: offering.ordinals.roles,
         masters,
     })
@@ -267,6 +271,7 @@ struct Finding {
     door: Option<Door>,
     insider: Insider,
     proxies: watch::Sender<Arc<Vec<Table>>>,
+    autodiscoveries: watch::Sender<Arc<Vec<elasticache::Settings>>>,
     masters: Masters,
 }
 
@@ -304,7 +309,9 @@ impl Finding {
         let sentinel = SentinelServer::bind_all(sentinel, &view, &ground.zones, &node_list, &mut registry).await;
         let sentinel = sentinel.map_err(BuildError::Sentinel)?;
         let (topology, masters) = topology::start(config, ground, &view, &node_list, supervisor, &mut registry);
-        let autodiscovery = autodiscovery::start(config, ground, &view, &node_list, supervisor, &mut registry).await?;
+        let Autodiscoveries { tables: autodiscoveries, handle: discoveries } =
+            autodiscovery::start(config, ground, &view, &node_list, supervisor, &mut registry).await;
+        let autodiscovery = discoveries.addresses();
         let etcd_v2 = etcd_v2::start(config, ground, supervisor, &mut registry).await?;
         let inputs = proxies::Inputs {
             view: &view,
@@ -328,6 +335,7 @@ impl Finding {
             drain: drain_requests,
             topology,
             proxies: ProxySource::new(move || handle.told()),
+            autodiscovery: AutodiscoverySource::new(move || discoveries.told()),
             renders: RenderSource::register(&mut registry),
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),
@@ -345,6 +353,7 @@ impl Finding {
             door: http.door(),
             insider: dns.insider(),
             proxies,
+            autodiscoveries,
             masters,
         };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));

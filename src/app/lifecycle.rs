@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::build::{self, Agent};
 use super::{ABORTED, WRONG_USE};
-use super::{proxies, settings, shutdown, translate};
+use super::{autodiscovery, proxies, settings, shutdown, translate};
 use crate::cli::AgentArgs;
 use crate::config::Config;
 use crate::host::sockets::Passed;
@@ -22,9 +22,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const AFTER_STOP: Duration = Duration::from_secs(3);
 
 /// The settings that a reload applies.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 13] = [
     "address-label",
     "allow-name",
+    "autodiscovery",
     "checks",
     "explicit",
     "log",
@@ -144,6 +145,7 @@ fn reload(args: &AgentArgs, running: Config, agent: &Agent, log: &LogFilter) -> 
             log.set(&now.log.filter);
             agent.inventory.send_replace(Arc::new(translate::inventory(&now)));
             agent.proxies.send_replace(Arc::new(proxies::of_agent(&now)));
+            agent.autodiscoveries.send_replace(Arc::new(autodiscovery::settings(&now, agent.keeps)));
             agent.roles.send_replace(Arc::new(now.ordinals.clone()));
             now
         }

@@ -11,6 +11,7 @@ use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{
     EtcdV2, EtcdV2Trouble, Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals,
 };
+use crate::catalog::facade::autodiscovery::told::{Autodiscoveries, Autodiscovery};
 use crate::catalog::render::told::Renders;
 use crate::model::steer::ordinal::told::Standing;
 use crate::model::steer::told::{Instance, Topologies, Topology};
@@ -69,12 +70,14 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
             let topologies = client.get::<Topologies>("/v1/topology").await.unwrap_or_default();
             let numbers = client.get::<Ordinals>("/v1/ordinals").await.unwrap_or_default();
             let renders = client.get::<Renders>("/v1/renders").await.unwrap_or_default();
+            let discovery = client.get::<Autodiscoveries>("/v1/autodiscovery").await.unwrap_or_default();
             let story = words(&local, &topologies, terminal, SystemTime::now());
             let mut text = numbers_in_words(&numbers, terminal) + &story;
             if args.container.is_none() {
                 let etcd_v2 = client.get::<EtcdV2>("/v1/etcd-v2").await.unwrap_or_default();
                 text.push_str(&met_by_clients_of_v2(&etcd_v2, terminal, SystemTime::now()));
                 text.push_str(&files(&renders, terminal));
+                text.push_str(&discovered(&discovery, terminal));
             }
             text
         }
@@ -162,6 +165,39 @@ fn files(renders: &Renders, terminal: &Terminal) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Whom clients of ElastiCache are told of here.
+fn discovered(told: &Autodiscoveries, terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for table in &told.autodiscoveries {
+        let (line, tone) = told_members(table);
+        let line = format!("auto-discovery of {} at {}{line}", table.service, table.listen);
+        text.push_str(&terminal.paint(&plain(&line), tone));
+        text.push('\n');
+        for member in table.away() {
+            let node = member.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
+            let (at, away) = (place(&member.host, member.port), member.away_s.unwrap_or_default());
+            let line = format!("  {at}{node} has no record for {away}s, and leaves after {}s", table.leave_after_s);
+            text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn told_members(table: &Autodiscovery) -> (String, Tone) {
+    if let Some(reason) = &table.reason {
+        return (format!(" is not served: {reason}"), Tone::Bad);
+    }
+    let stale = if table.stale { "; the store is away, this is what was seen last" } else { "" };
+    let tone = if table.stale { Tone::Warning } else { Tone::Normal };
+    let Some(version) = table.version else {
+        return (format!(" has no members to tell of yet{stale}"), Tone::Warning);
+    };
+    let members =
+        if table.members.len() == 1 { "1 member".to_owned() } else { format!("{} members", table.members.len()) };
+    (format!(" tells of {members}, version {version}{stale}"), tone)
 }
 
 /// What concerns everything on this host.

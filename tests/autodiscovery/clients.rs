@@ -11,12 +11,15 @@ use super::{Host, PATIENCE, until};
 /// A client's program: it is given the endpoint, prints the ports it found in order, and fails when it cannot store.
 struct Client {
     name: &'static str,
+    /// The environment that it is in; node's when there is none.
+    python: Option<&'static str>,
     script: &'static str,
 }
 
-const PYTHON: [Client; 3] = [
+const CLIENTS: [Client; 6] = [
     Client {
         name: "elasticache-auto-discovery",
+        python: Some("python"),
         script: r#"
 import sys, elasticache_auto_discovery
 found = elasticache_auto_discovery.discover(sys.argv[1], 10)
@@ -26,6 +29,7 @@ print(*sorted(int(port) for host, ip, port in found))
     },
     Client {
         name: "elasticache-pyclient",
+        python: Some("python"),
         script: r#"
 import sys
 from elasticache_pyclient import MemcacheClient
@@ -41,6 +45,7 @@ finally:
     },
     Client {
         name: "django-elastipymemcache",
+        python: Some("python"),
         script: r#"
 import sys
 from django_elastipymemcache.client import AWSElastiCacheClient
@@ -51,11 +56,25 @@ for number in range(20):
 print(*sorted(int(key.rsplit(":", 1)[1]) for key in client.clients))
 "#,
     },
-];
-
-const NODE: [Client; 2] = [
+    Client {
+        name: "django-elasticache",
+        python: Some("django-3"),
+        script: r#"
+import sys, django
+from django.conf import settings
+backend = {"BACKEND": "django_elasticache.memcached.ElastiCache", "LOCATION": sys.argv[1]}
+settings.configure(CACHES={"default": backend})
+django.setup()
+from django.core.cache import cache
+for number in range(20):
+    cache.set(f"elasticache-{number}", str(number))
+    assert cache.get(f"elasticache-{number}") == str(number), "not read"
+print(*sorted(int(node.rsplit(":", 1)[1]) for node in cache.get_cluster_nodes()))
+"#,
+    },
     Client {
         name: "ecad",
+        python: None,
         script: r#"
 const ECAD = require("ecad");
 new ECAD({ endpoints: [process.argv[1]], timeout: 10000 }).fetch((error, found) => {
@@ -66,6 +85,7 @@ new ECAD({ endpoints: [process.argv[1]], timeout: 10000 }).fetch((error, found) 
     },
     Client {
         name: "memcached-elasticache",
+        python: None,
         script: r#"
 const Memcached = require("memcached-elasticache");
 const client = new Memcached(process.argv[1], { autoDiscover: true, autoDiscoverInterval: 60000 });
@@ -96,15 +116,17 @@ fn folder() -> PathBuf {
 
 fn run(client: &Client, endpoint: &str) -> (bool, String) {
     let folder = folder();
-    let is_python = PYTHON.iter().any(|python| python.name == client.name);
-    let mut command = if is_python {
-        let mut command = Command::new(folder.join("python/bin/python"));
-        command.args(["-W", "ignore", "-c", client.script, endpoint]);
-        command
-    } else {
-        let mut command = Command::new("node");
-        command.args(["-e", client.script, endpoint]).env("NODE_PATH", folder.join("node/node_modules"));
-        command
+    let mut command = match client.python {
+        Some(environment) => {
+            let mut command = Command::new(folder.join(environment).join("bin/python"));
+            command.args(["-W", "ignore", "-c", client.script, endpoint]);
+            command
+        }
+        None => {
+            let mut command = Command::new("node");
+            command.args(["-e", client.script, endpoint]).env("NODE_PATH", folder.join("node/node_modules"));
+            command
+        }
     };
     let output = command.output().unwrap();
     let (code, shown, complaint) = told(&output);
@@ -116,7 +138,7 @@ fn all_find(what: &str, hosts: &[&Host], ports: &[u16]) {
     let mut wanted = ports.to_vec();
     wanted.sort_unstable();
     let wanted = wanted.iter().map(u16::to_string).collect::<Vec<_>>().join(" ");
-    for client in PYTHON.iter().chain(&NODE) {
+    for client in &CLIENTS {
         for host in hosts {
             let deadline = Instant::now() + PATIENCE;
             loop {

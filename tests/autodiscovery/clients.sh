@@ -15,6 +15,14 @@ if [ ! -e "$folder/python/there" ]; then
         elasticache-auto-discovery==1.0.0 elasticache-pyclient==2.1.2 django-elastipymemcache==3.0.0 setuptools==65.5.0
     touch "$folder/python/there"
 fi
+# It was written for Django before 4.
+if [ ! -e "$folder/django-3/there" ]; then
+    rm -rf "$folder/django-3"
+    python3 -m venv "$folder/django-3"
+    "$folder/django-3/bin/pip" install --quiet --disable-pip-version-check \
+        django-elasticache==1.0.3 'django==3.2.25' pylibmc==1.6.3 setuptools==65.5.0
+    touch "$folder/django-3/there"
+fi
 if [ ! -e "$folder/node/there" ]; then
     rm -rf "$folder/node"
     mkdir "$folder/node"

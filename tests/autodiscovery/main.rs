@@ -8,6 +8,7 @@ mod etcd;
 mod model;
 #[path = "../program/mod.rs"]
 mod program;
+mod reload;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -5,6 +5,7 @@
 mod lab;
 
 mod adoption;
+mod autodiscovery;
 mod builds;
 mod cell;
 mod faults;
@@ -14,6 +15,7 @@ mod lab_itself;
 #[path = "../mcrouter/mod.rs"]
 mod mcrouter;
 mod migration;
+mod near;
 mod outage;
 mod render;
 mod switch;

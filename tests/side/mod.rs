@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wharf::answer::http::{
-    DrainRequest, ForgetSource, HttpMetrics, HttpServer, OrdinalAsk, OrdinalDone, OrdinalSource, ProxySource,
-    Readiness, RenderSource, Settings, Sources, Token, TopologyAsk,
+    AutodiscoverySource, DrainRequest, ForgetSource, HttpMetrics, HttpServer, OrdinalAsk, OrdinalDone, OrdinalSource,
+    ProxySource, Readiness, RenderSource, Settings, Sources, Token, TopologyAsk,
 };
 use wharf::catalog::facade::api::Nodes;
+use wharf::catalog::facade::autodiscovery::told::{Autodiscoveries, Autodiscovery, Listed};
 use wharf::catalog::facade::etcd_v2::Standing;
 use wharf::catalog::index::Catalog;
 use wharf::catalog::proxy::told::{Proxies, Proxy};
@@ -75,6 +76,35 @@ pub fn proxies() -> Proxies {
         ..Proxy::default()
     };
     Proxies { proxies: vec![at_work, waiting] }
+}
+
+/// A list with a member that is away, and one that nobody can ask for.
+pub fn discoveries() -> Autodiscoveries {
+    let member = |number: u8, away_s| Listed {
+        id: format!("core-0{number}:memcached:11211").into(),
+        node: Some(format!("core-0{number}").into()),
+        host: format!("10.77.0.{number}").into(),
+        port: 11211,
+        away_s,
+    };
+    let told = Autodiscovery {
+        service: "memcached".into(),
+        listen: "0.0.0.0:11311".into(),
+        tls: true,
+        version: Some(1_767_225_600),
+        leave_after_s: 300,
+        connections: 2,
+        members: vec![member(1, None), member(2, Some(12))],
+        ..Autodiscovery::default()
+    };
+    let unheard = Autodiscovery {
+        service: "sessions".into(),
+        listen: "127.0.0.1:11312".into(),
+        reason: Some("cannot listen on 127.0.0.1:11312".into()),
+        stale: true,
+        ..Autodiscovery::default()
+    };
+    Autodiscoveries { autodiscoveries: vec![told, unheard] }
 }
 
 /// A file that follows the cluster, as the process that renders tells of it.
@@ -166,6 +196,7 @@ impl Side {
             ready: ready_seen,
             drain,
             topology: topologies(),
+            autodiscovery: AutodiscoverySource::new(discoveries),
             proxies: ProxySource::new(proxies),
             renders: renders.clone(),
             registry: Arc::new(registry),

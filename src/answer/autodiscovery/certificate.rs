@@ -21,7 +21,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
+pub(super) enum CertificateError {
     /// A file cannot be read.
     #[error("{file} cannot be read")]
     File {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::certificate::Certificate;
 use super::desk::Told;
-use super::metrics::AutodiscoveryMetrics;
+use super::metrics::OfTable;
 use crate::catalog::facade::autodiscovery::{Discovery, LONGEST, Talk, Turn};
 use crate::host::clients::{Guest, Impatient, Link};
 use crate::view::CatalogView;
@@ -30,19 +30,24 @@ const PIECE: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Surroundings {
     pub(super) told: watch::Receiver<Arc<Told>>,
-    pub(super) metrics: AutodiscoveryMetrics,
+    pub(super) metrics: OfTable,
     pub(super) view: CatalogView,
-    pub(super) certificate: Option<Arc<Certificate>>,
 }
 
 /// Talks with a client until it leaves, is too slow, says too much, or the agent stops.
-pub(super) async fn serve(link: Link, guest: Guest, around: Surroundings, stop: CancellationToken) {
+pub(super) async fn serve(
+    link: Link,
+    guest: Guest,
+    around: Surroundings,
+    certificate: Option<Arc<Certificate>>,
+    stop: CancellationToken,
+) {
     let conversation = async move {
         match link {
             Link::Tcp(stream) => {
                 // Not needed to talk: a socket that takes none of it is one that is closed already.
                 let _ = stream.set_nodelay(true);
-                match around.certificate.as_ref().map(|certificate| certificate.acceptor()) {
+                match certificate.map(|certificate| certificate.acceptor()) {
                     None => converse(stream, guest, around).await,
                     Some(acceptor) => {
                         let stream = timeout(BEGIN, acceptor.accept(stream)).await??;
@@ -132,13 +137,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let told = Arc::clone(&self.around.told.borrow());
         let from = Discovery {
             list: told.list.as_ref(),
-            connections: self.around.metrics.clients.open.get(),
+            connections: self.around.metrics.open(),
             uptime: self.around.view.now().as_secs(),
         };
         let next = self.talk.turn(&self.buffer, &from, &mut self.out);
         if next != Turn::Wait {
             self.guest.asked();
-            self.around.metrics.commands.inc();
+            self.around.metrics.answered();
         }
         next
     }

@@ -10,7 +10,8 @@ use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::metrics::AutodiscoveryMetrics;
+use super::board::Notes;
+use super::metrics::OfTable;
 use super::{Inputs, Settings};
 use crate::catalog::facade::autodiscovery::{
     Absences, Drained, Member, MemberList, Moment, ROOM, evolved, newer, next_list,
@@ -38,10 +39,11 @@ pub(super) struct Told {
 #[derive(Debug)]
 pub(super) struct Desk {
     service: String,
-    leave_after: Duration,
+    settings: watch::Receiver<Arc<Settings>>,
     kept: Option<KeptMembers>,
     inputs: Inputs,
-    metrics: AutodiscoveryMetrics,
+    metrics: OfTable,
+    notes: Notes,
     told: watch::Sender<Arc<Told>>,
     absences: Absences,
     /// Since when all is in step with the store, and when time was looked at last.
@@ -59,17 +61,29 @@ struct Sight {
 
 impl Desk {
     pub(super) fn new(
-        settings: Settings,
+        settings: watch::Receiver<Arc<Settings>>,
         inputs: Inputs,
-        metrics: AutodiscoveryMetrics,
+        metrics: OfTable,
+        notes: Notes,
     ) -> (Self, watch::Receiver<Arc<Told>>) {
-        let Settings { service, leave_after, kept, .. } = settings;
+        let Settings { service, kept, .. } = Settings::clone(&settings.borrow());
         let list = kept.as_ref().and_then(KeptMembers::read);
         let (told, seen) = watch::channel(Arc::new(Told { list }));
-        let (absences, in_step) = (Absences::default(), None);
-        let (is_complaining, generation) = (false, inputs.store.history().borrow().generation);
-        let desk =
-            Self { service, leave_after, kept, inputs, metrics, told, absences, in_step, is_complaining, generation };
+        let generation = inputs.store.history().borrow().generation;
+        let (absences, in_step, is_complaining) = (Absences::default(), None, false);
+        let desk = Self {
+            service,
+            settings,
+            kept,
+            inputs,
+            metrics,
+            notes,
+            told,
+            absences,
+            in_step,
+            is_complaining,
+            generation,
+        };
         (desk, seen)
     }
 
@@ -103,7 +117,7 @@ impl Desk {
         let told = Arc::clone(&self.told.borrow());
         let list = told.list.as_ref();
         let (members, version) = list.map_or((0, 0), |list| (list.members.len(), list.version));
-        self.metrics.told(&self.service, members, version, is_in_step);
+        self.metrics.told(members, version, is_in_step);
         let sight = self.sight(&catalog);
         let Some(since) = self.pass(is_in_step, list, &sight) else { return };
         let is_forgotten = stored.is_none() && list.is_none();
@@ -131,6 +145,7 @@ impl Desk {
         self.in_step = is_in_step.then_some((since, now));
         let members = list.map_or(&[][..], |list| &list.members);
         self.absences.pass(now - last, members, &sight.ready);
+        self.notes.sees(is_in_step, &self.absences);
         is_in_step.then(|| now - since)
     }
 
@@ -141,7 +156,8 @@ impl Desk {
     }
 
     fn next(&self, stored: Option<&MemberList>, told: Option<&MemberList>, sight: &Sight) -> Option<MemberList> {
-        let leaves = |member: &Member| sight.drained.has(member) || self.absences.of(member) >= self.leave_after;
+        let leave_after = self.settings.borrow().leave_after;
+        let leaves = |member: &Member| sight.drained.has(member) || self.absences.of(member) >= leave_after;
         let went_back = self.inputs.store.history().borrow().generation != self.generation;
         let now = Moment {
             seconds: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs()),
@@ -165,7 +181,7 @@ impl Desk {
         let put = Write::Put { key: key.clone(), value: next.encode().into(), lease: 0 };
         if let Commit::Done(_) = self.inputs.store.commit(&[unchanged(key, item)], &[put]).await? {
             self.generation = generation;
-            self.metrics.writes.inc();
+            self.metrics.wrote();
             tracing::info!(
                 service = self.service,
                 version = next.version,

@@ -2,45 +2,51 @@
 //!
 //! | task | from | to |
 //! |---|---|---|
+//! | [`AutodiscoveryServer::run`] | the settings | one pair of the following for each table |
 //! | [`desk::Desk::run`] | snapshots, node records, the lists of the store | the list that is told (latest wins), the store |
-//! | `Clients::serve` | the socket | one [`conversation`] per client |
+//! | [`table::Table::run`] | the socket | one [`conversation`] per client |
 //!
-//! No question waits: it is told the last list that was seen, or that there is none yet.
+//! No question waits: it is told the last list that was seen, or that there is none yet. A table's trouble is its own: an
+//! address that cannot be listened on is tried again, and shown.
 
+mod board;
 mod certificate;
 mod conversation;
 mod desk;
 mod metrics;
+mod table;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::catalog::facade::api::Nodes;
-use crate::catalog::facade::autodiscovery::MemberLists;
-use crate::host::clients::{BindError, Bounds, Clients, Listener};
+use crate::catalog::facade::autodiscovery::{MemberLists, told};
+use crate::host::clients::Bounds;
 use crate::model::words::key::Prefix;
 use crate::model::words::zone::Zones;
 use crate::state::members::KeptMembers;
 use crate::store::Store;
 use crate::view::CatalogView;
-use certificate::Certificate;
-pub use certificate::CertificateError;
+use board::{Board, Notes};
 use conversation::Surroundings;
 use desk::Desk;
-use metrics::AutodiscoveryMetrics;
+use metrics::{AutodiscoveryMetrics, OfTable};
+use table::Table;
 
 /// Clients at a time on one endpoint, shared by peer. They ask once a minute, each in a connection of its own.
 const BOUNDS: Bounds = Bounds { clients: 2_048, drain: Duration::from_secs(1) };
 
-/// One endpoint.
+/// One table.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The service whose members are told.
@@ -72,105 +78,121 @@ pub struct Inputs {
     pub lists: watch::Receiver<Arc<MemberLists>>,
 }
 
-/// Every endpoint of this agent, bound and not yet serving.
-#[derive(Debug)]
-pub struct AutodiscoveryServer {
-    endpoints: Vec<Endpoint>,
+/// Tells how the tables of this agent stand.
+#[derive(Clone, Debug, Default)]
+pub struct Handle(Arc<ArcSwap<Vec<Arc<Board>>>>);
+
+impl Handle {
+    /// Every table, as it is now.
+    pub fn told(&self) -> told::Autodiscoveries {
+        told::Autodiscoveries { autodiscoveries: self.0.load().iter().map(|board| board.told()).collect() }
+    }
+
+    /// The addresses that are listened on, with the ports that were chosen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.load().iter().filter_map(|board| board.address()).collect()
+    }
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    service: String,
-    clients: Clients,
-    desk: Desk,
-    certificate: Option<Arc<Certificate>>,
-    surroundings: Surroundings,
-}
-
-/// Why it cannot be served, or is no longer.
+/// Why it is served no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum AutodiscoveryError {
-    /// An address cannot be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A certificate is of no use.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
     /// One of its loops ended.
     #[error("a loop of auto-discovery ended")]
-    Ended(#[from] tokio::task::JoinError),
+    Ended(#[from] JoinError),
+}
+
+/// A table that is at work.
+#[derive(Debug)]
+struct Running {
+    settings: watch::Sender<Arc<Settings>>,
+    board: Arc<Board>,
+    metrics: OfTable,
+    stop: CancellationToken,
+}
+
+/// Every table of this agent.
+#[derive(Debug)]
+pub struct AutodiscoveryServer {
+    tables: watch::Receiver<Arc<Vec<Settings>>>,
+    inputs: Inputs,
+    metrics: AutodiscoveryMetrics,
+    running: HashMap<String, Running>,
+    tasks: JoinSet<()>,
+    handle: Handle,
 }
 
 impl AutodiscoveryServer {
-    /// Binds each endpoint.
-    pub async fn bind(
-        settings: Vec<Settings>,
-        inputs: &Inputs,
+    /// Those of the tables, with their sockets bound as far as they can be, and what tells how they stand.
+    pub async fn start(
+        tables: watch::Receiver<Arc<Vec<Settings>>>,
+        inputs: Inputs,
         registry: &mut Registry,
-    ) -> Result<Self, AutodiscoveryError> {
-        let mut endpoints = Vec::new();
-        if !settings.is_empty() {
-            let metrics = AutodiscoveryMetrics::register(registry);
-            for settings in settings {
-                endpoints.push(Endpoint::bind(settings, inputs.clone(), metrics.clone()).await?);
-            }
-        }
-        Ok(Self { endpoints })
-    }
-
-    /// The addresses bound, with the ports that were chosen.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.endpoints.iter().filter_map(|endpoint| endpoint.clients.listener().address()).collect()
+    ) -> (Self, Handle) {
+        let (handle, metrics) = (Handle::default(), AutodiscoveryMetrics::register(registry));
+        let (running, tasks) = (HashMap::new(), JoinSet::new());
+        let mut server = Self { tables, inputs, metrics, running, tasks, handle: handle.clone() };
+        server.adopt().await;
+        (server, handle)
     }
 
     /// Serves until `stop`.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), AutodiscoveryError> {
-        let mut loops = JoinSet::new();
-        for endpoint in self.endpoints {
-            endpoint.start(&mut loops, &stop);
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), AutodiscoveryError> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = self.tables.changed() => self.adopt().await,
+                Some(ended) = self.tasks.join_next() => ended?,
+            }
         }
-        while let Some(ended) = loops.join_next().await {
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        while let Some(ended) = self.tasks.join_next().await {
             ended?;
         }
         Ok(())
     }
-}
 
-impl Endpoint {
-    async fn bind(
-        settings: Settings,
-        inputs: Inputs,
-        metrics: AutodiscoveryMetrics,
-    ) -> Result<Self, AutodiscoveryError> {
-        let certificate = match settings.tls.clone() {
-            Some((certificate, key)) => Some(Arc::new(Certificate::read(certificate, key)?)),
-            None => None,
-        };
-        let listener = Listener::tcp(settings.listen).await?;
-        let (clients, _no_door) = Clients::new(listener, BOUNDS, metrics.clients.clone());
-        let (service, view) = (settings.service.clone(), inputs.view.clone());
-        let (desk, told) = Desk::new(settings, inputs, metrics.clone());
-        let surroundings = Surroundings { told, metrics, view, certificate: certificate.clone() };
-        Ok(Self { service, clients, desk, certificate, surroundings })
+    /// Ends tables that are gone, tells others of their settings, and begins those that are new. Clients of a table
+    /// whose address and certificate stay keep their connections.
+    async fn adopt(&mut self) {
+        let tables = Arc::clone(&self.tables.borrow_and_update());
+        self.running.retain(|service, running| {
+            let is_wanted = tables.iter().any(|table| table.service == *service);
+            if !is_wanted {
+                running.stop.cancel();
+                running.metrics.forget();
+            }
+            is_wanted
+        });
+        for table in tables.iter() {
+            match self.running.get(&table.service) {
+                Some(running) => {
+                    running.settings.send_replace(Arc::new(table.clone()));
+                }
+                None => self.begin(table.clone()).await,
+            }
+        }
+        let boards = tables.iter().filter_map(|table| self.running.get(&table.service));
+        self.handle.0.store(Arc::new(boards.map(|running| Arc::clone(&running.board)).collect()));
     }
 
-    fn start(self, loops: &mut JoinSet<()>, stop: &CancellationToken) {
-        let service = self.service.as_str();
-        let span = info_span!("autodiscovery", service, socket = %self.clients.listener());
-        let (surroundings, stopping) = (self.surroundings, stop.clone());
-        let converse = move |link, guest| conversation::serve(link, guest, surroundings.clone(), stopping.clone());
-        let (desk, stopped) = (self.desk, stop.clone());
+    async fn begin(&mut self, table: Settings) {
+        let (service, metrics, stop) =
+            (table.service.clone(), self.metrics.of(&table.service), CancellationToken::new());
+        let (settings, seen) = watch::channel(Arc::new(table));
+        let notes = Notes::default();
+        let (desk, told) = Desk::new(seen.clone(), self.inputs.clone(), metrics.clone(), notes.clone());
+        let board = Board::new(seen.clone(), told.clone(), metrics.clone(), &notes);
+        let around = Surroundings { told, metrics: metrics.clone(), view: self.inputs.view.clone() };
+        let socket = Table::new(seen, around, metrics.clients(), notes).await;
+        let stopped = stop.clone();
         let members = async move {
             let _stopped = stopped.run_until_cancelled(desk.run()).await;
         };
-        loops.spawn(members.instrument(info_span!("autodiscovery-members", service)));
-        if let Some(certificate) = self.certificate {
-            let stopped = stop.clone();
-            let rotation = async move {
-                let _stopped = stopped.run_until_cancelled(certificate.follow()).await;
-            };
-            loops.spawn(rotation.instrument(info_span!("autodiscovery-certificate", service)));
-        }
-        loops.spawn(self.clients.serve(stop.clone(), converse).instrument(span));
+        self.tasks.spawn(members.instrument(info_span!("autodiscovery-members", service)));
+        self.tasks.spawn(socket.run(stop.clone()).instrument(info_span!("autodiscovery", service)));
+        self.running.insert(service, Running { settings, board: Arc::new(board), metrics, stop });
     }
 }

@@ -3,6 +3,7 @@
 //! It reads snapshots that others keep and asks nobody: no request waits for the store or for Docker. Loopback by
 //! default. Every connection and every request is bounded; a panic costs its request only.
 
+mod autodiscovery;
 pub(in crate::answer) mod connection;
 mod difference;
 mod discovery;
@@ -59,6 +60,7 @@ use router::Routers;
 use topology::Seed;
 
 pub use crate::host::clients::BindError;
+pub use autodiscovery::AutodiscoverySource;
 pub use drain::{DrainRequest, NotDrained};
 pub use exhibitor::Exhibitor;
 pub use forget::ForgetSource;
@@ -123,6 +125,8 @@ pub struct Sources {
     pub topology: mpsc::Sender<TopologyAsk>,
     /// Who tells how ambassadors stand.
     pub proxies: ProxySource,
+    /// Who tells how auto-discovery stands.
+    pub autodiscovery: AutodiscoverySource,
     /// Who tells how files that follow the cluster stand.
     pub renders: RenderSource,
     /// Every metric of the process.

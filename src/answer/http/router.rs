@@ -22,8 +22,8 @@ use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
 use super::{
-    Settings, Sources, discovery, drain, etcd_v2, events, exhibitor, forget, health, local, ordinals, page, proxies,
-    renders, services, topology,
+    Settings, Sources, autodiscovery, discovery, drain, etcd_v2, events, exhibitor, forget, health, local, ordinals,
+    page, proxies, renders, services, topology,
 };
 use crate::host::clients::Guest;
 
@@ -93,6 +93,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/ordinals", get(ordinals::ordinals))
         .route("/v1/etcd-v2", get(etcd_v2::etcd_v2))
         .route("/v1/ordinals/{name}", post(ordinals::change).delete(ordinals::change))
+        .route("/v1/autodiscovery", get(autodiscovery::autodiscovery))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -190,6 +191,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/nodes",
         "/v1/ordinals",
         "/v1/etcd-v2",
+        "/v1/autodiscovery",
         "/v1/proxies",
         "/v1/renders",
         "/v1/watch",

@@ -198,3 +198,27 @@ fn what_does_not_fit_is_taken_from_the_far_end() {
     assert_eq!(classes[500], "12", "all that is near, before anything that is far");
     assert!(answer.steps <= crate::catalog::steps::MOST);
 }
+
+#[test]
+fn a_service_larger_than_the_window_is_told_nearest_first_whichever_window_it_is() {
+    let lines: Vec<String> = (0..20_000_u32)
+        .map(|number| format!(r#"n{number} r/z{}/k{} ,"attrs":{{"near":"true"}}"#, number % 7, number % 700))
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let catalog = catalog(&lines);
+    for seed in [0, 77, 5_000, 12_345] {
+        let answer = ask(&catalog, "cache SRV", &at("n17", "r/z3/k17"), seed);
+        let told = services(&answer);
+        let told: Vec<&str> = told.split(' ').collect();
+        assert_eq!(told[0], "10:i17", "this host's own, of 20,000");
+        // Every 700th: those in the rack of this host, of which there are 28 more.
+        assert!(told[1..29].iter().all(|one| one.starts_with("11:")), "{:?}", &told[..32]);
+        assert!(told[29..].iter().all(|one| !one.starts_with("11:")), "all of the rack");
+        assert!(told[29..].iter().take(500).all(|one| one.starts_with("12:")), "then the zone");
+        assert!(answer.cut && answer.in_order && answer.steps <= crate::catalog::steps::MOST);
+        let small = ask(&catalog, "near.cache SRV", &at("x", "r/z3/k17"), seed);
+        assert_eq!(small.answers.len(), 29);
+    }
+    let elsewhere = ask(&catalog, "cache SRV", &at("x", "q/z3/k17"), 3);
+    assert!(elsewhere.answers.len() > 512, "who is far from all of them is told of a window");
+}

@@ -27,6 +27,8 @@ const HEADER: usize = 12;
 const TXT_STRING: usize = 255;
 /// Of more records than this no more are looked at than a message has room for.
 const MANY: usize = 512;
+/// Of a set that is cut so many of the nearest are looked for: as many as the largest message holds.
+const NEAREST: usize = 1_024;
 /// Steps that adding what a target leads to takes, each record.
 const TOLD_GLUE: usize = 16;
 /// The least that telling a text takes.
@@ -43,6 +45,9 @@ impl<'c> Work<'c> {
         let Some(mut selection) = self.find(place, own) else {
             return Outcome::Answer(self.finish(place, None, Vec::new()));
         };
+        if selection.cut && self.prefers_near(&selection.hits) {
+            self.add_nearest(place, own, &mut selection);
+        }
         selection.hits.retain(|hit| hit.entry.has_host());
         if selection.hits.len() <= MANY.min(self.steps.left()) {
             self.steps.take(drop_equal(&mut selection.hits));
@@ -52,13 +57,30 @@ impl<'c> Work<'c> {
         self.leading(place, owner, selection, SRV_SIZE, data)
     }
 
+    /// Whether a service prefers what is near, or this host does.
+    fn prefers_near(&self, hits: &[Hit<'c>]) -> bool {
+        self.context.standpoint.prefers_near || hits.iter().any(|hit| hit.entry.prefers_near)
+    }
+
+    /// The window of a large set may hold nothing that is near: that is found by index, and takes the place of others.
+    fn add_nearest(&mut self, place: usize, own: &[&str], selection: &mut Selection<'c>) {
+        let nearest = self.share(2, |work| work.find_outwards(place, own, NEAREST));
+        let mut hits = nearest.map(|nearest| nearest.hits).unwrap_or_default();
+        self.steps.take(hits.len());
+        let most = selection.hits.len().max(hits.len());
+        let known: HashSet<_> = hits.iter().map(|hit| Arc::as_ptr(hit.entry)).collect();
+        hits.extend(selection.hits.iter().filter(|hit| !known.contains(&Arc::as_ptr(hit.entry))));
+        hits.truncate(most);
+        selection.hits = hits;
+    }
+
     /// Where a service prefers what is near, or this host does: priorities by the records' own and then by distance,
     /// from 10 on, and the records in that order. What there are no steps to know of is taken for far.
     fn put_near_first(&mut self, hits: &mut [Hit<'c>]) {
-        let standpoint = self.context.standpoint;
-        if !standpoint.prefers_near && !hits.iter().any(|hit| hit.entry.prefers_near) {
+        if !self.prefers_near(hits) {
             return;
         }
+        let standpoint = self.context.standpoint;
         let end = self.steps.until(self.steps.taken() + self.steps.left() / 2);
         let distances = Distances::from(standpoint);
         let rank = |hit: &Hit<'c>| {

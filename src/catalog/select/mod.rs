@@ -116,6 +116,13 @@ impl<'c> Finder<'c> {
         Some(self.merged(selection))
     }
 
+    /// The nearest of what the name takes, for a name that takes too much to be looked at whole.
+    pub(crate) fn find_outwards(&mut self, labels: &[&str], enough: usize) -> Option<Selection<'c>> {
+        let (query, _) = self.resolve(labels, Allowed { selectors: MAX_SELECTORS, form: true }, false)?;
+        let selection = self.run_outwards(&query, enough);
+        Some(self.merged(selection))
+    }
+
     /// What stands exactly at the name.
     pub(crate) fn exactly(&mut self, labels: &[&str]) -> Selection<'c> {
         let mut selection = Selection::default();

@@ -5,7 +5,7 @@
 //! compared once.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::query::{Query, Selector};
@@ -104,6 +104,23 @@ impl<'c> Finder<'c> {
             }
         }
         None
+    }
+
+    /// Those of a set too large to be looked at whole that are nearest, from this host outwards, until there are
+    /// `enough`. Where a site holds too many itself, what is nearer than that comes before its window.
+    pub(super) fn run_outwards(&self, all: &Query<'c>, enough: usize) -> Selection<'c> {
+        let own = self.standpoint.node().map(|node| Selector::Node(node.to_owned()));
+        let sites = site::around(self.standpoint.site().unwrap_or_default()).filter(|site| !site.is_empty());
+        let (mut found, mut seen) = (Selection::default(), HashSet::new());
+        for selector in own.into_iter().chain(sites.map(|site| Selector::Site(site.to_owned()))) {
+            if found.hits.len() >= enough || !self.steps.may(compared(&selector.term())) {
+                break;
+            }
+            let wider = self.narrowed(all, selector);
+            self.steps.take(wider.hits.len());
+            found.hits.extend(wider.hits.into_iter().filter(|hit| seen.insert(Arc::as_ptr(hit.entry))));
+        }
+        found
     }
 
     fn narrowed(&self, all: &Query<'c>, selector: Selector) -> Selection<'c> {

@@ -33,7 +33,12 @@ impl Absences {
 
     /// How long a member has been away.
     pub fn of(&self, member: &Member) -> Duration {
-        self.0.get(&member.id).copied().unwrap_or_default()
+        self.noted(member).unwrap_or_default()
+    }
+
+    /// The same; none while it is there.
+    pub fn noted(&self, member: &Member) -> Option<Duration> {
+        self.0.get(&member.id).copied()
     }
 }
 

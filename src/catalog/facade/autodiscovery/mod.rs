@@ -8,6 +8,7 @@ mod binary;
 mod join;
 mod member;
 mod talk;
+pub mod told;
 mod version;
 
 pub use join::{Absences, Drained, evolved};
