@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::facade::api::Nodes;
 use crate::catalog::proxy::{Reports, Wanted};
 use crate::config::{Config, ProxyConfig, ProxyUpstream};
+use crate::host::fdstore::{self, Left};
 use crate::model::publish::local::Local;
 use crate::model::words::zone::Zones;
 use crate::proxy::{Handle, Proxies, Sights, Table, Upstream};
@@ -36,6 +38,7 @@ pub(super) struct Ambassadors {
 /// Starts them.
 pub(super) fn start(
     tables: Vec<Table>,
+    left: Option<Left>,
     inputs: Inputs<'_>,
     supervisor: &mut Supervisor,
     registry: &mut Registry,
@@ -46,9 +49,22 @@ pub(super) fn start(
     supervisor.spawn("reports", Half::Find, reporter.run(stop.clone()));
     let sights = Sights { view: inputs.view.clone(), zones: Arc::new(inputs.zones.clone()), reports: told };
     let (tables, settings) = watch::channel(Arc::new(tables));
-    let (proxies, handle) = Proxies::start(settings, sights, registry);
+    let (proxies, handle) = Proxies::start(settings, sights, left, registry);
     supervisor.spawn("proxies", Half::Find, proxies.run(stop));
     Ambassadors { tables, handle }
+}
+
+/// What the process before has left; the service manager is told that it is taken.
+pub(super) fn taken_up(left: Vec<OwnedFd>) -> Option<Left> {
+    if left.is_empty() {
+        return None;
+    }
+    let left = fdstore::take(left);
+    fdstore::forget();
+    if left.is_none() {
+        tracing::warn!("what the process before has left is not whole: its connections are reset");
+    }
+    left
 }
 
 /// Every table that the agent serves.
@@ -130,6 +146,7 @@ impl Reporter {
         let nodes = Arc::clone(&self.nodes.borrow_and_update());
         let own = local.as_ref().map(|local| &local.owner);
         let mut reports = Reports::of(nodes.nodes.iter().filter(|node| Some(&node.owner) != own));
+        reports.are_read = !nodes.stale;
         if let Some(local) = &local {
             for shown in &local.instances {
                 let at = SocketAddr::new(shown.instance.host, shown.instance.port);

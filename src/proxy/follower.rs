@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{Sights, Table, Upstream};
 use crate::catalog::proxy::{Aim, OwnListeners, Reports};
 use crate::host::read_addresses;
+use crate::view::Progress;
 
 /// The share of one core that looking may take is one in so many: under a flood of changes several become one.
 const SHARE: u32 = 10;
@@ -20,6 +21,8 @@ pub(super) struct Follower {
     tables: watch::Receiver<Arc<Table>>,
     listeners: watch::Receiver<Arc<Vec<SocketAddr>>>,
     aim: watch::Sender<Arc<Aim>>,
+    /// The store was read once; that it is away since takes nothing back.
+    is_known: bool,
 }
 
 impl Follower {
@@ -30,7 +33,7 @@ impl Follower {
         listeners: watch::Receiver<Arc<Vec<SocketAddr>>>,
     ) -> (Self, watch::Receiver<Arc<Aim>>) {
         let (aim, told) = watch::channel(Arc::default());
-        let mut follower = Self { sights, tables, listeners, aim };
+        let mut follower = Self { sights, tables, listeners, aim, is_known: false };
         follower.look();
         (follower, told)
     }
@@ -60,10 +63,12 @@ impl Follower {
         let table = Arc::clone(&self.tables.borrow_and_update());
         let own = own_listeners(&self.listeners.borrow_and_update());
         let reports: Arc<Reports> = Arc::clone(&self.sights.reports.borrow_and_update());
-        let aim = match &table.upstream {
+        self.is_known |= reports.are_read && self.sights.view.progress() == Progress::Read;
+        let mut aim = match &table.upstream {
             Upstream::Fixed(addresses) => Aim::fixed(addresses, &own),
             Upstream::Service(wanted) => Aim::of(wanted, &self.sights.view.load(), &self.sights.zones, &reports, &own),
         };
+        aim.is_known |= self.is_known;
         self.aim.send_if_modified(|shown| {
             let is_new = **shown != aim;
             if is_new {

@@ -66,6 +66,26 @@ impl Lines {
         Some(OnLine { lines: self, address, cut, is_open: false })
     }
 
+    /// Takes up a connection that was opened by the process before, unless it is to be cut. It is judged while no other
+    /// word can come between.
+    pub(super) fn take_up(&self, line: &Line, judge: impl Fn(&Line) -> Option<Cut>) -> Result<OnLine<'_>, Cut> {
+        let mut state = self.state();
+        if let Some(why) = judge(line) {
+            return Err(why);
+        }
+        let running = state.lines.entry(line.address).or_default();
+        running.owner.clone_from(&line.owner);
+        running.connections += 1;
+        let cut = running.cut.clone();
+        Ok(OnLine { lines: self, address: line.address, cut, is_open: true })
+    }
+
+    /// Where a connection runs to, and whose record that was found by last.
+    pub(super) fn line(&self, on_line: &OnLine<'_>) -> Line {
+        let owner = self.state().lines.get(&on_line.address).and_then(|running| running.owner.clone());
+        Line { address: on_line.address, owner }
+    }
+
     /// Notes that an endpoint could not be reached.
     pub(super) fn failed(&self, address: SocketAddr) {
         self.state().failed.insert(address, Instant::now() + FAILED);

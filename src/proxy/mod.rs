@@ -15,6 +15,7 @@
 mod board;
 mod follower;
 mod hall;
+mod handed;
 mod lines;
 mod listen;
 mod metrics;
@@ -37,10 +38,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::catalog::proxy::{Balance, OnChange, Reports, SendProxy, Wanted, told};
+use crate::host::fdstore::{self, Left};
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
 use board::Board;
 use follower::Follower;
+use handed::{Estate, Legacy};
 use metrics::Metrics;
 use pump::Pipes;
 use room::Room;
@@ -127,15 +130,20 @@ pub(crate) struct Proxies {
     pipes: Pipes,
     listeners: watch::Sender<Arc<Vec<SocketAddr>>>,
     running: HashMap<String, Running>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<(String, Legacy)>,
+    /// Cancelled when all is left to the next process.
+    leaving: CancellationToken,
+    estate: Estate,
     handle: Handle,
 }
 
 impl Proxies {
-    /// Those of the tables, with their sockets bound as far as they can be, and what tells how they stand.
+    /// Those of the tables, with their sockets bound as far as they can be, and what tells how they stand. They go on
+    /// with what the process before has left.
     pub(crate) fn start(
         tables: watch::Receiver<Arc<Vec<Table>>>,
         sights: Sights,
+        left: Option<Left>,
         registry: &mut Registry,
     ) -> (Self, Handle) {
         let (handle, metrics) = (Handle::default(), Metrics::register(registry));
@@ -149,26 +157,46 @@ impl Proxies {
             listeners,
             running,
             tasks,
+            leaving: CancellationToken::new(),
+            estate: Estate::of(left),
             handle: handle.clone(),
         };
         proxies.adopt();
+        proxies.estate = Estate::default(); // what no table has asked for is over
         (proxies, handle)
     }
 
-    /// Serves until `stop`; connections that are there then have the time that their table gives them.
+    /// Serves until `stop`. Connections that are there then are left to the next process where a service manager keeps
+    /// them; else they have the time that their table gives them.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), ProxyError> {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Ok(()) = self.tables.changed() => self.adopt(),
-                Some(ended) = self.tasks.join_next() => ended?,
+                Some(ended) = self.tasks.join_next() => drop(ended?),
             }
+        }
+        if fdstore::is_offered() {
+            return self.leave().await;
         }
         for running in self.running.values() {
             running.stop.cancel();
         }
         while let Some(ended) = self.tasks.join_next().await {
             ended?;
+        }
+        Ok(())
+    }
+
+    async fn leave(mut self) -> Result<(), ProxyError> {
+        self.leaving.cancel();
+        let mut legacies = Vec::new();
+        while let Some(ended) = self.tasks.join_next().await {
+            legacies.push(ended?);
+        }
+        match handed::leave(legacies).await {
+            Ok(connections) => tracing::info!(connections, "connections are left to the next process"),
+            Err(error) => tracing::error!(%error, "connections cannot be left to the next process, they are reset"),
         }
         Ok(())
     }
@@ -212,17 +240,20 @@ impl Proxies {
             pipes: self.pipes.clone(),
             parking: Arc::default(),
             closing: CancellationToken::new(),
+            leaving: self.leaving.clone(),
         };
+        let left = self.estate.of_table(&table.name, &table.listen);
         let span = info_span!("proxy", name = table.name);
-        let at_work = span.in_scope(|| AtWork::new(tables, room));
+        let at_work = span.in_scope(|| AtWork::new(tables, room, left));
         let stop = CancellationToken::new();
         let ended = stop.clone();
+        let name = table.name.clone();
         let work = async move {
-            let following = follower.run();
-            tokio::select! {
-                () = at_work.run(ended) => {}
-                () = following => {}
-            }
+            let legacy = tokio::select! {
+                legacy = at_work.run(ended) => legacy,
+                () = follower.run() => Legacy::default(),
+            };
+            (name, legacy)
         };
         self.tasks.spawn(work.instrument(span));
         self.running.insert(table.name.clone(), Running { table: sender, board, stop });

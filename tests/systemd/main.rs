@@ -13,6 +13,7 @@ mod butane;
 mod cloud;
 mod connects;
 mod ec2;
+mod handover;
 mod load;
 mod machine;
 

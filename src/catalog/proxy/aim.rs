@@ -66,6 +66,8 @@ pub(crate) struct Aim {
     pub(crate) open: Vec<Found>,
     /// Why there are none, if so.
     pub(crate) closed: Option<Closed>,
+    /// The store has been read, and what nodes say: from here on a word that is not there has not been given.
+    pub(crate) is_known: bool,
     /// The role that is wanted.
     pub(super) role: Option<Role>,
     /// What living records of the service say of their places.
@@ -113,7 +115,7 @@ impl Aim {
         let found = |address: &SocketAddr| Found { address: *address, owner: None, tier: (false, 0) };
         let open: Vec<Found> = addresses.iter().filter(|address| !own.has(**address)).map(found).collect();
         let closed = open.is_empty().then_some(Closed::Nothing);
-        Self { open, closed, ..Self::default() }
+        Self { open, closed, is_known: true, ..Self::default() }
     }
 
     /// What a snapshot has for a table.

@@ -6,6 +6,7 @@
 
 mod aim;
 mod choose;
+pub(crate) mod handed;
 mod header;
 mod reports;
 pub mod told;
