@@ -167,7 +167,7 @@ impl Teller {
     async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         let telling = async {
             loop {
-                let told = serde_json::to_vec(&self.handle.told()).unwrap_or_default();
+                let told = serde_json::to_vec(&self.handle.reported()).unwrap_or_default();
                 if let Err(error) = self.agent.tell(Method::PUT, "/v1/proxies", Bytes::from(told)).await {
                     tracing::debug!(%error, "the agent is not told how the ambassadors stand");
                 }

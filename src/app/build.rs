@@ -315,6 +315,7 @@ impl Finding {
         };
         let Ambassadors { tables: proxies, handle } =
             proxies::start(proxies::of_agent(config), left, inputs, supervisor, &mut registry);
+        let reported = handle.clone();
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
         let sources = http::Sources {
             catalog: view.clone(),
@@ -326,7 +327,7 @@ impl Finding {
             ready: ready_seen,
             drain: drain_requests,
             topology,
-            proxies: ProxySource::new(move || handle.told()),
+            proxies: ProxySource::new(move || handle.told(), move |told| reported.mirror(told)),
             renders: RenderSource::register(&mut registry),
             metrics: HttpMetrics::register(&mut registry),
             registry: Arc::new(registry),

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::translate;
 use crate::catalog::facade::api::Nodes;
 use crate::catalog::proxy::{Reports, Wanted};
 use crate::config::{Config, ProxyConfig, ProxyUpstream};
@@ -84,14 +85,14 @@ pub(super) fn drain(config: &Config) -> Duration {
 
 fn of(config: &Config, table: &ProxyConfig) -> Table {
     let upstream = match &table.upstream {
-        ProxyUpstream::Etcd => Upstream::Fixed(config.etcd_addresses().unwrap_or_default()),
+        ProxyUpstream::Etcd => Upstream::Members(config.etcd_addresses().unwrap_or_default(), is_etcd_secured(config)),
         ProxyUpstream::Addresses(addresses) => Upstream::Fixed(addresses.clone()),
         ProxyUpstream::Service { service, role, tag, node, near } => Upstream::Service(Wanted {
             service: service.clone(),
             role: *role,
             tag: tag.clone(),
             node: node.clone(),
-            near: near.then(|| config.node.clone()),
+            near: near.then(|| translate::standpoint(config)),
         }),
     };
     Table {
@@ -102,11 +103,17 @@ fn of(config: &Config, table: &ProxyConfig) -> Table {
         balance: table.balance,
         allow: table.allow.clone(),
         idle: table.timeout,
+        protocol: table.protocol,
         send_proxy: table.send_proxy,
         max_connections: table.max_connections as usize,
         on_change: table.on_change,
         drain: table.drain,
     }
+}
+
+fn is_etcd_secured(config: &Config) -> bool {
+    let endpoints = config.store.etcd.as_ref().map(|etcd| etcd.endpoints.as_slice()).unwrap_or_default();
+    endpoints.iter().any(|endpoint| endpoint.starts_with("https:"))
 }
 
 /// The worker that gathers what nodes say.

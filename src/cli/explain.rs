@@ -9,6 +9,7 @@ use super::output::{self, JsonOutput};
 use super::place::ConnectArgs;
 use super::terminal::{Terminal, Tone};
 use crate::catalog::facade::api::{Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals};
+use crate::catalog::proxy::told::Proxies;
 use crate::catalog::render::told::Renders;
 use crate::model::steer::ordinal::told::Standing;
 use crate::model::steer::told::{Instance, Topologies, Topology};
@@ -71,6 +72,7 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
             let mut text = numbers_in_words(&numbers, terminal) + &story;
             if args.container.is_none() {
                 text.push_str(&files(&renders, terminal));
+                text.push_str(&ambassadors(&client.get::<Proxies>("/v1/proxies").await.unwrap_or_default(), terminal));
             }
             text
         }
@@ -134,6 +136,22 @@ fn files(renders: &Renders, terminal: &Terminal) -> String {
             None => continue,
         };
         let line = format!("the file {} ({}) {why}", render.destination, render.name);
+        text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
+        text.push('\n');
+    }
+    text
+}
+
+/// Ambassadors that lead nowhere, or do not listen.
+fn ambassadors(told: &Proxies, terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for proxy in &told.proxies {
+        let Some(reason) = &proxy.reason else { continue };
+        let waiting = match proxy.parked {
+            0 => String::new(),
+            parked => format!(", {parked} connections wait"),
+        };
+        let line = format!("the ambassador {} leads nowhere: {reason}{waiting}", proxy.name);
         text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
         text.push('\n');
     }

@@ -15,6 +15,7 @@ use super::pump::{Both, Held};
 use super::session::reset;
 use crate::catalog::proxy::Line;
 use crate::catalog::proxy::handed::{FlowLeft, ListenerLeft, Manifest, PairLeft, ServerLeft};
+use crate::catalog::proxy::redis::Identity;
 use crate::host::fdstore::{self, Left};
 
 /// A connection between two processes.
@@ -25,6 +26,8 @@ pub(super) struct Handed {
     /// Its server, and where that is; none where it still waits.
     pub(super) server: Option<(TcpStream, Line)>,
     pub(super) held: Both,
+    /// As whom a session of Redis speaks, where it can be moved.
+    pub(super) redis: Option<Identity>,
 }
 
 /// What a table leaves.
@@ -77,7 +80,7 @@ fn pair(name: &str, handed: Handed, sockets: &mut Vec<OwnedFd>) -> io::Result<Pa
         Some((stream, line)) => Some(ServerLeft { cookie: left(stream)?, address: line.address, owner: line.owner }),
         None => None,
     };
-    Ok(PairLeft { proxy: name.to_owned(), client, server, up, down })
+    Ok(PairLeft { proxy: name.to_owned(), client, server, up, down, redis: handed.redis })
 }
 
 impl Estate {
@@ -122,5 +125,5 @@ fn take(pair: PairLeft, sockets: &mut HashMap<u64, OwnedFd>) -> Option<Handed> {
     };
     let from = client.peer_addr().ok()?;
     let held = |flow: FlowLeft| Held::left(flow.rest, flow.is_over);
-    Some(Handed { client, from, server, held: Both { up: held(pair.up), down: held(pair.down) } })
+    Some(Handed { client, from, server, held: Both { up: held(pair.up), down: held(pair.down) }, redis: pair.redis })
 }

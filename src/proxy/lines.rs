@@ -45,6 +45,8 @@ pub(super) struct OnLine<'a> {
     lines: &'a Lines,
     /// Where it runs to.
     pub(super) address: SocketAddr,
+    /// Where that is by the other family of addresses.
+    pub(super) also: Option<SocketAddr>,
     /// Cancelled when it is cut.
     pub(super) cut: CancellationToken,
     is_open: bool,
@@ -63,7 +65,7 @@ impl Lines {
         running.owner.clone_from(&found.owner);
         running.connecting += 1;
         let cut = running.cut.clone();
-        Some(OnLine { lines: self, address, cut, is_open: false })
+        Some(OnLine { lines: self, address, also: found.also, cut, is_open: false })
     }
 
     /// Takes up a connection that was opened by the process before, unless it is to be cut. It is judged while no other
@@ -77,7 +79,7 @@ impl Lines {
         running.owner.clone_from(&line.owner);
         running.connections += 1;
         let cut = running.cut.clone();
-        Ok(OnLine { lines: self, address: line.address, cut, is_open: true })
+        Ok(OnLine { lines: self, address: line.address, also: None, cut, is_open: true })
     }
 
     /// Where a connection runs to, and whose record that was found by last.

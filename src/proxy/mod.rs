@@ -18,8 +18,10 @@ mod hall;
 mod handed;
 mod lines;
 mod listen;
+mod members;
 mod metrics;
 mod pump;
+mod redis;
 mod room;
 mod session;
 mod table;
@@ -37,14 +39,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::catalog::proxy::{Balance, OnChange, Reports, SendProxy, Wanted, told};
+use crate::catalog::proxy::{Balance, OnChange, Protocol, Reports, SendProxy, Wanted, told};
 use crate::host::fdstore::{self, Left};
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
 use board::Board;
 use follower::Follower;
 use handed::{Estate, Legacy};
-use metrics::Metrics;
+use members::Members;
+use metrics::{Metrics, Mirror};
 use pump::Pipes;
 use room::Room;
 use table::AtWork;
@@ -66,6 +69,8 @@ pub(crate) struct Table {
     pub(crate) allow: Vec<IpNet>,
     /// Connections on which nothing has moved for so long are closed.
     pub(crate) idle: Duration,
+    /// What is spoken.
+    pub(crate) protocol: Protocol,
     /// What is sent ahead of a connection's bytes.
     pub(crate) send_proxy: SendProxy,
     /// Connections at a time.
@@ -81,6 +86,8 @@ pub(crate) struct Table {
 pub(crate) enum Upstream {
     /// To these addresses, whatever is found.
     Fixed(Vec<SocketAddr>),
+    /// To members of etcd, those that are well before the others; and whether they speak TLS.
+    Members(Vec<SocketAddr>, bool),
     /// To endpoints of a service.
     Service(Wanted),
 }
@@ -105,13 +112,26 @@ pub(crate) enum ProxyError {
 }
 
 /// Tells how the ambassadors of this process stand.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Handle(Arc<ArcSwap<Vec<Arc<Board>>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    boards: Arc<ArcSwap<Vec<Arc<Board>>>>,
+    mirror: Mirror,
+}
 
 impl Handle {
     /// Every table, as it is now.
     pub(crate) fn told(&self) -> told::Proxies {
-        told::Proxies { proxies: self.0.load().iter().map(|board| board.told()).collect() }
+        told::Proxies { proxies: self.boards.load().iter().map(|board| board.told()).collect() }
+    }
+
+    /// The same with all counts, for the agent of this host.
+    pub(crate) fn reported(&self) -> told::Proxies {
+        told::Proxies { proxies: self.boards.load().iter().map(|board| board.reported()).collect() }
+    }
+
+    /// Takes what a process apart tells into the metrics of this one.
+    pub(crate) fn mirror(&self, told: &told::Proxies) {
+        self.mirror.take(told);
     }
 }
 
@@ -146,7 +166,8 @@ impl Proxies {
         left: Option<Left>,
         registry: &mut Registry,
     ) -> (Self, Handle) {
-        let (handle, metrics) = (Handle::default(), Metrics::register(registry));
+        let metrics = Metrics::register(registry);
+        let handle = Handle { boards: Arc::default(), mirror: Mirror::new(metrics.clone()) };
         let (listeners, _) = watch::channel(Arc::default());
         let (running, tasks) = (HashMap::new(), JoinSet::new());
         let mut proxies = Self {
@@ -225,12 +246,13 @@ impl Proxies {
             }
         }
         let boards = tables.iter().filter_map(|table| self.running.get(&table.name));
-        self.handle.0.store(Arc::new(boards.map(|running| Arc::clone(&running.board)).collect()));
+        self.handle.boards.store(Arc::new(boards.map(|running| Arc::clone(&running.board)).collect()));
     }
 
     fn begin(&mut self, table: &Table) {
         let (sender, tables) = watch::channel(Arc::new(table.clone()));
-        let (follower, aim) = Follower::new(self.sights.clone(), tables.clone(), self.listeners.subscribe());
+        let (members, unwell) = Members::new(tables.clone());
+        let (follower, aim) = Follower::new(self.sights.clone(), tables.clone(), self.listeners.subscribe(), unwell);
         let board = Board::new(&table.name, self.metrics.of(&table.name));
         let room = Room {
             table: Arc::new(table.clone()),
@@ -252,6 +274,7 @@ impl Proxies {
             let legacy = tokio::select! {
                 legacy = at_work.run(ended) => legacy,
                 () = follower.run() => Legacy::default(),
+                () = members.run() => Legacy::default(),
             };
             (name, legacy)
         };

@@ -17,8 +17,10 @@ use super::handed::Handed;
 use super::lines::OnLine;
 use super::metrics::Refused;
 use super::pump::{Both, pump};
+use super::redis;
 use super::room::Room;
-use crate::catalog::proxy::{Aim, Line, OnChange, header, verdict};
+use crate::catalog::proxy::redis::Identity;
+use crate::catalog::proxy::{Aim, Line, OnChange, Protocol, header, verdict};
 use crate::host::clients::Counted;
 
 /// How long one try of opening a connection may take: one lost packet is sent again after a second, and the next
@@ -42,7 +44,7 @@ pub(super) struct Visitor {
 }
 
 /// Why a connection got no endpoint.
-enum Failed {
+pub(super) enum Failed {
     Refused(Refused),
     /// Its client has gone.
     Gone,
@@ -71,17 +73,25 @@ pub(super) async fn serve(visitor: Visitor, room: Arc<Room>) -> Option<Handed> {
 
 /// Goes on with a connection of the process before, once it is known that its server is right still.
 pub(super) async fn go_on(handed: Handed, leave: CancellationToken, room: Arc<Room>) -> Option<Handed> {
-    let Handed { client, from, server, held } = handed;
+    let Handed { client, from, server, held, redis } = handed;
     let visitor = Visitor { stream: client, from, leave };
     keep(&visitor.stream);
-    let Some((server, line)) = server else { return meet(visitor, &room).await };
+    let Some((server, line)) = server else {
+        return match redis {
+            Some(identity) => redis::serve(visitor, None, identity, &room).await,
+            None => meet(visitor, &room).await,
+        };
+    };
     keep(&server);
     let _running = Counted::new(room.board.counts.connections.clone());
     let ended = match confirm(&line, &visitor, &room).await {
+        Ok(on_line) if redis.is_some() => {
+            return redis::serve(visitor, Some((server, on_line)), redis.unwrap_or_default(), &room).await;
+        }
         Ok(on_line) => return accompany(visitor, server, on_line, held, &room).await,
         Err(ended) => ended,
     };
-    end(ended, visitor, (server, line), held)
+    end(ended, visitor, (server, line), held).map(|handed| Handed { redis, ..handed })
 }
 
 /// Finds a server for who comes, and moves bytes.
@@ -89,10 +99,15 @@ async fn meet(visitor: Visitor, room: &Room) -> Option<Handed> {
     match reach(&visitor, room).await {
         Ok((server, on_line)) => {
             let _running = Counted::new(room.board.counts.connections.clone());
+            if room.table.protocol == Protocol::Redis {
+                return redis::serve(visitor, Some((server, on_line)), Identity::default(), room).await;
+            }
             accompany(visitor, server, on_line, Both::default(), room).await
         }
         Err(Failed::Left) => {
-            Some(Handed { client: visitor.stream, from: visitor.from, server: None, held: Both::default() })
+            let (client, from) = (visitor.stream, visitor.from);
+            // It has said nothing yet, so it is as one that comes to the next process.
+            Some(Handed { client, from, server: None, held: Both::default(), redis: None })
         }
         Err(failed) => {
             if let Failed::Refused(why) = failed {
@@ -124,7 +139,13 @@ fn end(ended: Ended, visitor: Visitor, server: (TcpStream, Line), held: Both) ->
             reset(&server.0);
         }
         Ended::Left => {
-            return Some(Handed { client: visitor.stream, from: visitor.from, server: Some(server), held });
+            return Some(Handed {
+                client: visitor.stream,
+                from: visitor.from,
+                server: Some(server),
+                held,
+                redis: None,
+            });
         }
     }
     None
@@ -169,7 +190,7 @@ async fn confirm<'r>(line: &Line, visitor: &Visitor, room: &'r Room) -> Result<O
 }
 
 /// Opens a connection to an endpoint that is right now; waits while there is none.
-async fn reach<'r>(visitor: &Visitor, room: &'r Room) -> Result<(TcpStream, OnLine<'r>), Failed> {
+pub(super) async fn reach<'r>(visitor: &Visitor, room: &'r Room) -> Result<(TcpStream, OnLine<'r>), Failed> {
     let until = Instant::now() + room.table.wait;
     let mut aims = room.aim.clone();
     let mut tried: Vec<SocketAddr> = Vec::new();
@@ -205,7 +226,13 @@ async fn try_line<'r>(
     room: &'r Room,
 ) -> Result<Option<(TcpStream, OnLine<'r>)>, Failed> {
     let address = on_line.address;
-    match open(visitor, address, room).await {
+    let mut opened = open(visitor, address, room).await;
+    if let (Err(error), Some(also)) = (&opened, on_line.also)
+        && !is_of_host(error)
+    {
+        opened = open(visitor, also, room).await;
+    }
+    match opened {
         Ok(server) if is_right(&room.aim, address) && on_line.opened() => Ok(Some((server, on_line))),
         Ok(server) => {
             reset(&server);
@@ -249,6 +276,11 @@ fn is_right(aim: &watch::Receiver<Arc<Aim>>, address: SocketAddr) -> bool {
 async fn open(visitor: &Visitor, address: SocketAddr, room: &Room) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     let mut server = timeout(CONNECT, socket.connect(address)).await??;
+    // Where nothing listens, a port of the ephemeral range can be given to this very socket, which then meets itself.
+    if server.local_addr()? == address {
+        reset(&server);
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
     prepare(&server)?;
     let here = visitor.stream.local_addr()?;
     let header = header(room.table.send_proxy, visitor.from, here);

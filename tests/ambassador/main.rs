@@ -15,6 +15,7 @@ mod program;
 #[path = "../topology/servers.rs"]
 mod redis;
 mod servers;
+mod sessions;
 mod switches;
 mod town;
 

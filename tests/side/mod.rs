@@ -141,7 +141,7 @@ impl Side {
             ready: ready_seen,
             drain,
             topology: topologies(),
-            proxies: ProxySource::new(proxies),
+            proxies: ProxySource::new(proxies, |_| {}),
             renders: renders.clone(),
             registry: Arc::new(registry),
             metrics,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::redis::Identity;
 use crate::model::words::record::Text;
 
 /// Changed when an older process would misread it; what another form holds is not taken up.
@@ -46,6 +47,9 @@ pub(crate) struct PairLeft {
     pub(crate) up: FlowLeft,
     /// From the server to the client.
     pub(crate) down: FlowLeft,
+    /// As whom a session of Redis speaks, where it is moved over a switch.
+    #[serde(default)]
+    pub(crate) redis: Option<Identity>,
 }
 
 /// The server's side of a connection.
@@ -127,6 +131,7 @@ mod tests {
             server: Some(server.clone()),
             up: FlowLeft::new(up, true),
             down: FlowLeft::new(down, false),
+            redis: Some(Identity::default()),
         };
         let waits = PairLeft { server: None, ..pair(Vec::new(), Vec::new()) };
         Manifest::new(

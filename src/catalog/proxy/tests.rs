@@ -207,7 +207,7 @@ fn a_switch_parks_role_connections_and_cuts_once_it_is_published() {
 }
 
 fn found(name: &str, is_far: bool, priority: u16) -> Found {
-    Found { address: address(name), owner: None, tier: (is_far, priority) }
+    Found { address: address(name), also: None, owner: None, tier: (u8::from(is_far), priority) }
 }
 
 /// Each `(name, connections)` of a table, and whom so many connections in a row would take.
@@ -223,7 +223,10 @@ fn check_choice(balance: Balance, loads: &[(&str, usize)], expected: &str) {
         };
         let address = choose(&aim, balance, &[], turn, load).expect("one").address;
         running.iter_mut().filter(|(at, _)| *at == address).for_each(|(_, count)| *count += 1);
-        chosen.push_str(&open(&Aim { open: vec![Found { address, owner: None, tier: (false, 0) }], ..Aim::default() }));
+        chosen.push_str(&open(&Aim {
+            open: vec![Found { address, also: None, owner: None, tier: (0, 0) }],
+            ..Aim::default()
+        }));
     }
     assert_eq!(chosen, expected, "{balance:?}");
 }

@@ -215,7 +215,7 @@ impl Flow<'_> {
 
 /// Reads what is there. A short read has emptied the socket, so the next one waits to be told instead of asking: the
 /// readiness that is cleared is the one from before the read, so what comes meanwhile is not missed.
-fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut short = None;
     let whole = from.try_io(Interest::READABLE, || {
         let (read, _) = again(|| rustix::net::recv(from, &mut *buffer, RecvFlags::DONTWAIT))?;
@@ -228,7 +228,7 @@ fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     short.map_or(whole, Ok)
 }
 
-fn write(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn write(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     to.try_io(Interest::WRITABLE, || again(|| rustix::net::send(to, bytes, flags)))
 }
