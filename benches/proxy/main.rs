@@ -103,7 +103,12 @@ fn told(peers: &[Peer], figures: &mut [Figures]) -> ExitCode {
         });
         each.collect::<Vec<_>>().join(", ")
     };
-    let row = |table: &mut Table, figures: &mut [Figures], what: &str, of: fn(&mut Figures) -> &mut Vec<f64>, budget, unit| {
+    let row = |table: &mut Table,
+               figures: &mut [Figures],
+               what: &str,
+               of: fn(&mut Figures) -> &mut Vec<f64>,
+               budget,
+               unit| {
         // The order of the rounds is that of the ratios, so they come before the medians, which sort.
         let (ours, theirs) = (of(&mut figures[0]).clone(), of(&mut figures[1]).clone());
         let figure = if unit == "/s" { ratio(&theirs, &ours) } else { ratio(&ours, &theirs) };

@@ -26,7 +26,7 @@ pub(crate) const NAME: &str = "p";
 /// The kernel takes 253 descriptors in one message.
 const PORTION: usize = 250;
 /// How long the manager may take to be told. It has other units to care for, and a stop has its own limit.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a full queue is left alone.
 const AGAIN: Duration = Duration::from_millis(1);
 /// What a message begins with: the memfd, or sockets.

@@ -16,6 +16,7 @@ mod program;
 mod redis;
 mod servers;
 mod sessions;
+mod soak;
 mod switches;
 mod town;
 

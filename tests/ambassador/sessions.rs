@@ -162,6 +162,8 @@ async fn who_waits_for_a_value_gets_it_from_the_next_master_and_a_transaction_is
     match got {
         Ok(got) => assert!(got.contains("value"), "{got}"),
         // One that a slow switch made wait for too long is told so.
-        Err(error) => assert!(redis.metric("wharf_proxy_refused_total{proxy=\"redis\",reason=\"wait\"} ") > 0, "{error}"),
+        Err(error) => {
+            assert!(redis.metric("wharf_proxy_refused_total{proxy=\"redis\",reason=\"wait\"} ") > 0, "{error}")
+        }
     }
 }
