@@ -78,6 +78,8 @@ drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), t
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 WHARF_HISTORIES=100000 $(CARGO) test --locked --test ordinal_model -- --nocapture no_history
 	WHARF_DRILL=1 $(CARGO) test --locked --test etcd_v2 -- --nocapture requests_get
 	WHARF_DRILL=1 $(CARGO) test --locked --test lock -- --nocapture --test-threads=2 losses
+	@# An hour of churn; WHARF_SOAK=10m takes another time.
+	WHARF_DRILL=1 $(CARGO) test --locked --test ambassador -- --nocapture soak
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 WHARF_DRILL=1 $(CARGO) test --locked --test render -- --nocapture --test-threads=2
 	@# A thousand switches in a row; WHARF_REDIS=valkey-server takes another server.
 	WHARF_SWITCHES=1000 $(CARGO) test --locked --test topology a_switch_under_writers -- --nocapture

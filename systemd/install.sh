@@ -97,6 +97,8 @@ install_all() {
   put 644 "$units/wharf.socket" $system/wharf.socket
   put 644 "$units/wharf-address.service" $system/wharf-address.service
   put 644 "$units/wharf-lock@.service" $system/wharf-lock@.service
+  # Whoever has put this one there has the new one, by which connections outlast its restart.
+  [ ! -e $system/wharf-proxy.service ] || put 644 "$units/wharf-proxy.service" $system/wharf-proxy.service
   put 644 "$units/logind.conf" /etc/systemd/logind.conf.d/wharf.conf
   if [ -d "$here/docs" ]; then mkdir -p /opt/share/doc/wharf && cp "$here"/docs/*.md /opt/share/doc/wharf/; fi
   systemctl daemon-reload
@@ -114,6 +116,7 @@ install_all() {
   else
     systemctl start wharf.service
   fi
+  systemctl try-restart wharf-proxy.service 2>/dev/null || true
   say "$(/opt/bin/wharf --version) runs; try: dig SRV memcached.services.internal"
 }
 

@@ -87,6 +87,22 @@ fn check_skip(container: &Container, settings: &Settings, kind: &str) {
 }
 
 #[test]
+fn where_an_ambassador_listens_no_container_is() {
+    let mut on_host = container("postgres", &["5432"], &[]);
+    on_host.network_mode = "host".into();
+    let listening = |at: &str| Settings { ambassadors: vec![at.parse().unwrap()], ..settings() };
+    for met in ["192.0.2.10:5432", "0.0.0.0:5432"] {
+        check_skip(&on_host, &listening(met), kind::AMBASSADOR);
+    }
+    for other in ["127.0.0.1:5432", "192.0.2.10:5433", "[::]:5432"] {
+        assert_eq!(offered(&on_host, &listening(other)).instances.len(), 1, "{other}");
+    }
+    // A container's own address is not the host's.
+    let internal = Settings { internal: true, ..listening("0.0.0.0:5432") };
+    assert_eq!(offered(&container("postgres", &["5432"], &[]), &internal).instances.len(), 1);
+}
+
+#[test]
 fn a_port_may_have_several_names() {
     assert_eq!(
         names(&one("redis", &["1:6379"], &["SERVICE_NAME=cache, sessions.prod,cache"])),

@@ -25,6 +25,8 @@ use crate::config::{Config, ProxyUpstream};
 use crate::follow::heads::HeadKeeper;
 use crate::follow::mirror::Mirror;
 use crate::follow::nodes::Nodes;
+use crate::host::fdstore::Left;
+use crate::host::sockets::Passed;
 use crate::model::publish::local::Overlay;
 use crate::model::publish::memory::Resumed;
 use crate::model::words::zone::BadZone;
@@ -59,7 +61,7 @@ struct Running {
 }
 
 /// Lives until told to stop, or until a worker ends.
-pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> ExitCode {
+pub(super) async fn run(args: &AgentArgs, config: Config, passed: Passed, log: &LogFilter) -> ExitCode {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -68,7 +70,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
         }
     };
     let mut supervisor = Supervisor::default();
-    let running = match build(&config, &mut supervisor) {
+    let running = match build(&config, proxies::taken_up(passed.left), &mut supervisor) {
         Ok(running) => running,
         Err(error) => {
             tracing::error!(error = whole(&error), "the ambassadors cannot start");
@@ -101,7 +103,7 @@ pub(super) async fn run(args: &AgentArgs, config: Config, log: &LogFilter) -> Ex
     }
 }
 
-fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Running, ApartError> {
+fn build(config: &Config, left: Option<Left>, supervisor: &mut Supervisor) -> Result<Running, ApartError> {
     let is_found = |upstream: &ProxyUpstream| matches!(upstream, ProxyUpstream::Service { .. });
     if config.store.etcd.is_none() && config.proxies.iter().any(|table| is_found(&table.upstream)) {
         return Err(ApartError::Embedded);
@@ -119,7 +121,7 @@ fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Running, ApartE
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
     let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
     let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None };
-    let ambassadors = proxies::start(proxies::tables(config), inputs, supervisor, &mut registry);
+    let ambassadors = proxies::start(proxies::tables(config), left, inputs, supervisor, &mut registry);
     supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
     supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));
     supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
@@ -165,7 +167,7 @@ impl Teller {
     async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         let telling = async {
             loop {
-                let told = serde_json::to_vec(&self.handle.told()).unwrap_or_default();
+                let told = serde_json::to_vec(&self.handle.reported()).unwrap_or_default();
                 if let Err(error) = self.agent.tell(Method::PUT, "/v1/proxies", Bytes::from(told)).await {
                     tracing::debug!(%error, "the agent is not told how the ambassadors stand");
                 }

@@ -280,7 +280,7 @@ impl Finding {
         config: &Config,
         ground: &Ground,
         offering: &Offering,
-        passed: Passed,
+        mut passed: Passed,
         supervisor: &mut Supervisor,
         mut registry: Registry,
     ) -> Result<Self, BuildError> {
@@ -293,6 +293,7 @@ impl Finding {
         let mirror = mirror.at_most(config.store.max_records as usize);
         let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
+        let left = proxies::taken_up(std::mem::take(&mut passed.left));
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let inputs = roll::Inputs { nodes: node_list.clone(), known };
@@ -320,7 +321,8 @@ impl Finding {
             local: Some(offering.published.local.clone()),
         };
         let Ambassadors { tables: proxies, handle } =
-            proxies::start(proxies::of_agent(config), inputs, supervisor, &mut registry);
+            proxies::start(proxies::of_agent(config), left, inputs, supervisor, &mut registry);
+        let reported = handle.clone();
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
         let sources = http::Sources {
             catalog: view.clone(),
@@ -334,7 +336,7 @@ impl Finding {
             ready: ready_seen,
             drain: drain_requests,
             topology,
-            proxies: ProxySource::new(move || handle.told()),
+            proxies: ProxySource::new(move || handle.told(), move |told| reported.mirror(told)),
             autodiscovery: AutodiscoverySource::new(move || discoveries.told()),
             renders: RenderSource::register(&mut registry),
             metrics: HttpMetrics::register(&mut registry),

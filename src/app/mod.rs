@@ -157,7 +157,7 @@ fn daemon(args: &AgentArgs, kind: Daemon<'_>) -> ExitCode {
     let Some(runtime) = runtime(&mut builder) else { return ExitCode::FAILURE };
     let code = match kind {
         Daemon::Agent => runtime.block_on(lifecycle::run(args, config, passed, &log)),
-        Daemon::Proxy => runtime.block_on(apart::run(args, config, &log)),
+        Daemon::Proxy => runtime.block_on(apart::run(args, config, passed, &log)),
         Daemon::Render(asked) => runtime.block_on(renders::follow(asked, config, &log)),
     };
     runtime.shutdown_background(); // after a second signal nothing is waited for

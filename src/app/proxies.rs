@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::translate;
 use crate::catalog::facade::api::Nodes;
 use crate::catalog::proxy::{Reports, Wanted};
 use crate::config::{Config, ProxyConfig, ProxyUpstream};
+use crate::host::fdstore::{self, Left};
 use crate::model::publish::local::Local;
 use crate::model::words::zone::Zones;
 use crate::proxy::{Handle, Proxies, Sights, Table, Upstream};
@@ -36,6 +39,7 @@ pub(super) struct Ambassadors {
 /// Starts them.
 pub(super) fn start(
     tables: Vec<Table>,
+    left: Option<Left>,
     inputs: Inputs<'_>,
     supervisor: &mut Supervisor,
     registry: &mut Registry,
@@ -46,9 +50,22 @@ pub(super) fn start(
     supervisor.spawn("reports", Half::Find, reporter.run(stop.clone()));
     let sights = Sights { view: inputs.view.clone(), zones: Arc::new(inputs.zones.clone()), reports: told };
     let (tables, settings) = watch::channel(Arc::new(tables));
-    let (proxies, handle) = Proxies::start(settings, sights, registry);
+    let (proxies, handle) = Proxies::start(settings, sights, left, registry);
     supervisor.spawn("proxies", Half::Find, proxies.run(stop));
     Ambassadors { tables, handle }
+}
+
+/// What the process before has left; the service manager is told that it is taken.
+pub(super) fn taken_up(left: Vec<OwnedFd>) -> Option<Left> {
+    if left.is_empty() {
+        return None;
+    }
+    let left = fdstore::take(left);
+    fdstore::forget();
+    if left.is_none() {
+        tracing::warn!("what the process before has left is not whole: its connections are reset");
+    }
+    left
 }
 
 /// Every table that the agent serves.
@@ -68,14 +85,14 @@ pub(super) fn drain(config: &Config) -> Duration {
 
 fn of(config: &Config, table: &ProxyConfig) -> Table {
     let upstream = match &table.upstream {
-        ProxyUpstream::Etcd => Upstream::Fixed(config.etcd_addresses().unwrap_or_default()),
+        ProxyUpstream::Etcd => Upstream::Members(config.etcd_addresses().unwrap_or_default(), is_etcd_secured(config)),
         ProxyUpstream::Addresses(addresses) => Upstream::Fixed(addresses.clone()),
         ProxyUpstream::Service { service, role, tag, node, near } => Upstream::Service(Wanted {
             service: service.clone(),
             role: *role,
             tag: tag.clone(),
             node: node.clone(),
-            near: near.then(|| config.node.clone()),
+            near: near.then(|| translate::standpoint(config)),
         }),
     };
     Table {
@@ -86,11 +103,17 @@ fn of(config: &Config, table: &ProxyConfig) -> Table {
         balance: table.balance,
         allow: table.allow.clone(),
         idle: table.timeout,
+        protocol: table.protocol,
         send_proxy: table.send_proxy,
         max_connections: table.max_connections as usize,
         on_change: table.on_change,
         drain: table.drain,
     }
+}
+
+fn is_etcd_secured(config: &Config) -> bool {
+    let endpoints = config.store.etcd.as_ref().map(|etcd| etcd.endpoints.as_slice()).unwrap_or_default();
+    endpoints.iter().any(|endpoint| endpoint.starts_with("https:"))
 }
 
 /// The worker that gathers what nodes say.
@@ -130,6 +153,7 @@ impl Reporter {
         let nodes = Arc::clone(&self.nodes.borrow_and_update());
         let own = local.as_ref().map(|local| &local.owner);
         let mut reports = Reports::of(nodes.nodes.iter().filter(|node| Some(&node.owner) != own));
+        reports.are_read = !nodes.stale;
         if let Some(local) = &local {
             for shown in &local.instances {
                 let at = SocketAddr::new(shown.instance.host, shown.instance.port);

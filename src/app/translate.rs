@@ -141,6 +141,7 @@ pub(super) fn inventory(config: &Config) -> inventory::Settings {
             checks: config.probe.checks,
             secrets_dir: config.probe.secrets.clone(),
             secrets: config.probe.rules.clone(),
+            ambassadors: config.proxies.iter().flat_map(|table| table.listen.iter().copied()).collect(),
             ..naming::Settings::new(&config.node)
         },
         advertise: offer.advertise.clone(),

@@ -12,6 +12,7 @@ use crate::catalog::facade::api::{
     EtcdV2, EtcdV2Trouble, Local, LocalInstance, LocalSkipped, LocalWithheld, Maintained, Ordinals,
 };
 use crate::catalog::facade::autodiscovery::told::{Autodiscoveries, Autodiscovery};
+use crate::catalog::proxy::told::Proxies;
 use crate::catalog::render::told::Renders;
 use crate::model::steer::ordinal::told::Standing;
 use crate::model::steer::told::{Instance, Topologies, Topology};
@@ -78,6 +79,7 @@ pub async fn run(args: ExplainArgs, terminal: &mut Terminal) -> Exit {
                 text.push_str(&met_by_clients_of_v2(&etcd_v2, terminal, SystemTime::now()));
                 text.push_str(&files(&renders, terminal));
                 text.push_str(&discovered(&discovery, terminal));
+                text.push_str(&ambassadors(&client.get::<Proxies>("/v1/proxies").await.unwrap_or_default(), terminal));
             }
             text
         }
@@ -182,6 +184,22 @@ fn discovered(told: &Autodiscoveries, terminal: &Terminal) -> String {
             text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
             text.push('\n');
         }
+    }
+    text
+}
+
+/// Ambassadors that lead nowhere, or do not listen.
+fn ambassadors(told: &Proxies, terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for proxy in &told.proxies {
+        let Some(reason) = &proxy.reason else { continue };
+        let waiting = match proxy.parked {
+            0 => String::new(),
+            parked => format!(", {parked} connections wait"),
+        };
+        let line = format!("the ambassador {} leads nowhere: {reason}{waiting}", proxy.name);
+        text.push_str(&terminal.paint(&plain(&line), Tone::Warning));
+        text.push('\n');
     }
     text
 }

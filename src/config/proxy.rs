@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parse::{self, Parsed, Problems, given};
 use super::text::{list, scalar};
-use crate::catalog::proxy::{Balance, OnChange, SendProxy};
+use crate::catalog::proxy::{Balance, OnChange, Protocol, SendProxy};
 use crate::model::words::name::Label;
 use crate::model::words::record::Role;
 
@@ -60,7 +60,7 @@ pub struct RawProxy {
     /// Connections at a time.
     #[serde(deserialize_with = "scalar")]
     pub max_connections: Option<String>,
-    /// `tcp`.
+    /// `tcp` or `redis`.
     #[serde(deserialize_with = "scalar")]
     pub protocol: Option<String>,
     /// `cut` or `keep` connections whose endpoint is not right any more.
@@ -102,6 +102,8 @@ pub struct ProxyConfig {
     pub allow: Vec<IpNet>,
     /// Idle connections are closed after so long.
     pub timeout: Duration,
+    /// What is spoken.
+    pub protocol: Protocol,
     /// What is sent ahead of a connection's bytes.
     pub send_proxy: SendProxy,
     /// Connections at a time.
@@ -166,7 +168,10 @@ fn fields(table: &RawProxy, problems: &mut Problems) -> Option<ProxyConfig> {
     let allow = allow(table, problems);
     let send_proxy = given("send-proxy", table.send_proxy.as_deref(), send_proxy, problems);
     let on_change = given("on-change", table.on_change.as_deref(), on_change, problems);
-    given("protocol", table.protocol.as_deref(), protocol, problems);
+    let protocol = given("protocol", table.protocol.as_deref(), protocol, problems).unwrap_or_default();
+    if protocol == Protocol::Redis && send_proxy.is_some_and(|sent| sent != SendProxy::Off) {
+        problems.push(("send-proxy", "is what no Redis server reads: off with protocol \"redis\"".to_owned()));
+    }
     Some(ProxyConfig {
         name: name?,
         listen,
@@ -175,6 +180,7 @@ fn fields(table: &RawProxy, problems: &mut Problems) -> Option<ProxyConfig> {
         balance: balance.unwrap_or_default(),
         allow,
         timeout: timeout.unwrap_or(60 * MINUTE),
+        protocol,
         send_proxy: send_proxy.unwrap_or_default(),
         max_connections: max_connections.unwrap_or(8_000),
         on_change: on_change.unwrap_or(usual),
@@ -294,8 +300,12 @@ fn on_change(text: &str) -> Parsed<OnChange> {
     }
 }
 
-fn protocol(text: &str) -> Parsed<()> {
-    if text == "tcp" { Ok(()) } else { Err(format!("{text:?} is not tcp")) }
+fn protocol(text: &str) -> Parsed<Protocol> {
+    match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "redis" => Ok(Protocol::Redis),
+        _ => Err(format!("{text:?} is neither tcp nor redis")),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod addresses;
 pub mod clients;
 mod clock;
 pub(crate) mod descriptors;
+pub(crate) mod fdstore;
 mod holder;
 pub mod identity;
 pub mod logind;

@@ -7,11 +7,14 @@
 
 use std::env;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-/// The name that marks sockets for HTTP; all others are for DNS.
+use super::fdstore;
+
+/// The name that marks sockets for HTTP; all others but what a process before has left are for DNS.
 const HTTP: &str = "http";
 
 /// What has been handed over, ready for an event loop (non-blocking).
@@ -25,6 +28,8 @@ pub struct Passed {
     pub http: Vec<TcpListener>,
     /// For HTTP on unix sockets, listening.
     pub http_unix: Vec<UnixListener>,
+    /// What the process before has left.
+    pub left: Vec<OwnedFd>,
     /// What cannot be used, in words.
     pub unusable: Vec<String>,
 }
@@ -53,7 +58,12 @@ fn sort(fds: &mut ListenFd, names: Option<&str>) -> Passed {
     let mut passed = Passed::default();
     for index in 0..fds.len() {
         let name = names.get(index).copied().unwrap_or_default();
-        if let Err(problem) = take(fds, index, name == HTTP, &mut passed) {
+        let taken = if name == fdstore::NAME {
+            fds.take_unix_listener(index).map(|left| passed.left.extend(left.map(OwnedFd::from)))
+        } else {
+            take(fds, index, name == HTTP, &mut passed)
+        };
+        if let Err(problem) = taken {
             passed.unusable.push(format!("passed socket {index} ({name:?}): {problem}"));
         }
     }

@@ -72,7 +72,13 @@ impl Board {
             cut,
             refused,
             bytes: self.counts.meter.up.get() + self.counts.meter.down.get(),
+            counts: None,
         }
+    }
+
+    /// All of it for the agent, which shows it among its metrics.
+    pub(super) fn reported(&self) -> Proxy {
+        Proxy { counts: Some(self.counts.told()), ..self.told() }
     }
 
     fn stands(&self, change: impl FnOnce(&mut Stand)) {

@@ -1,5 +1,6 @@
 //! Tells one table where its connections go, as snapshots and nodes' words change.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{Sights, Table, Upstream};
 use crate::catalog::proxy::{Aim, OwnListeners, Reports};
 use crate::host::read_addresses;
+use crate::view::Progress;
 
 /// The share of one core that looking may take is one in so many: under a flood of changes several become one.
 const SHARE: u32 = 10;
@@ -19,18 +21,22 @@ pub(super) struct Follower {
     sights: Sights,
     tables: watch::Receiver<Arc<Table>>,
     listeners: watch::Receiver<Arc<Vec<SocketAddr>>>,
+    unwell: watch::Receiver<HashSet<SocketAddr>>,
     aim: watch::Sender<Arc<Aim>>,
+    /// The store was read once; that it is away since takes nothing back.
+    is_known: bool,
 }
 
 impl Follower {
-    /// A follower of a table that may change, beside all `listeners` of this process; and what it tells.
+    /// A follower of a table that may change, beside all `listeners` of this process, and members of etcd that are unwell; and what it tells.
     pub(super) fn new(
         sights: Sights,
         tables: watch::Receiver<Arc<Table>>,
         listeners: watch::Receiver<Arc<Vec<SocketAddr>>>,
+        unwell: watch::Receiver<HashSet<SocketAddr>>,
     ) -> (Self, watch::Receiver<Arc<Aim>>) {
         let (aim, told) = watch::channel(Arc::default());
-        let mut follower = Self { sights, tables, listeners, aim };
+        let mut follower = Self { sights, tables, listeners, unwell, aim, is_known: false };
         follower.look();
         (follower, told)
     }
@@ -49,6 +55,7 @@ impl Follower {
                 seen = self.sights.reports.changed() => seen,
                 seen = self.tables.changed() => seen,
                 seen = self.listeners.changed() => seen,
+                seen = self.unwell.changed() => seen,
             };
             if seen.is_err() {
                 return std::future::pending().await; // what it stands on is gone, and soon we are
@@ -60,10 +67,13 @@ impl Follower {
         let table = Arc::clone(&self.tables.borrow_and_update());
         let own = own_listeners(&self.listeners.borrow_and_update());
         let reports: Arc<Reports> = Arc::clone(&self.sights.reports.borrow_and_update());
-        let aim = match &table.upstream {
+        self.is_known |= reports.are_read && self.sights.view.progress() == Progress::Read;
+        let mut aim = match &table.upstream {
             Upstream::Fixed(addresses) => Aim::fixed(addresses, &own),
+            Upstream::Members(addresses, _) => Aim::members(addresses, &self.unwell.borrow_and_update(), &own),
             Upstream::Service(wanted) => Aim::of(wanted, &self.sights.view.load(), &self.sights.zones, &reports, &own),
         };
+        aim.is_known |= self.is_known;
         self.aim.send_if_modified(|shown| {
             let is_new = **shown != aim;
             if is_new {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::handed::Handed;
 use super::metrics::Refused;
 use super::room::Room;
 use super::session::{self, Visitor};
@@ -19,10 +20,12 @@ use crate::model::shares::Shares;
 
 /// What connections have to be reset in once their time is over.
 const RESET: Duration = Duration::from_secs(1);
+/// One that is being opened has its time to be.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// The hall of one table.
 pub(super) struct Hall {
-    open: JoinSet<()>,
+    open: JoinSet<Option<Handed>>,
     shares: Shares<Sharer, CancellationToken>,
     places: HashMap<Id, u64>,
 }
@@ -56,6 +59,27 @@ impl Hall {
         self.places.insert(task.id(), number);
     }
 
+    /// Goes on with a connection of the process before.
+    pub(super) fn take_up(&mut self, handed: Handed, room: &Arc<Room>) {
+        let leave = CancellationToken::new();
+        let number = self.shares.lend(Peer::Tcp(handed.from.ip()).sharer(), leave.clone());
+        let task = self.open.spawn(session::go_on(handed, leave, Arc::clone(room)).in_current_span());
+        self.places.insert(task.id(), number);
+    }
+
+    /// What the connections leave, once they have been told to.
+    pub(super) async fn leave(mut self) -> Vec<Handed> {
+        let mut left = Vec::new();
+        let all = async {
+            while let Some(ended) = self.open.join_next().await {
+                left.extend(ended.ok().flatten());
+            }
+        };
+        // One that is late is dropped with the set.
+        let _late = timeout(LEAVE, all).await;
+        left
+    }
+
     /// Lets the dearest one go: something else than places has run out.
     pub(super) fn make_room(&mut self) {
         if let Some(number) = self.shares.dearest(|_| ()) {
@@ -76,8 +100,8 @@ impl Hall {
         let _late = timeout(RESET, async { while self.open.join_next().await.is_some() {} }).await;
     }
 
-    fn left(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+    fn left(&mut self, ended: Result<(Id, Option<Handed>), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         if ended.is_err_and(|error| error.is_panic()) {
             tracing::error!("a connection's handling panicked");
         }

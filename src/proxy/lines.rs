@@ -45,6 +45,8 @@ pub(super) struct OnLine<'a> {
     lines: &'a Lines,
     /// Where it runs to.
     pub(super) address: SocketAddr,
+    /// Where that is by the other family of addresses.
+    pub(super) also: Option<SocketAddr>,
     /// Cancelled when it is cut.
     pub(super) cut: CancellationToken,
     is_open: bool,
@@ -63,7 +65,27 @@ impl Lines {
         running.owner.clone_from(&found.owner);
         running.connecting += 1;
         let cut = running.cut.clone();
-        Some(OnLine { lines: self, address, cut, is_open: false })
+        Some(OnLine { lines: self, address, also: found.also, cut, is_open: false })
+    }
+
+    /// Takes up a connection that was opened by the process before, unless it is to be cut. It is judged while no other
+    /// word can come between.
+    pub(super) fn take_up(&self, line: &Line, judge: impl Fn(&Line) -> Option<Cut>) -> Result<OnLine<'_>, Cut> {
+        let mut state = self.state();
+        if let Some(why) = judge(line) {
+            return Err(why);
+        }
+        let running = state.lines.entry(line.address).or_default();
+        running.owner.clone_from(&line.owner);
+        running.connections += 1;
+        let cut = running.cut.clone();
+        Ok(OnLine { lines: self, address: line.address, also: None, cut, is_open: true })
+    }
+
+    /// Where a connection runs to, and whose record that was found by last.
+    pub(super) fn line(&self, on_line: &OnLine<'_>) -> Line {
+        let owner = self.state().lines.get(&on_line.address).and_then(|running| running.owner.clone());
+        Line { address: on_line.address, owner }
     }
 
     /// Notes that an endpoint could not be reached.

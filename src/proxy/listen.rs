@@ -20,6 +20,16 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// Those that the process before has left: who came meanwhile waits in them.
+    pub(super) fn of(left: Vec<(SocketAddr, TcpListener)>) -> Self {
+        Self { bound: left, ..Self::default() }
+    }
+
+    /// What is left to the next process.
+    pub(super) fn into_left(self) -> Vec<(SocketAddr, TcpListener)> {
+        self.bound
+    }
+
     /// Keeps those sockets that are wanted still, and makes the others.
     pub(super) fn want(&mut self, addresses: &[SocketAddr]) -> Option<String> {
         self.bound.retain(|(address, _)| addresses.contains(address));

@@ -15,10 +15,13 @@
 mod board;
 mod follower;
 mod hall;
+mod handed;
 mod lines;
 mod listen;
+mod members;
 mod metrics;
 mod pump;
+mod redis;
 mod room;
 mod session;
 mod table;
@@ -36,12 +39,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::catalog::proxy::{Balance, OnChange, Reports, SendProxy, Wanted, told};
+use crate::catalog::proxy::{Balance, OnChange, Protocol, Reports, SendProxy, Wanted, told};
+use crate::host::fdstore::{self, Left};
 use crate::model::words::zone::Zones;
 use crate::view::CatalogView;
 use board::Board;
 use follower::Follower;
-use metrics::Metrics;
+use handed::{Estate, Legacy};
+use members::Members;
+use metrics::{Metrics, Mirror};
 use pump::Pipes;
 use room::Room;
 use table::AtWork;
@@ -63,6 +69,8 @@ pub(crate) struct Table {
     pub(crate) allow: Vec<IpNet>,
     /// Connections on which nothing has moved for so long are closed.
     pub(crate) idle: Duration,
+    /// What is spoken.
+    pub(crate) protocol: Protocol,
     /// What is sent ahead of a connection's bytes.
     pub(crate) send_proxy: SendProxy,
     /// Connections at a time.
@@ -78,6 +86,8 @@ pub(crate) struct Table {
 pub(crate) enum Upstream {
     /// To these addresses, whatever is found.
     Fixed(Vec<SocketAddr>),
+    /// To members of etcd, those that are well before the others; and whether they speak TLS.
+    Members(Vec<SocketAddr>, bool),
     /// To endpoints of a service.
     Service(Wanted),
 }
@@ -102,13 +112,26 @@ pub(crate) enum ProxyError {
 }
 
 /// Tells how the ambassadors of this process stand.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Handle(Arc<ArcSwap<Vec<Arc<Board>>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    boards: Arc<ArcSwap<Vec<Arc<Board>>>>,
+    mirror: Mirror,
+}
 
 impl Handle {
     /// Every table, as it is now.
     pub(crate) fn told(&self) -> told::Proxies {
-        told::Proxies { proxies: self.0.load().iter().map(|board| board.told()).collect() }
+        told::Proxies { proxies: self.boards.load().iter().map(|board| board.told()).collect() }
+    }
+
+    /// The same with all counts, for the agent of this host.
+    pub(crate) fn reported(&self) -> told::Proxies {
+        told::Proxies { proxies: self.boards.load().iter().map(|board| board.reported()).collect() }
+    }
+
+    /// Takes what a process apart tells into the metrics of this one.
+    pub(crate) fn mirror(&self, told: &told::Proxies) {
+        self.mirror.take(told);
     }
 }
 
@@ -127,18 +150,24 @@ pub(crate) struct Proxies {
     pipes: Pipes,
     listeners: watch::Sender<Arc<Vec<SocketAddr>>>,
     running: HashMap<String, Running>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<(String, Legacy)>,
+    /// Cancelled when all is left to the next process.
+    leaving: CancellationToken,
+    estate: Estate,
     handle: Handle,
 }
 
 impl Proxies {
-    /// Those of the tables, with their sockets bound as far as they can be, and what tells how they stand.
+    /// Those of the tables, with their sockets bound as far as they can be, and what tells how they stand. They go on
+    /// with what the process before has left.
     pub(crate) fn start(
         tables: watch::Receiver<Arc<Vec<Table>>>,
         sights: Sights,
+        left: Option<Left>,
         registry: &mut Registry,
     ) -> (Self, Handle) {
-        let (handle, metrics) = (Handle::default(), Metrics::register(registry));
+        let metrics = Metrics::register(registry);
+        let handle = Handle { boards: Arc::default(), mirror: Mirror::new(metrics.clone()) };
         let (listeners, _) = watch::channel(Arc::default());
         let (running, tasks) = (HashMap::new(), JoinSet::new());
         let mut proxies = Self {
@@ -149,26 +178,46 @@ impl Proxies {
             listeners,
             running,
             tasks,
+            leaving: CancellationToken::new(),
+            estate: Estate::of(left),
             handle: handle.clone(),
         };
         proxies.adopt();
+        proxies.estate = Estate::default(); // what no table has asked for is over
         (proxies, handle)
     }
 
-    /// Serves until `stop`; connections that are there then have the time that their table gives them.
+    /// Serves until `stop`. Connections that are there then are left to the next process where a service manager keeps
+    /// them; else they have the time that their table gives them.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), ProxyError> {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Ok(()) = self.tables.changed() => self.adopt(),
-                Some(ended) = self.tasks.join_next() => ended?,
+                Some(ended) = self.tasks.join_next() => drop(ended?),
             }
+        }
+        if fdstore::is_offered() {
+            return self.leave().await;
         }
         for running in self.running.values() {
             running.stop.cancel();
         }
         while let Some(ended) = self.tasks.join_next().await {
             ended?;
+        }
+        Ok(())
+    }
+
+    async fn leave(mut self) -> Result<(), ProxyError> {
+        self.leaving.cancel();
+        let mut legacies = Vec::new();
+        while let Some(ended) = self.tasks.join_next().await {
+            legacies.push(ended?);
+        }
+        match handed::leave(legacies).await {
+            Ok(connections) => tracing::info!(connections, "connections are left to the next process"),
+            Err(error) => tracing::error!(%error, "connections cannot be left to the next process, they are reset"),
         }
         Ok(())
     }
@@ -197,12 +246,13 @@ impl Proxies {
             }
         }
         let boards = tables.iter().filter_map(|table| self.running.get(&table.name));
-        self.handle.0.store(Arc::new(boards.map(|running| Arc::clone(&running.board)).collect()));
+        self.handle.boards.store(Arc::new(boards.map(|running| Arc::clone(&running.board)).collect()));
     }
 
     fn begin(&mut self, table: &Table) {
         let (sender, tables) = watch::channel(Arc::new(table.clone()));
-        let (follower, aim) = Follower::new(self.sights.clone(), tables.clone(), self.listeners.subscribe());
+        let (members, unwell) = Members::new(tables.clone());
+        let (follower, aim) = Follower::new(self.sights.clone(), tables.clone(), self.listeners.subscribe(), unwell);
         let board = Board::new(&table.name, self.metrics.of(&table.name));
         let room = Room {
             table: Arc::new(table.clone()),
@@ -212,17 +262,21 @@ impl Proxies {
             pipes: self.pipes.clone(),
             parking: Arc::default(),
             closing: CancellationToken::new(),
+            leaving: self.leaving.clone(),
         };
+        let left = self.estate.of_table(&table.name, &table.listen);
         let span = info_span!("proxy", name = table.name);
-        let at_work = span.in_scope(|| AtWork::new(tables, room));
+        let at_work = span.in_scope(|| AtWork::new(tables, room, left));
         let stop = CancellationToken::new();
         let ended = stop.clone();
+        let name = table.name.clone();
         let work = async move {
-            let following = follower.run();
-            tokio::select! {
-                () = at_work.run(ended) => {}
-                () = following => {}
-            }
+            let legacy = tokio::select! {
+                legacy = at_work.run(ended) => legacy,
+                () = follower.run() => Legacy::default(),
+                () = members.run() => Legacy::default(),
+            };
+            (name, legacy)
         };
         self.tasks.spawn(work.instrument(span));
         self.running.insert(table.name.clone(), Running { table: sender, board, stop });

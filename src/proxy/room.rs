@@ -29,6 +29,8 @@ pub(super) struct Room {
     pub(super) parking: Arc<Parking>,
     /// Cancelled when the table is at its end.
     pub(super) closing: CancellationToken,
+    /// Cancelled when connections are to be left to the next process.
+    pub(super) leaving: CancellationToken,
 }
 
 impl Room {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Table;
 use super::hall::Hall;
+use super::handed::Legacy;
 use super::listen::Listeners;
 use super::metrics::Refused;
 use super::room::Room;
@@ -31,10 +32,13 @@ pub(super) struct AtWork {
 }
 
 impl AtWork {
-    /// A table with its sockets bound, as far as they can be.
-    pub(super) fn new(tables: watch::Receiver<Arc<Table>>, room: Room) -> Self {
-        let hall = Hall::new(room.table.max_connections);
-        let (listeners, room) = (Listeners::default(), Arc::new(room));
+    /// A table with its sockets bound, as far as they can be, that goes on with what the process before has left.
+    pub(super) fn new(tables: watch::Receiver<Arc<Table>>, room: Room, left: Legacy) -> Self {
+        let mut hall = Hall::new(room.table.max_connections);
+        let (listeners, room) = (Listeners::of(left.listeners), Arc::new(room));
+        for handed in left.connections {
+            hall.take_up(handed, &room);
+        }
         let mut at_work = Self { tables, room, listeners, hall, failing: Failing::default(), problem: None };
         let problem = at_work.listeners.want(&at_work.room.table.listen);
         at_work.listens(problem);
@@ -42,14 +46,16 @@ impl AtWork {
         at_work
     }
 
-    /// Serves until `stop`, and gives those that are there then their time.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    /// Serves until `stop`, and gives those that are there then their time; or until it leaves all to the next process.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Legacy {
         let mut aim = self.room.aim.clone();
+        let leaving = self.room.leaving.clone();
         loop {
             // Nothing is lost with a branch that is dropped: an accept that is not done has taken nobody, and what
             // changed stays so.
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = leaving.cancelled() => return self.leave().await,
                 Ok(()) = aim.changed() => self.judge(),
                 Ok(()) = self.tables.changed() => self.adopt(),
                 Some(()) = self.hall.next_end() => {}
@@ -69,6 +75,11 @@ impl AtWork {
             }
         }
         self.end().await;
+        Legacy::default()
+    }
+
+    async fn leave(self) -> Legacy {
+        Legacy { listeners: self.listeners.into_left(), connections: self.hall.leave().await }
     }
 
     /// Lets in nobody any more; those that are there have their time, unless they are cut, and are reset then.

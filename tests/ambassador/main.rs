@@ -15,6 +15,8 @@ mod program;
 #[path = "../topology/servers.rs"]
 mod redis;
 mod servers;
+mod sessions;
+mod soak;
 mod switches;
 mod town;
 

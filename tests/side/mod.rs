@@ -197,7 +197,7 @@ impl Side {
             drain,
             topology: topologies(),
             autodiscovery: AutodiscoverySource::new(discoveries),
-            proxies: ProxySource::new(proxies),
+            proxies: ProxySource::new(proxies, |_| {}),
             renders: renders.clone(),
             registry: Arc::new(registry),
             metrics,

@@ -16,6 +16,7 @@ mod cell;
 mod cloud;
 mod connects;
 mod ec2;
+mod handover;
 mod load;
 mod machine;
 mod stock;

@@ -55,6 +55,7 @@ pub(super) async fn metrics(
     Extension(guest): Extension<Guest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    context.sources.proxies.forget();
     let registry = context.sources.registry.clone();
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let is_open = accepted.into_iter().any(plain_metrics::wants_open_metrics);

@@ -27,13 +27,34 @@ const COUNTS: Duration = Duration::from_secs(6);
 #[derive(Clone)]
 pub struct ProxySource {
     own: Arc<dyn Fn() -> Proxies + Send + Sync>,
+    /// Shows among the metrics what is reported.
+    mirror: Arc<dyn Fn(&Proxies) + Send + Sync>,
     reported: Arc<Mutex<Option<(Instant, Proxies)>>>,
 }
 
 impl ProxySource {
-    /// One that asks `own` for those of this process.
-    pub fn new(own: impl Fn() -> Proxies + Send + Sync + 'static) -> Self {
-        Self { own: Arc::new(own), reported: Arc::default() }
+    /// One that asks `own` for those of this process, and shows those of others by `mirror`.
+    pub fn new(
+        own: impl Fn() -> Proxies + Send + Sync + 'static,
+        mirror: impl Fn(&Proxies) + Send + Sync + 'static,
+    ) -> Self {
+        Self { own: Arc::new(own), mirror: Arc::new(mirror), reported: Arc::default() }
+    }
+
+    /// Takes what a process apart tells.
+    fn take(&self, mut told: Proxies) {
+        (self.mirror)(&told);
+        told.proxies.iter_mut().for_each(|proxy| proxy.counts = None);
+        *self.reported() = Some((Instant::now(), told));
+    }
+
+    /// Forgets a process that tells nothing any more, before somebody is shown the metrics.
+    pub(super) fn forget(&self) {
+        let mut reported = self.reported();
+        if reported.as_ref().is_some_and(|(at, _)| at.elapsed() >= COUNTS) {
+            *reported = None;
+            (self.mirror)(&Proxies::default());
+        }
     }
 
     /// Those of this process, and those that another one has told of.
@@ -72,6 +93,6 @@ pub(super) async fn report(
     let told: Proxies = serde_json::from_slice(&body).map_err(|error| {
         Problem::bad_request(format!("that is no report of ambassadors: {error}"), "it is what GET /v1/proxies tells")
     })?;
-    *context.sources.proxies.reported() = Some((Instant::now(), told));
+    context.sources.proxies.take(told);
     Ok(json::reply(StatusCode::OK, &context.sources.proxies.told()))
 }

@@ -319,6 +319,11 @@ impl Endpoint {
         self.0.address
     }
 
+    /// Its address of the other family, when it has one.
+    pub fn other_address(&self) -> Option<IpAddr> {
+        self.0.other
+    }
+
     /// Port that a client connects to; 0 is none.
     pub fn port(&self) -> u16 {
         self.0.port

@@ -1,6 +1,6 @@
 //! What one table sees in a snapshot: the endpoints that new connections may take, and what is claimed of the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use super::reports::Reports;
 use crate::catalog::index::{Catalog, Endpoint};
 use crate::model::steer::names::Steered;
 use crate::model::words::record::{Proto, Role, Text};
+use crate::model::words::site::Standpoint;
 use crate::model::words::zone::Zones;
 
 /// Which endpoints of which service a table is for.
@@ -22,8 +23,8 @@ pub(crate) struct Wanted {
     pub(crate) tag: Option<String>,
     /// Only those on this node, compared as a name would.
     pub(crate) node: Option<String>,
-    /// Those on this node are taken before all others.
-    pub(crate) near: Option<String>,
+    /// Those that are nearer to here are taken before all others.
+    pub(crate) near: Option<Standpoint>,
 }
 
 /// What this host itself listens on: never a target, or connections would go round for ever.
@@ -40,10 +41,12 @@ pub(crate) struct OwnListeners {
 pub(crate) struct Found {
     /// Where it is.
     pub(crate) address: SocketAddr,
+    /// Where it is by the other family of addresses: tried when it cannot be reached.
+    pub(crate) also: Option<SocketAddr>,
     /// Whose word on it counts.
     pub(crate) owner: Option<Text>,
     /// The smaller, the earlier it is taken: how far it is, and its priority.
-    pub(crate) tier: (bool, u16),
+    pub(crate) tier: (u8, u16),
 }
 
 /// Why there is no endpoint for a new connection.
@@ -66,6 +69,8 @@ pub(crate) struct Aim {
     pub(crate) open: Vec<Found>,
     /// Why there are none, if so.
     pub(crate) closed: Option<Closed>,
+    /// The store has been read, and what nodes say: from here on a word that is not there has not been given.
+    pub(crate) is_known: bool,
     /// The role that is wanted.
     pub(super) role: Option<Role>,
     /// What living records of the service say of their places.
@@ -110,10 +115,20 @@ impl OwnListeners {
 impl Aim {
     /// Addresses that are always right.
     pub(crate) fn fixed(addresses: &[SocketAddr], own: &OwnListeners) -> Self {
-        let found = |address: &SocketAddr| Found { address: *address, owner: None, tier: (false, 0) };
+        Self::members(addresses, &HashSet::new(), own)
+    }
+
+    /// The same, where those that say that they are not well are taken last.
+    pub(crate) fn members(addresses: &[SocketAddr], unwell: &HashSet<SocketAddr>, own: &OwnListeners) -> Self {
+        let found = |address: &SocketAddr| Found {
+            address: *address,
+            also: None,
+            owner: None,
+            tier: (u8::from(unwell.contains(address)), 0),
+        };
         let open: Vec<Found> = addresses.iter().filter(|address| !own.has(**address)).map(found).collect();
         let closed = open.is_empty().then_some(Closed::Nothing);
-        Self { open, closed, ..Self::default() }
+        Self { open, closed, is_known: true, ..Self::default() }
     }
 
     /// What a snapshot has for a table.
@@ -141,7 +156,7 @@ impl Aim {
         aim.closed = wanted.closed(&fitting, primaries.len(), steered);
         if aim.closed.is_none() {
             let living = fitting.iter().filter(|(_, endpoint)| !endpoint.held());
-            aim.open = living.map(|(address, endpoint)| wanted.found(*address, endpoint)).collect();
+            aim.open = living.map(|(address, endpoint)| wanted.found(*address, endpoint, own)).collect();
         }
         aim
     }
@@ -154,6 +169,12 @@ fn placed(endpoints: &[Endpoint]) -> impl Iterator<Item = (SocketAddr, &Endpoint
         let address = endpoint.address().filter(|address| is_stream && !address.is_unspecified())?;
         Some((SocketAddr::new(address.to_canonical(), endpoint.port()), endpoint))
     })
+}
+
+/// How far an endpoint is: 0 on this host, then by site as names have it.
+fn distance(here: &Standpoint, endpoint: &Endpoint) -> u8 {
+    let is_here = here.node().is_some_and(|node| endpoint.is_on(node));
+    if is_here { 0 } else { here.distance_to(endpoint.site().map(|site| &**site)) }
 }
 
 impl Wanted {
@@ -182,8 +203,10 @@ impl Wanted {
         Some(if fitting.is_empty() { Closed::Nothing } else { Closed::Held })
     }
 
-    fn found(&self, address: SocketAddr, endpoint: &Endpoint) -> Found {
-        let is_far = self.near.as_deref().is_some_and(|node| !endpoint.is_on(node));
-        Found { address, owner: endpoint.owner().cloned(), tier: (is_far, endpoint.priority()) }
+    fn found(&self, address: SocketAddr, endpoint: &Endpoint, own: &OwnListeners) -> Found {
+        let also = endpoint.other_address().map(|other| SocketAddr::new(other.to_canonical(), address.port()));
+        let also = also.filter(|also| !also.ip().is_unspecified() && !own.has(*also));
+        let distance = self.near.as_ref().map_or(0, |here| distance(here, endpoint));
+        Found { address, also, owner: endpoint.owner().cloned(), tier: (distance, endpoint.priority()) }
     }
 }

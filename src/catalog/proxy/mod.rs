@@ -6,12 +6,14 @@
 
 mod aim;
 mod choose;
+pub(crate) mod handed;
 mod header;
+pub(crate) mod redis;
 mod reports;
 pub mod told;
 mod verdict;
 
-pub(crate) use aim::{Aim, OwnListeners, Wanted};
+pub(crate) use aim::{Aim, Closed, OwnListeners, Wanted};
 pub(crate) use choose::{Load, choose};
 pub(crate) use header::header;
 pub(crate) use reports::Reports;
@@ -42,6 +44,16 @@ pub enum SendProxy {
     V1,
     /// The binary form.
     V2,
+}
+
+/// What is spoken over a table's connections, as far as an ambassador understands it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Bytes.
+    #[default]
+    Tcp,
+    /// Commands and replies of Redis: sessions are moved over a switch.
+    Redis,
 }
 
 /// What becomes of connections whose endpoint is not right any more.

@@ -20,6 +20,8 @@ pub(crate) enum Said {
 pub(crate) struct Reports {
     instances: HashMap<(Text, SocketAddr), Said>,
     drained: HashSet<Text>,
+    /// They have been read, at least once.
+    pub(crate) are_read: bool,
 }
 
 impl Said {

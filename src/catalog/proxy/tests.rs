@@ -12,6 +12,7 @@ use crate::model::steer::topology::{Applied, Server};
 use crate::model::words::key::Prefix;
 use crate::model::words::node::{NodeRecord, Waiting};
 use crate::model::words::record::Role;
+use crate::model::words::site::{Site, Standpoint};
 use crate::model::words::zone::Zones;
 
 fn zones() -> Zones {
@@ -207,7 +208,7 @@ fn a_switch_parks_role_connections_and_cuts_once_it_is_published() {
 }
 
 fn found(name: &str, is_far: bool, priority: u16) -> Found {
-    Found { address: address(name), owner: None, tier: (is_far, priority) }
+    Found { address: address(name), also: None, owner: None, tier: (u8::from(is_far), priority) }
 }
 
 /// Each `(name, connections)` of a table, and whom so many connections in a row would take.
@@ -223,7 +224,10 @@ fn check_choice(balance: Balance, loads: &[(&str, usize)], expected: &str) {
         };
         let address = choose(&aim, balance, &[], turn, load).expect("one").address;
         running.iter_mut().filter(|(at, _)| *at == address).for_each(|(_, count)| *count += 1);
-        chosen.push_str(&open(&Aim { open: vec![Found { address, owner: None, tier: (false, 0) }], ..Aim::default() }));
+        chosen.push_str(&open(&Aim {
+            open: vec![Found { address, also: None, owner: None, tier: (0, 0) }],
+            ..Aim::default()
+        }));
     }
     assert_eq!(chosen, expected, "{balance:?}");
 }
@@ -267,4 +271,41 @@ proptest! {
         }
         prop_assert_eq!(aim.open.is_empty(), aim.closed.is_some());
     }
+}
+
+#[test]
+fn nearer_ones_come_first_by_site_and_a_second_address_is_known() {
+    let mut catalog = Catalog::bounded(&[Prefix::parse("/services").expect("a prefix")], 100);
+    for (name, site) in [("a", "eu/one/rack-1"), ("b", "us/two"), ("c", "eu/one/rack-2"), ("d", "")] {
+        let at = address(name);
+        let site = if site.is_empty() { String::new() } else { format!(r#","site":"{site}""#) };
+        let value = format!(
+            r#"{{"host":"{}","host6":"2001:db8::{name}","port":{},"node":"n-{name}"{site}}}"#,
+            at.ip(),
+            at.port()
+        );
+        catalog.put(&format!("/services/db/{name}"), value.as_bytes(), 0, 1).expect("a record");
+    }
+    let here = |node: &str| Standpoint::new(node, Site::parse("eu/one/rack-2").ok(), false);
+    let order = |near: Option<Standpoint>| {
+        let wanted = Wanted { near, ..wanted("any") };
+        let aim = Aim::of(&wanted, &catalog, &zones(), &Arc::default(), &OwnListeners::default());
+        assert!(aim.open.iter().all(|found| found.also.is_some_and(|also| also.is_ipv6() && also.port() == 5432)));
+        let mut tried = Vec::new();
+        while let Some(found) = choose(&aim, Balance::First, &tried, 0, |_| Load::default()) {
+            tried.push(found.address);
+        }
+        tried.iter().map(|at| open(&Aim::fixed(&[*at], &OwnListeners::default()))).collect::<String>()
+    };
+    assert_eq!(order(None), "abcd");
+    assert_eq!(order(Some(here("elsewhere"))), "cabd");
+    assert_eq!(order(Some(here("n-d"))), "dcab");
+}
+
+#[test]
+fn members_that_are_unwell_come_last_and_are_there_still() {
+    let members = [address("a"), address("b")];
+    let aim = Aim::members(&members, &[address("a")].into(), &OwnListeners::default());
+    let first = choose(&aim, Balance::First, &[], 0, |_| Load::default()).map(|found| found.address);
+    assert_eq!((first, open(&aim).as_str()), (Some(address("b")), "ab"));
 }

@@ -3,6 +3,9 @@
 //! A few bytes are copied through a buffer that all connections of a thread share, so an idle connection holds none.
 //! A direction that fills its buffer several times in a row is in full flow, and goes on through a pipe ([`splice`]).
 //! An end of one side is passed on once all before it is; an error of either side ends both.
+//!
+//! What a direction holds at a time lies in [`Held`], beside the future that moves it: a pump that is dropped between
+//! two turns has lost no byte and doubled none, and another process can go on with it.
 
 mod pipe;
 mod splice;
@@ -22,6 +25,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use pipe::Lent;
 pub(super) use pipe::Pipes;
 
 /// A read of this size costs little more than a small one, and is what HAProxy and the kernel's own copy take.
@@ -44,18 +48,51 @@ pub(super) struct Meter {
     pub(super) down: Counter,
 }
 
+/// What one direction has read and not written yet, and whether it has ended.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    rest: Vec<u8>,
+    pipe: Option<Lent>,
+    is_over: bool,
+}
+
+/// What both directions hold.
+#[derive(Debug, Default)]
+pub(super) struct Both {
+    /// From the client to the server.
+    pub(super) up: Held,
+    /// From the server to the client.
+    pub(super) down: Held,
+}
+
+impl Held {
+    /// One that another process has left.
+    pub(super) fn left(rest: Vec<u8>, is_over: bool) -> Self {
+        Self { rest, pipe: None, is_over }
+    }
+
+    /// The bytes that are not written yet, and whether the end has been passed on.
+    pub(super) fn into_rest(self) -> io::Result<(Vec<u8>, bool)> {
+        let rest = match self.pipe {
+            Some(mut pipe) => pipe.read_out()?,
+            None => self.rest,
+        };
+        Ok((rest, self.is_over))
+    }
+}
+
 /// Moves bytes until both directions have ended, one side fails, or nothing has moved for `idle`.
 pub(super) async fn pump(
-    client: &TcpStream,
-    server: &TcpStream,
+    (client, server): (&TcpStream, &TcpStream),
+    held: &mut Both,
     meter: &Meter,
     pipes: &Pipes,
     idle: Duration,
 ) -> io::Result<()> {
     let moved = AtomicU64::new(0);
-    let up = Flow { from: client, to: server, total: &meter.up, moved: &moved, pipes };
-    let down = Flow { from: server, to: client, total: &meter.down, moved: &moved, pipes };
-    // What a dropped direction holds is lost with the connection: both sides are reset then.
+    let up = Flow { from: client, to: server, held: &mut held.up, total: &meter.up, moved: &moved, pipes };
+    let down = Flow { from: server, to: client, held: &mut held.down, total: &meter.down, moved: &moved, pipes };
+    // What a dropped direction holds stays in `held`.
     tokio::select! {
         ended = async { tokio::try_join!(up.run(), down.run()) } => ended.map(|_| ()),
         () = standstill(&moved, idle) => Err(io::ErrorKind::TimedOut.into()),
@@ -77,6 +114,7 @@ async fn standstill(moved: &AtomicU64, idle: Duration) {
 struct Flow<'a> {
     from: &'a TcpStream,
     to: &'a TcpStream,
+    held: &'a mut Held,
     total: &'a Counter,
     moved: &'a AtomicU64,
     pipes: &'a Pipes,
@@ -88,26 +126,25 @@ enum Copied {
     Nothing,
     /// The sender has ended.
     End,
-    /// So many bytes have gone over.
-    All(usize),
-    /// So many were read, and these are left to be written.
-    Part(usize, Box<[u8]>),
+    /// So many were read; what could not be written is held.
+    Bytes(usize),
 }
 
 impl Flow<'_> {
-    async fn run(self) -> io::Result<()> {
+    async fn run(mut self) -> io::Result<()> {
+        if self.held.is_over {
+            return Ok(());
+        }
+        self.write_rest().await?;
         let mut full = 0;
         loop {
             self.readable().await?;
             let read = match self.copy()? {
                 Copied::Nothing => continue,
                 Copied::End => break,
-                Copied::All(read) => read,
-                Copied::Part(read, rest) => {
-                    self.write(&rest).await?;
-                    read
-                }
+                Copied::Bytes(read) => read,
             };
+            self.write_rest().await?;
             full = if read == BUFFER { full + 1 } else { 0 };
             if full >= FULL_FLOW {
                 full = 0;
@@ -117,6 +154,7 @@ impl Flow<'_> {
             }
         }
         // Whatever was read has been written: the end comes after it.
+        self.held.is_over = true;
         match SockRef::from(self.to).shutdown(Shutdown::Write) {
             // That side has gone altogether; the direction from it tells how.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
@@ -138,7 +176,7 @@ impl Flow<'_> {
         self.moved.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn copy(&self) -> io::Result<Copied> {
+    fn copy(&mut self) -> io::Result<Copied> {
         SHARED.with_borrow_mut(|buffer| {
             let read = match read(self.from, &mut buffer[..]) {
                 Ok(0) => return Ok(Copied::End),
@@ -152,30 +190,32 @@ impl Flow<'_> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => return Err(error),
             };
-            let rest = &buffer[written..read];
-            Ok(if rest.is_empty() { Copied::All(read) } else { Copied::Part(read, rest.into()) })
+            self.held.rest.extend_from_slice(&buffer[written..read]);
+            Ok(Copied::Bytes(read))
         })
     }
 
-    async fn write(&self, mut rest: &[u8]) -> io::Result<()> {
-        while !rest.is_empty() {
+    async fn write_rest(&mut self) -> io::Result<()> {
+        while !self.held.rest.is_empty() {
             self.writable().await?;
-            match write(self.to, rest) {
+            match write(self.to, &self.held.rest) {
                 Ok(written) => {
-                    rest = &rest[written..];
+                    self.held.rest.drain(..written);
                     self.moved.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
+        // An idle connection holds no memory for what it once could not write.
+        self.held.rest = Vec::new();
         Ok(())
     }
 }
 
 /// Reads what is there. A short read has emptied the socket, so the next one waits to be told instead of asking: the
 /// readiness that is cleared is the one from before the read, so what comes meanwhile is not missed.
-fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     let mut short = None;
     let whole = from.try_io(Interest::READABLE, || {
         let (read, _) = again(|| rustix::net::recv(from, &mut *buffer, RecvFlags::DONTWAIT))?;
@@ -188,7 +228,7 @@ fn read(from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     short.map_or(whole, Ok)
 }
 
-fn write(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn write(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     to.try_io(Interest::WRITABLE, || again(|| rustix::net::send(to, bytes, flags)))
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::again;
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 
 /// What unprivileged users may have at their full size by default (`fs.pipe-user-pages-soft`): 64 MiB.
@@ -87,6 +88,20 @@ impl Lent {
     pub(super) fn ends(&self) -> (&OwnedFd, &OwnedFd, usize) {
         let pipe = self.pipe.as_ref().expect("it is taken out when this is dropped, and not before");
         (&pipe.out, &pipe.into, pipe.size)
+    }
+
+    /// Takes out what is in it.
+    pub(super) fn read_out(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.inside];
+        let mut read = 0;
+        while read < bytes.len() {
+            match again(|| rustix::io::read(self.ends().0, &mut bytes[read..]))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                some => read += some,
+            }
+        }
+        self.inside = 0;
+        Ok(bytes)
     }
 }
 

@@ -23,7 +23,7 @@ enum Filled {
 
 impl Flow<'_> {
     /// Goes on through pipes as long as much comes; whether the sender has ended.
-    pub(super) async fn flow_through_pipes(&self) -> io::Result<bool> {
+    pub(super) async fn flow_through_pipes(&mut self) -> io::Result<bool> {
         let mut small = 0;
         while small < TRICKLE {
             self.readable().await?;
@@ -34,7 +34,8 @@ impl Flow<'_> {
                 Filled::End => return Ok(true),
                 Filled::Bytes(bytes) => {
                     small = if bytes < BUFFER { small + 1 } else { 0 };
-                    self.empty(&mut pipe).await?;
+                    self.held.pipe = Some(pipe);
+                    self.empty().await?;
                 }
             }
         }
@@ -57,24 +58,31 @@ impl Flow<'_> {
         }
     }
 
-    async fn empty(&self, pipe: &mut Lent) -> io::Result<()> {
-        while pipe.inside > 0 {
+    /// Empties the pipe that is held, and gives it back.
+    async fn empty(&mut self) -> io::Result<()> {
+        while self.held.pipe.as_ref().is_some_and(|pipe| pipe.inside > 0) {
             self.writable().await?;
-            let (out, _, _) = pipe.ends();
-            let (inside, flags) = (pipe.inside, SpliceFlags::MOVE | SpliceFlags::NONBLOCK);
-            let moved =
-                self.to.try_io(Interest::WRITABLE, || again(|| splice(out, None, self.to, None, inside, flags)));
-            match moved {
-                // A pipe that holds bytes and gives none is not one to go on with.
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => {
-                    pipe.inside -= bytes;
-                    self.moved.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+            self.empty_once()?;
         }
+        self.held.pipe = None;
         Ok(())
+    }
+
+    fn empty_once(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.held.pipe else { return Ok(()) };
+        let (out, _, _) = pipe.ends();
+        let (inside, flags) = (pipe.inside, SpliceFlags::MOVE | SpliceFlags::NONBLOCK);
+        let moved = self.to.try_io(Interest::WRITABLE, || again(|| splice(out, None, self.to, None, inside, flags)));
+        match moved {
+            // A pipe that holds bytes and gives none is not one to go on with.
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => {
+                pipe.inside -= bytes;
+                self.moved.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

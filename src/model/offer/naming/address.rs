@@ -53,6 +53,19 @@ pub(super) fn reach(
     }
 }
 
+/// A port at which an ambassador of this host listens is none of a container, whatever its image exposes: whoever came
+/// would be led round for ever.
+pub(super) fn is_no_ambassador(reach: &Reach, ambassadors: &[SocketAddr], place: &Place) -> Result<(), NoWay> {
+    let is_here = |host: IpAddr| place.addresses().any(|own| own == host) || host.is_loopback();
+    let leads = |host: IpAddr, listener: &SocketAddr| {
+        let is_everywhere = listener.ip().is_unspecified() && listener.is_ipv4() == host.is_ipv4() && is_here(host);
+        listener.port() == reach.port && (listener.ip() == host || is_everywhere)
+    };
+    let hosts = [Some(reach.host), reach.host6].into_iter().flatten();
+    let met = hosts.flat_map(|host| ambassadors.iter().find(|listener| leads(host, listener))).next();
+    met.map_or(Ok(()), |listener| Err((kind::AMBASSADOR, format!("an ambassador of this host listens on {listener}"))))
+}
+
 /// The address that `--address-label` points at, when the container has that label.
 fn label_address(container: &Container, settings: &Settings) -> Result<Option<IpAddr>, NoWay> {
     let Some(label) = &settings.address_label else { return Ok(None) };

@@ -118,6 +118,9 @@ impl<'s> Mapping<'s> {
             return Err((kind::NOT_NAMED, "--explicit is set, and SERVICE_NAME is not".to_owned()));
         }
         let reach = address::reach(of.container, port, of.others, self.settings)?;
+        if proto == Some(Proto::Tcp) {
+            address::is_no_ambassador(&reach, &self.settings.ambassadors, &self.settings.place)?;
+        }
         let proto = proto.ok_or_else(|| (kind::PROTOCOL, "neither TCP nor UDP".to_owned()))?;
         self.room.enter(metadata.is_of_port("name") && metadata.get("name").is_some())?;
         let (names, left_out) = self.names_of_port(of, port, metadata)?;

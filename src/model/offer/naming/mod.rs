@@ -15,6 +15,7 @@ mod secrets;
 mod words;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub const MAX_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a port is not offered, as counted.
 pub mod kind {
+    /// An ambassador of this host listens there.
+    pub const AMBASSADOR: &str = "ambassador";
     /// SERVICE_IGNORE.
     pub const IGNORED: &str = "ignored";
     /// `--explicit`, and no SERVICE_NAME.
@@ -110,7 +113,8 @@ pub mod kind {
     pub const SLIPS: [&str; 6] = [BAD_NAME, BAD_LABEL, UNKNOWN_CHECK, RECORD_TOO_LARGE, RESERVED_NAME, PANIC];
 
     /// The closed set, for metrics.
-    pub const ALL: [&str; 24] = [
+    pub const ALL: [&str; 25] = [
+        AMBASSADOR,
         IGNORED,
         NOT_NAMED,
         NOT_PUBLISHED,
@@ -163,6 +167,8 @@ pub struct Settings {
     pub secrets_dir: Option<PathBuf>,
     /// Which containers may have which of those files.
     pub secrets: Vec<SecretRule>,
+    /// Where ambassadors of this host listen: what they lead to is no instance of this host.
+    pub ambassadors: Vec<SocketAddr>,
 }
 
 impl Settings {
@@ -180,6 +186,7 @@ impl Settings {
             checks: ChecksMode::Auto,
             secrets_dir: None,
             secrets: Vec::new(),
+            ambassadors: Vec::new(),
         }
     }
 }
