@@ -8,8 +8,10 @@ mod faults;
 mod program;
 mod sentinel;
 mod servers;
+mod waits;
 mod writers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use wharf::model::steer::roster::Roster;
 use wharf::model::steer::topology::{Applied, Desired};
 use wharf::model::words::key::Prefix;
 use wharf::state::topology::KeptTopology;
-use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Request, Settings};
+use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Registry, Request, Settings};
 use wharf::store::Store;
 use wharf::store::embedded::Embedded;
 use writers::Writers;
@@ -72,15 +74,25 @@ fn operator_of(
     settings: Settings,
     kept: Option<KeptTopology>,
 ) -> Operator {
-    let inputs = Inputs {
+    let inputs = Inputs { kept, ..inputs(name, store, Arc::new(move |_| roster.clone())) };
+    operator_on(settings, inputs)
+}
+
+/// What an operator stands on who knows of no other agents.
+fn inputs(name: &str, store: &Embedded, registry: Registry) -> Inputs {
+    Inputs {
         store: Arc::new(store.clone()),
         prefix: Prefix::parse("/services").unwrap(),
         owner: name.to_owned(),
         node: "core-01".to_owned(),
-        kept,
+        kept: None,
         metrics: None,
-        registry: Arc::new(move |_| roster.clone()),
-    };
+        registry,
+        agents: Arc::new(BTreeSet::new),
+    }
+}
+
+fn operator_on(settings: Settings, inputs: Inputs) -> Operator {
     let (desk, handle) = Desk::new(settings, inputs);
     let running = tokio::spawn(async move {
         Box::pin(desk.run(CancellationToken::new())).await.unwrap();
