@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
 mod agent;
+#[path = "../steer/dice.rs"]
+mod dice;
 mod drain;
 mod faults;
+mod kills;
 #[path = "../program/mod.rs"]
 mod program;
 mod sentinel;
