@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
 mod agent;
+mod clients;
 #[path = "../steer/dice.rs"]
 mod dice;
 mod drain;
@@ -11,6 +12,7 @@ mod kills;
 mod program;
 mod sentinel;
 mod servers;
+mod tls;
 mod waits;
 mod writers;
 
@@ -215,6 +217,11 @@ async fn switches(program: &str, count: usize) {
     );
     assert_eq!((tally.missing, tally.phantom), (0, 0), "{tally:?}");
     assert!(tally.acked > 100, "{tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_of_valkey_loses_nothing() {
+    switches(clients::folder().join("valkey-server").to_str().unwrap(), 6).await;
 }
 
 async fn full_syncs(servers: &[&Server]) -> Vec<String> {

@@ -24,6 +24,11 @@ pub struct Server {
     child: Option<Child>,
 }
 
+/// One that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 impl Server {
     pub fn start(program: &str, name: &str) -> Self {
         Self::start_with(program, name, &[])
@@ -31,7 +36,7 @@ impl Server {
 
     /// One with further settings.
     pub fn start_with(program: &str, name: &str, more: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let directory = tempfile::tempdir().unwrap();
         let more: Vec<String> = more.iter().map(|word| (*word).to_owned()).collect();
         let asks = more.iter().position(|word| word == "--requirepass");
