@@ -10,18 +10,21 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use wharf::model::steer::journal::Stage;
 use wharf::steer::{Ask, Outcome, Request};
 use wharf::store::embedded::Embedded;
 
 use crate::agent::{agent, all_are_shown, started, switched};
 use crate::dice::Dice;
-use crate::program::wharf;
+use crate::program::{Agent, wharf};
 use crate::servers::{Client, Server};
 use crate::writers::Writers;
 use crate::{Operator, REDIS, all_follow, desired, eventually, journal, operator, three};
 
-/// How long the steps of a switch take, about: deaths are spread over it.
-const STEPS: Duration = Duration::from_millis(20);
+/// How long the steps between two writes of the journal take, about: deaths are spread over it.
+const STEPS: Duration = Duration::from_millis(5);
+/// What the journal says when the time of a death begins.
+const STAGES: [Stage; 4] = [Stage::Intent, Stage::Promote, Stage::Publish, Stage::Done];
 /// Clients at work.
 const WRITERS: usize = 4;
 
@@ -170,8 +173,17 @@ async fn kills_of_operators_and_servers_cost_no_acknowledged_write() {
     for round in 0..count {
         writers.progress().await;
         let target = (master + 1 + dice.below(2)) % 3;
+        let before = journal(&store).await.map_or(0, |journal| journal.number);
         // Who asked stays until the round is over: a request that nobody waits for any more is not begun.
         let _waits = ask(&at_work, &servers, target).await;
+        let from = STAGES[dice.below(STAGES.len())];
+        let reached = async {
+            while journal(&store).await.is_none_or(|journal| journal.number <= before || journal.stage < from) {
+                tokio::task::yield_now().await;
+            }
+        };
+        // One that is refused never gets there.
+        _ = timeout(Duration::from_secs(3), reached).await;
         up_to(STEPS, &mut dice).await;
         let (fate, also) = fate(&mut dice, master, target);
         let stage = journal(&store).await.map(|journal| journal.stage);
@@ -206,14 +218,16 @@ async fn kills_of_the_agent_cost_no_acknowledged_write() {
     for round in 0..count {
         writers.progress().await;
         let target = (master + 1 + dice.below(2)) % 3;
-        let begun = agent.log().matches("an operation begins").count();
+        // Each stage is written, and told so.
+        let stages = |agent: &Agent| agent.log().matches("written").count();
+        let from = stages(&agent) + 1 + dice.below(STAGES.len());
         let mut command = wharf();
         command.args(["topology", "switch", "redis-1", "--to", &servers[target].name]);
         command.arg("--http-socket").arg(agent.socket());
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut asking = command.spawn().unwrap();
-        let until = Instant::now() + Duration::from_secs(20);
-        while agent.log().matches("an operation begins").count() == begun && Instant::now() < until {
+        let until = Instant::now() + Duration::from_secs(3);
+        while stages(&agent) < from && Instant::now() < until {
             sleep(Duration::from_millis(1)).await;
         }
         up_to(STEPS, &mut dice).await;
