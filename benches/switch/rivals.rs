@@ -75,6 +75,10 @@ impl Mover for Failover {
         let (old, new) = (trio.servers[trio.master()].port, trio.servers[to].port.to_string());
         until("FAILOVER is taken", || ask(old, &["FAILOVER", "TO", "127.0.0.1", &new]) == "+OK");
         until("FAILOVER is over", || trio.info(to, "replication").contains("role:master"));
+        // It leaves the other replica with the old master.
+        for other in (0..3).filter(|other| *other != to) {
+            ask(trio.servers[other].port, &["REPLICAOF", "127.0.0.1", &new]);
+        }
     }
 }
 

@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::answer::sentinel::desk::Desk;
     use crate::catalog::index::Catalog;
-    use crate::host::clients::{Bounds, Clients, Counts, Door, Listener};
+    use crate::host::clients::{Bounds, Clients, Door, Listener};
     use crate::model::words::key::Prefix;
     use crate::model::words::zone::Zones;
 
