@@ -83,6 +83,8 @@ drill: ## faults on the three-host cluster (DRILLS=200 SEED=7 EACH=1 SOAK=1h), t
 	CARGO_PROFILE_DEV_OPT_LEVEL=1 WHARF_DRILL=1 $(CARGO) test --locked --test render -- --nocapture --test-threads=2
 	@# A thousand switches in a row; WHARF_REDIS=valkey-server takes another server.
 	WHARF_SWITCHES=1000 $(CARGO) test --locked --test topology a_switch_under_writers -- --nocapture
+	@# Two hundred deaths of operators, agents and servers in the midst of a switch.
+	WHARF_DRILL=1 $(CARGO) test --locked --test topology kills -- --nocapture
 	@# Attacks on the program that people run, and what they cost.
 	WHARF_DRILL=1 $(CARGO) test --locked --release --test hostile --test law_of_work -- --nocapture
 	WHARF_DRILL=1 WHARF_OLDER="$${WHARF_OLDER:-$$(tests/setup/older.sh)}" \

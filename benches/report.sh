@@ -14,6 +14,7 @@ about() { # NAME -> what a bench is about, in one line
     publish) echo 'From the offer to etcd: `cargo bench --bench publish`' ;;
     http) echo 'HTTP with 100,000 endpoints: `cargo bench --bench http`' ;;
     proxy) echo 'Ambassadors beside HAProxy and a plain copy, one thread each: `cargo bench --bench proxy`' ;;
+    switch) echo 'A master that moves, beside who else moves one: `cargo bench --bench switch`' ;;
     curves) echo 'What grows with the catalog: `cargo bench --bench curves`' ;;
     drill) echo 'Answers under faults, against what really served: `make drill DRILLS=200 EACH=1 SOAK=1h` (see drills.md)' ;;
     scale) echo 'What a large cluster costs: `cargo bench --bench scale` (see scale.md)' ;;
@@ -37,7 +38,7 @@ was one; their median was 156 µs, their p99 286 µs, and none of the others too
   echo "- measured: $(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD)"
   echo "- machine: $(nproc) × $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)," \
     "$(awk '/MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo), Linux $(uname -r), $(rustc --version)"
-  for name in dns journey agent probe offer publish http proxy curves scale drill; do
+  for name in dns journey agent probe offer publish http proxy switch curves scale drill; do
     [ -s "$from/$name.md" ] || continue
     printf '\n## %s\n\n%s\n\n' "$name" "$(about "$name")"
     echo '| what | figure | budget | | compared with |'

@@ -56,6 +56,7 @@ use crate::offer::registrar::{self, Registrar};
 use crate::offer::roll::{self, Roll};
 use crate::proxy::Table;
 use crate::state::{StateDir, StateError};
+use crate::steer::Marker;
 use crate::store::Store;
 use crate::supervisor::{Half, Supervisor};
 use crate::view::CatalogView;
@@ -360,6 +361,10 @@ impl Finding {
         };
         supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
         supervisor.spawn("nodes", Half::Find, nodes.run(stop.clone()));
+        let (store, prefix) = (Arc::clone(&ground.store), config.store.prefix.clone());
+        let owner = ground.resumed.owner.to_string();
+        let marker = Marker::new(store, prefix, owner, found.view.clone(), heads.switches());
+        supervisor.spawn("marker", Half::Find, marker.run(stop.clone()));
         supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));
         supervisor.spawn("dns", Half::Find, dns.run(stop.clone()));
         supervisor.spawn("drain", Half::Find, desk.run(stop.clone()));

@@ -20,7 +20,7 @@ use crate::model::steer::roster::{Listed, Roster};
 use crate::model::steer::told::{Answer, Sights, Topology};
 use crate::model::steer::topology::Desired;
 use crate::state::topology::KeptTopology;
-use crate::steer::{self, Ask, Desk, Handle, Outcome, Registry, Request};
+use crate::steer::{self, Agents, Ask, Desk, Handle, Outcome, Registry, Request};
 use crate::supervisor::{Half, Supervisor};
 use crate::view::CatalogView;
 
@@ -85,12 +85,15 @@ pub(super) fn start(
     metrics: &mut Metrics,
 ) -> (mpsc::Sender<TopologyAsk>, Masters) {
     let stop = supervisor.stop_of(Half::Find);
-    let (view, nodes, zones) = (view.clone(), nodes.clone(), ground.zones.clone());
+    let (view, nodes_of, zones) = (view.clone(), nodes, ground.zones.clone());
+    let nodes = nodes_of.clone();
     let registry: Registry = Arc::new(move |service| {
         let found = view.load().service(&zones, service);
         let endpoints = found.map(|service| service.endpoints).unwrap_or_default();
         Roster::of(service, endpoints.iter().filter_map(listed), &nodes.borrow().nodes)
     });
+    let nodes = nodes_of.clone();
+    let agents: Agents = Arc::new(move || nodes.borrow().nodes.iter().map(|node| node.owner.to_string()).collect());
     let (ask, asked) = mpsc::channel(WAITING);
     let counts = (!config.topologies.is_empty()).then(|| steer::Metrics::register(metrics));
     let mut handles = BTreeMap::new();
@@ -104,6 +107,7 @@ pub(super) fn start(
             kept: ground.state.writable().then(|| KeptTopology::new(&config.store.state_dir, &table.service)),
             metrics: counts.clone(),
             registry: Arc::clone(&registry),
+            agents: Arc::clone(&agents),
         };
         let (desk, handle) = Desk::new(settings(config, table), inputs);
         masters.0.extend(table.gives_away.then(|| handle.clone()));

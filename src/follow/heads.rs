@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::few::{self, Kept, Known};
-use crate::model::steer::journal::Journal;
+use crate::model::steer::journal::{Journal, Stage};
+use crate::model::steer::marks::{Coming, Switches};
 use crate::model::steer::names::{Head, Heads};
 use crate::model::steer::topology::Applied;
 use crate::model::words::key::Prefix;
-use crate::store::{Item, Revision, Store};
+use crate::store::{Item, LeaseId, Revision, Store};
 
 /// Keeps them.
 #[derive(Debug)]
@@ -21,20 +22,30 @@ pub struct HeadKeeper {
     store: Arc<dyn Store>,
     prefix: String,
     shown: watch::Sender<Arc<Heads>>,
+    switches: watch::Sender<Arc<Switches>>,
 }
 
 impl HeadKeeper {
     /// A keeper of the topologies beside `prefix`, and where they are read.
     pub fn new(store: Arc<dyn Store>, prefix: &Prefix) -> (Self, watch::Receiver<Arc<Heads>>) {
         let (shown, seen) = watch::channel(Arc::default());
-        (Self { store, prefix: prefix.topologies(), shown }, seen)
+        (Self { store, prefix: prefix.topologies(), shown, switches: watch::Sender::default() }, seen)
+    }
+
+    /// Where the switches are read that are about to begin.
+    pub fn switches(&self) -> watch::Receiver<Arc<Switches>> {
+        self.switches.subscribe()
     }
 
     /// Follows the store until `stop`; what was known last stands while it is away.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
-        let (shown, prefix) = (self.shown, self.prefix.clone());
-        let show = |known: &Known<Said>, _in_step: bool| few::send_changed(&shown, heads(&prefix, known));
-        stop.run_until_cancelled(few::follow(self.store, self.prefix, show)).await;
+        let Self { store, prefix, shown, switches } = self;
+        let below = prefix.clone();
+        let show = |known: &Known<Said>, _in_step: bool| {
+            few::send_changed(&shown, heads(&prefix, known));
+            few::send_changed(&switches, coming(&prefix, known));
+        };
+        stop.run_until_cancelled(few::follow(store, below, show)).await;
         Ok(())
     }
 }
@@ -43,6 +54,8 @@ impl HeadKeeper {
 enum Said {
     Applied(Revision, Box<Applied>),
     AtWork(Box<Journal>),
+    /// The lease of who is at work.
+    Held(LeaseId),
     /// Nothing: it is for those who steer.
     Else,
 }
@@ -54,6 +67,7 @@ impl Kept for Said {
         let said = match item.key.rsplit('/').next() {
             Some("applied") => Applied::decode(&item.value).map(|applied| Self::Applied(item.revision, applied.into())),
             Some("journal") => Journal::decode(&item.value).map(|journal| Self::AtWork(journal.into())),
+            Some("hold") => Ok(Self::Held(item.lease)),
             _ => Ok(Self::Else),
         };
         said.map_err(|reason| reason.to_string())
@@ -62,21 +76,41 @@ impl Kept for Said {
 
 fn heads(prefix: &str, known: &Known<Said>) -> Heads {
     let mut heads: BTreeMap<String, Head> = BTreeMap::new();
-    for (key, said) in known.all() {
-        let Some((service, what)) = key.strip_prefix(prefix).and_then(|rest| rest.split_once('/')) else { continue };
-        if what.contains('/') {
-            continue;
-        }
+    for (service, said) in by_service(prefix, known) {
         let head = heads.entry(service.to_owned()).or_default();
         match said {
             Said::Applied(revision, applied) => {
                 (head.applied, head.revision) = (Some(Applied::clone(applied)), *revision);
             }
             Said::AtWork(journal) => head.at_work(journal),
-            Said::Else => {}
+            Said::Held(_) | Said::Else => {}
         }
     }
     Heads(heads)
+}
+
+/// The switches before their decision: with it, it is too late to be waited for.
+fn coming(prefix: &str, known: &Known<Said>) -> Switches {
+    let (mut numbers, mut holds) = (BTreeMap::new(), BTreeMap::new());
+    for (service, said) in by_service(prefix, known) {
+        match said {
+            Said::AtWork(journal) if journal.stage == Stage::Intent => _ = numbers.insert(service, journal.number),
+            Said::Held(lease) => _ = holds.insert(service, *lease),
+            Said::AtWork(_) | Said::Applied(..) | Said::Else => {}
+        }
+    }
+    let with_hold = |(service, number): (&str, u64)| {
+        let coming = Coming { number, hold: *holds.get(service)? };
+        Some((service.to_owned(), coming))
+    };
+    numbers.into_iter().filter_map(with_hold).collect()
+}
+
+fn by_service<'k>(prefix: &str, known: &'k Known<Said>) -> impl Iterator<Item = (&'k str, &'k Said)> {
+    known.all().filter_map(move |(key, said)| {
+        let (service, what) = key.strip_prefix(prefix)?.split_once('/')?;
+        (!what.contains('/')).then_some((service, said))
+    })
 }
 
 #[cfg(test)]
@@ -94,13 +128,12 @@ mod tests {
         let store = Embedded::new();
         let prefix = Prefix::parse("/services").expect("a prefix");
         let (keeper, mut seen) = HeadKeeper::new(Arc::new(store.clone()), &prefix);
+        let switches = keeper.switches();
+        let session = store.session(Duration::from_secs(5), None).await.expect("it takes writes");
         let stop = CancellationToken::new();
         let running = tokio::spawn(keeper.run(stop.clone()));
-        let put = |key: &str, value: &str| Write::Put {
-            key: format!("/wharf/services/topology/redis-1/{key}"),
-            value: value.to_owned().into(),
-            lease: 0,
-        };
+        let below = |key: &str| format!("/wharf/services/topology/redis-1/{key}");
+        let put = |key: &str, value: &str| Write::Put { key: below(key), value: value.to_owned().into(), lease: 0 };
         let journal = |stage: &str| {
             put("journal", &format!(r#"{{"number":4,"kind":"switch","stage":"{stage}","target":{{"name":"b"}}}}"#))
         };
@@ -120,6 +153,15 @@ mod tests {
             };
             timeout(Duration::from_secs(10), seen.wait_for(is_so)).await.expect("in time").expect("it runs");
         }
+        let mut switches = switches;
+        let writes = [journal("intent"), Write::Put { key: below("hold"), value: "x".into(), lease: session.lease() }];
+        store.commit(&[], &writes).await.expect("it takes writes");
+        let coming = Switches::from([("redis-1".to_owned(), Coming { number: 4, hold: session.lease() })]);
+        let is_so = |switches: &Arc<Switches>| **switches == coming;
+        timeout(Duration::from_secs(10), switches.wait_for(is_so)).await.expect("in time").expect("it runs");
+        store.revoke(session.lease()).await.expect("it takes writes");
+        let is_over = |switches: &Arc<Switches>| switches.is_empty();
+        timeout(Duration::from_secs(10), switches.wait_for(is_over)).await.expect("in time").expect("it runs");
         stop.cancel();
         running.await.expect("no panic").expect("no error");
     }

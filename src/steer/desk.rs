@@ -52,6 +52,10 @@ pub struct Desk {
     late: Option<Late>,
     /// The trigger that was seen last; those of before this agent's time are not its business.
     trigger: Option<i64>,
+    /// The trigger that was tried last, and the topology that it was to apply.
+    tried: Option<(i64, i64)>,
+    /// Whether that one waits for a name.
+    unfound: bool,
     differs_since: Option<Instant>,
     quiet_until: Instant,
     pause: Duration,
@@ -89,6 +93,8 @@ impl Desk {
             service,
             servers: settings.servers.clone(),
             max_pause: settings.max_pause,
+            marks: inputs.prefix.marks(&settings.service),
+            agents: inputs.agents,
         };
         let desk = Self {
             settings,
@@ -102,6 +108,8 @@ impl Desk {
             helpers: Some(Helpers { follow, show, glance }),
             late: None,
             trigger: None,
+            tried: None,
+            unfound: false,
             differs_since: None,
             quiet_until: Instant::now(),
             pause: BACKOFF.0,
@@ -204,6 +212,10 @@ impl Desk {
         }
         let trigger = found.trigger.as_ref().map_or(0, |item| item.revision);
         let seen = *self.trigger.get_or_insert(trigger);
+        if trigger > seen && self.tried.is_none_or(|(tried, _)| tried != trigger) {
+            // Nothing of this one has come to nothing yet.
+            (self.quiet_until, self.pause) = (Instant::now(), BACKOFF.0);
+        }
         if Instant::now() < self.quiet_until {
             return;
         }
@@ -215,12 +227,23 @@ impl Desk {
     }
 
     /// Applies the desired topology again. What is refused ends the trigger; all else is tried again.
+    ///
+    /// A name that DNS does not answer for may come yet. Its trigger waits for it until another topology is desired: that
+    /// one is for a trigger of its own, or somebody else's operation has succeeded and written it.
     async fn triggered(&mut self, found: &Found, trigger: i64) {
+        let revision = found.desired.as_ref().map_or(0, |desired| desired.revision);
+        let is_replaced = self.unfound && self.tried.is_some_and(|tried| tried.0 == trigger && tried.1 != revision);
+        (self.tried, self.unfound) = (Some((trigger, revision)), false);
         let again = match found.desired.as_ref().map(|desired| Desired::parse(&desired.value)) {
             None => false,
+            Some(_) if is_replaced => {
+                info!(service = self.settings.service, "another topology is desired than a trigger was waiting for");
+                false
+            }
             Some(Ok(desired)) => {
                 let outcome = self.unasked(&Task::Apply { desired, force: false, dry_run: false }).await;
-                matches!(outcome, Outcome::Busy | Outcome::Failed(_) | Outcome::Unchanged(_))
+                self.unfound = matches!(outcome, Outcome::Unfound(_));
+                self.unfound || matches!(outcome, Outcome::Busy | Outcome::Failed(_) | Outcome::Unchanged(_))
             }
             Some(Err(error)) => {
                 warn!(service = self.settings.service, %error, "the desired topology cannot be applied");

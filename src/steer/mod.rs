@@ -15,6 +15,8 @@
 //! | [`Request`] | HTTP, the command line, a drain | [`Desk`] | the next request is told that an operation is at work |
 //! | [`Handle::looks`] | HTTP, the command line | [`Glance`](glance::Glance) | whoever asks waits, and gives up |
 //!
+//! On every agent, whether it may steer or not, the [`Marker`] tells those who switch that who asks here is kept.
+//!
 //! The numbers of hosts ([`ordinal`]) are a matter of their own, in a folder of its own.
 
 mod desk;
@@ -23,12 +25,14 @@ mod glance;
 mod hold;
 mod late;
 mod lookup;
+mod marker;
 mod metrics;
 mod operation;
 pub mod ordinal;
 mod servers;
 mod show;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +51,7 @@ use crate::store::Store;
 use servers::Access;
 
 pub use desk::Desk;
+pub use marker::Marker;
 pub use metrics::Metrics;
 pub use operation::Outcome;
 
@@ -114,6 +119,9 @@ pub struct Handle {
 /// The registry's word on a service, now.
 pub type Registry = Arc<dyn Fn(&str) -> Roster + Send + Sync>;
 
+/// The agents whose marks a switch waits for, now.
+pub type Agents = Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>;
+
 /// What a desk stands on.
 #[derive(Clone)]
 pub struct Inputs {
@@ -131,6 +139,8 @@ pub struct Inputs {
     pub metrics: Option<Metrics>,
     /// The registry.
     pub registry: Registry,
+    /// The agents that keep whoever asks them for the master.
+    pub agents: Agents,
 }
 
 impl fmt::Debug for Inputs {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
+use super::Agents;
 use super::hold::{Found, Hold, HoldError, Keys};
 use super::late::Late;
 use super::lookup::Places;
@@ -16,6 +17,7 @@ use crate::model::steer::begin::{Operator, Wish, begin};
 use crate::model::steer::command::Command;
 use crate::model::steer::heal::heal;
 use crate::model::steer::journal::{Journal, Kind, Stage};
+use crate::model::steer::marks::{Awaited, WAIT};
 use crate::model::steer::roster::{Listed, Roster};
 use crate::model::steer::seen::Seen;
 use crate::model::steer::server::Sight;
@@ -23,7 +25,7 @@ use crate::model::steer::step::{End, Step, step};
 use crate::model::steer::takeover::take_over;
 use crate::model::steer::topology::{Applied, Desired, MAX_SERVERS};
 use crate::state::topology::Kept;
-use crate::store::{Revision, Store, Write};
+use crate::store::{Event, Revision, Store, StoreError, Write};
 
 /// Pause between two looks: a replica's last bytes take less than this.
 const LOOK: Duration = Duration::from_micros(500);
@@ -85,6 +87,9 @@ pub(super) struct Ground {
     pub(super) service: String,
     pub(super) servers: Vec<IpNet>,
     pub(super) max_pause: Duration,
+    /// What the keys of agents' marks begin with.
+    pub(super) marks: String,
+    pub(super) agents: Agents,
 }
 
 /// What one operation begins from.
@@ -233,7 +238,10 @@ impl Operation<'_> {
                     (written.at, written.held) = (now(), self.hold.revision());
                     let applied = applied.map(|applied| Applied { held: written.held, ..*applied });
                     match self.write(&written, applied, revision).await {
-                        Ok(at) => (journal, revision) = (*written, Some(at)),
+                        Ok(at) => {
+                            (journal, revision) = (*written, Some(at));
+                            self.gather(&journal, at).await;
+                        }
                         Err(HoldError::Unknown) => return Outcome::Failed(HoldError::Unknown.to_string()),
                         // Not written for sure, so what was not decided may still be undone.
                         Err(error) if journal.stage == Stage::Intent && revision.is_some() => {
@@ -256,6 +264,29 @@ impl Operation<'_> {
             self.seen.hold_left = self.hold.left();
             self.seen.wall = now();
             next = step(&journal, &self.seen, self.began.elapsed());
+        }
+    }
+
+    /// With an intent, waits until every agent keeps those who ask it for the master, or for as long as it may take.
+    async fn gather(&self, journal: &Journal, since: Revision) {
+        let mut awaited = Awaited::new(journal.number, (self.ground.agents)());
+        if journal.stage != Stage::Intent || awaited.is_met() {
+            return;
+        }
+        let gathered = async {
+            let mut watch = self.ground.store.watch(&self.ground.marks, since).await?;
+            while !awaited.is_met() {
+                for event in watch.next().await?.events {
+                    if let (Event::Put(item), Some(agent)) = (&event, event.key().strip_prefix(&self.ground.marks)) {
+                        awaited.hear(agent, &item.value);
+                    }
+                }
+            }
+            Ok::<_, StoreError>(())
+        };
+        if !matches!(timeout(WAIT, gathered).await, Ok(Ok(()))) {
+            let missing = awaited.missing();
+            info!(service = self.ground.service, missing, "agents that may name the old master for a moment");
         }
     }
 

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Counter {
     master: Master,
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicUsize>,
+    so_far: Arc<SoFar>,
     thread: JoinHandle<Told>,
 }
 
@@ -32,6 +32,13 @@ pub struct Counter {
 struct Master {
     server: Ipv4Addr,
     name: String,
+}
+
+/// How often it went well, and how often it did not.
+#[derive(Debug, Default)]
+struct SoFar {
+    acknowledged: AtomicUsize,
+    failed: AtomicUsize,
 }
 
 /// What the counter was told.
@@ -58,17 +65,23 @@ impl Counter {
     /// Counts at whatever `name` leads to by this DNS server, from now on.
     pub fn start(server: Ipv4Addr, name: &str) -> Self {
         let master = Master { server, name: name.to_owned() };
-        let (stop, acknowledged) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let work = (master.clone(), Arc::clone(&stop), Arc::clone(&acknowledged));
+        let (stop, so_far) = (Arc::<AtomicBool>::default(), Arc::<SoFar>::default());
+        let work = (master.clone(), Arc::clone(&stop), Arc::clone(&so_far));
         let thread = std::thread::spawn(move || count(&work.0, &work.1, &work.2));
-        Self { master, stop, acknowledged, thread }
+        Self { master, stop, so_far, thread }
     }
 
     /// Waits until so many more numbers were acknowledged.
     #[track_caller]
     pub fn counts_on(&self, more: usize) {
-        let wanted = self.acknowledged.load(Ordering::Relaxed) + more;
-        eventually("the counter counts on", || self.acknowledged.load(Ordering::Relaxed) >= wanted);
+        let acknowledged = &self.so_far.acknowledged;
+        let wanted = acknowledged.load(Ordering::Relaxed) + more;
+        eventually("the counter counts on", || acknowledged.load(Ordering::Relaxed) >= wanted);
+    }
+
+    /// How many numbers have failed so far.
+    pub fn failed(&self) -> usize {
+        self.so_far.failed.load(Ordering::Relaxed)
     }
 
     /// Stops, reads the list and compares.
@@ -90,7 +103,7 @@ impl Counter {
 }
 
 #[allow(clippy::disallowed_methods)] // a plain thread: nobody's runtime is held up
-fn count(master: &Master, stop: &AtomicBool, acknowledged: &AtomicUsize) -> Told {
+fn count(master: &Master, stop: &AtomicBool, so_far: &SoFar) -> Told {
     let mut told = Told::default();
     let mut connection = None;
     let mut number = 0;
@@ -103,9 +116,10 @@ fn count(master: &Master, stop: &AtomicBool, acknowledged: &AtomicUsize) -> Told
         number += 1;
         if push(open, number).is_some() {
             told.acknowledged.insert(number);
-            acknowledged.fetch_add(1, Ordering::Relaxed);
+            so_far.acknowledged.fetch_add(1, Ordering::Relaxed);
         } else {
             told.failed.insert(number);
+            so_far.failed.fetch_add(1, Ordering::Relaxed);
             connection = None;
         }
     }

@@ -2,14 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
 mod agent;
+mod clients;
+#[path = "../steer/dice.rs"]
+mod dice;
 mod drain;
 mod faults;
+mod kills;
 #[path = "../program/mod.rs"]
 mod program;
 mod sentinel;
 mod servers;
+mod tls;
+mod waits;
 mod writers;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +31,7 @@ use wharf::model::steer::roster::Roster;
 use wharf::model::steer::topology::{Applied, Desired};
 use wharf::model::words::key::Prefix;
 use wharf::state::topology::KeptTopology;
-use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Request, Settings};
+use wharf::steer::{Ask, Desk, Handle, Inputs, Outcome, Registry, Request, Settings};
 use wharf::store::Store;
 use wharf::store::embedded::Embedded;
 use writers::Writers;
@@ -72,15 +79,25 @@ fn operator_of(
     settings: Settings,
     kept: Option<KeptTopology>,
 ) -> Operator {
-    let inputs = Inputs {
+    let inputs = Inputs { kept, ..inputs(name, store, Arc::new(move |_| roster.clone())) };
+    operator_on(settings, inputs)
+}
+
+/// What an operator stands on who knows of no other agents.
+fn inputs(name: &str, store: &Embedded, registry: Registry) -> Inputs {
+    Inputs {
         store: Arc::new(store.clone()),
         prefix: Prefix::parse("/services").unwrap(),
         owner: name.to_owned(),
         node: "core-01".to_owned(),
-        kept,
+        kept: None,
         metrics: None,
-        registry: Arc::new(move |_| roster.clone()),
-    };
+        registry,
+        agents: Arc::new(BTreeSet::new),
+    }
+}
+
+fn operator_on(settings: Settings, inputs: Inputs) -> Operator {
     let (desk, handle) = Desk::new(settings, inputs);
     let running = tokio::spawn(async move {
         Box::pin(desk.run(CancellationToken::new())).await.unwrap();
@@ -200,6 +217,11 @@ async fn switches(program: &str, count: usize) {
     );
     assert_eq!((tally.missing, tally.phantom), (0, 0), "{tally:?}");
     assert!(tally.acked > 100, "{tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_of_valkey_loses_nothing() {
+    switches(clients::folder().join("valkey-server").to_str().unwrap(), 6).await;
 }
 
 async fn full_syncs(servers: &[&Server]) -> Vec<String> {

@@ -16,7 +16,7 @@ use crate::servers::Server;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent that steers these servers, and is a Sentinel to their clients.
-fn sentinel(servers: &[Server], more: &str) -> (Agent, SocketAddr) {
+pub fn sentinel(servers: &[Server], more: &str) -> (Agent, SocketAddr) {
     let tables = servers.iter().map(|server| {
         let (port, name) = (server.port, &server.name);
         format!("[[service]]\nname = \"redis-1\"\nport = {port}\naddress = \"127.0.0.1\"\nid = \"{name}\"\ncheck = \"redis\"\n")
@@ -73,12 +73,12 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 /// The port of the master, as a client is told.
-fn master(address: SocketAddr) -> Option<u16> {
+pub fn master(address: SocketAddr) -> Option<u16> {
     let told = Line::to(address).ask("SENTINEL get-master-addr-by-name mymaster");
     texts(&told).get(1).map(|port| port.parse().unwrap())
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub fn until(what: &str, holds: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < end, "never: {what}");
@@ -222,6 +222,31 @@ fn what_is_no_command_costs_its_own_connection() {
         assert!(told.is_empty() || told.starts_with("-ERR Protocol error: "), "{told}");
         assert_eq!(friend.ask("PING"), Value::Simple("PONG".to_owned()));
     }
+}
+
+/// What the agent has in memory, in KiB.
+fn memory(agent: &Agent) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_idle_clients_cost_little_and_the_next_one_is_served() {
+    let (agent, address) = sentinel(&[], "");
+    assert_eq!(Line::to(address).ask("PING"), Value::Simple("PONG".to_owned()));
+    let before = memory(&agent);
+    let mut idle: Vec<Line> = (0..10_000).map(|_| Line::to(address)).collect();
+    for line in &mut idle {
+        line.say("PING");
+    }
+    for line in &mut idle {
+        assert_eq!(line.hear(), Value::Simple("PONG".to_owned()));
+    }
+    let each = (memory(&agent) - before) as f64 / 10.0;
+    eprintln!("10,000 idle clients: {before} KiB without them, {each:.0} bytes each");
+    assert!(each < 20_000.0, "{each} bytes each");
+    assert_eq!(Line::to(address).ask("PING"), Value::Simple("PONG".to_owned()), "another one makes room for itself");
 }
 
 /// A real Sentinel, beside which replies are laid.

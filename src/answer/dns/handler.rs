@@ -30,8 +30,11 @@ use crate::view::Progress;
 /// An answer from elsewhere takes no longer: a little more than the forwarder's own deadline.
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
-/// How long the questions for a role are kept from the beginning of a switch, which is over sooner by far.
+/// How long a question for a role is kept while its service is being switched.
 const PARKED: Duration = Duration::from_millis(500);
+/// From so long after the beginning of a switch no question is kept any more: its operator has died, and nobody knows
+/// when it is ended.
+const SWITCH: Duration = Duration::from_secs(2);
 
 /// While the store is away, what does not exist may come to be unseen: a client keeps it for so many seconds at most.
 const STALE_TTL: u32 = 5;
@@ -208,15 +211,16 @@ impl Handler {
         Said { answer, extended, zone, rests }
     }
 
-    /// Waits until a service that is being switched has its master, as long as a question may be kept from the
-    /// beginning of the switch; then says what there is, to be asked again. A client's questions that wait count as
+    /// Waits until a service that is being switched has its master, as long as a question may be kept; then says what
+    /// there is, to be asked again. A client's questions that wait count as
     /// those for other servers do.
     async fn parked(&self, request: &Request, mut said: Said) -> Said {
         let Serving { view, shares, .. } = &*self.serving;
         let share = shares.take(request.src().ip().to_canonical());
         let mut changed = view.changed();
+        let until = view.now() + PARKED;
         while let (Some(since), true) = (is_switching(&said.answer), share.is_some()) {
-            let left = (since + PARKED).saturating_sub(view.now());
+            let left = until.min(since + SWITCH).saturating_sub(view.now());
             if left.is_zero() || !matches!(tokio::time::timeout(left, changed.changed()).await, Ok(Ok(()))) {
                 break;
             }

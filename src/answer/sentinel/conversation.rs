@@ -271,25 +271,26 @@ mod tests {
     use super::*;
     use crate::answer::sentinel::desk::Desk;
     use crate::catalog::index::Catalog;
-    use crate::host::clients::{Bounds, Clients, Counts, Door, Listener};
+    use crate::host::clients::{Bounds, Clients, Door, Listener};
     use crate::model::words::key::Prefix;
     use crate::model::words::zone::Zones;
 
-    /// A way in to a server that sees nothing.
-    async fn stage() -> Door {
+    /// A way in to a server that sees nothing, and what its conversations go by.
+    async fn stage() -> (Door, Surroundings) {
         let view = CatalogView::fixed(Catalog::default());
         let zones = Zones::new("services.internal", Prefix::parse("/services").expect("a prefix"), Vec::new());
         let (_nodes, seen) = watch::channel(Arc::default());
         let (_desk, shown) = Desk::new(view.clone(), zones.expect("a zone"), seen, BTreeMap::new(), "owner".into());
         let facts = Arc::new(SentinelFacts::new("owner", "1.0.0", 26379, None));
         let around = Surroundings { shown, facts, view, metrics: SentinelMetrics::default() };
+        let seen = around.clone();
         let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.expect("a free port");
         let bounds = Bounds { clients: 8, drain: Duration::from_secs(1) };
-        let (clients, door) = Clients::new(listener, bounds, Counts::default());
+        let (clients, door) = Clients::new(listener, bounds, around.metrics.clients.clone());
         let stop = CancellationToken::new();
         let serving = move |link, guest| serve(link, guest, 1, around.clone(), CancellationToken::new());
         tokio::spawn(clients.serve(stop, serving));
-        door
+        (door, seen)
     }
 
     async fn say(stream: &mut DuplexStream, line: &str) {
@@ -305,7 +306,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_owes_a_command_or_the_rest_of_one_is_waited_for_so_long_and_no_longer() {
-        let door = stage().await;
+        let (door, _around) = stage().await;
         let cases =
             [("", BEGIN), ("PI", BEGIN), ("PING\r\n", IDLE), ("PING\r\nPI", BEGIN), ("SUBSCRIBE a\r\nPI", BEGIN)];
         for (said, patience) in cases {
@@ -314,5 +315,37 @@ mod tests {
             let waited = closed(&mut stream).await;
             assert!(waited >= patience && waited < patience + BEGIN, "{said:?}: {waited:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_takes_none_of_its_events_is_closed_and_one_that_does_has_them_all() {
+        let (door, around) = stage().await;
+        let mut streams = [door.enter().await.expect("it serves"), door.enter().await.expect("it serves")];
+        for stream in &mut streams {
+            say(stream, "SUBSCRIBE +switch-master\r\n").await;
+            let mut told = [0; 64];
+            assert!(stream.read(&mut told).await.expect("it answers") > 0);
+        }
+        let [slow, mut quick] = streams;
+        const EVENTS: usize = 20_000;
+        let reading = tokio::spawn(async move {
+            let (mut told, mut count) = (vec![0; 8_192], 0);
+            while count < EVENTS {
+                let read = quick.read(&mut told).await.expect("it is told");
+                assert!(read > 0, "closed after {count}");
+                count += told[..read].iter().filter(|byte| **byte == b'!').count();
+            }
+        });
+        for number in 0..EVENTS {
+            let payload = format!("!{number} {}", "x".repeat(200)).into();
+            around.shown.tell(SentinelEvent { channel: "+switch-master", payload });
+            if number % 100 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        reading.await.expect("it has had all");
+        tokio::time::sleep(UNREAD + Duration::from_secs(1)).await;
+        assert_eq!(around.metrics.clients.open.get(), 0, "nobody is left: one was closed, one has gone");
+        drop(slow);
     }
 }

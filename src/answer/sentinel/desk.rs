@@ -26,6 +26,12 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    /// Tells an event, as the worker does.
+    #[cfg(test)]
+    pub(super) fn tell(&self, event: SentinelEvent) {
+        let _ = self.events.send(event);
+    }
+
     /// The events from now on.
     pub(super) fn events(&self) -> broadcast::Receiver<SentinelEvent> {
         self.events.subscribe()

@@ -63,6 +63,11 @@ impl Catalog {
         self.steered.get(path).copied()
     }
 
+    /// Whether who asks for a role of this service is to wait for another master.
+    pub fn is_switching(&self, prefix: &Prefix, service: &str) -> bool {
+        matches!(self.steered(&service_path(prefix, service)), Some(Steered::Switching(_)))
+    }
+
     /// Says that answers about a service are to be made anew.
     pub fn touch_service(&mut self, prefix: &Prefix, service: &str) {
         let generation = self.touch();
@@ -150,6 +155,7 @@ mod tests {
         let since = BTreeMap::from([("redis-1".to_owned(), Duration::from_secs(4))]);
         laid.lay_heads(&prefix, &heads(true), &since);
         assert_eq!(laid.steered("/services/redis-1"), Some(Steered::Switching(Duration::from_secs(4))));
+        assert!(laid.is_switching(&prefix, "redis-1") && !laid.is_switching(&prefix, "redis"));
         assert_eq!(laid.steered("/services/redis"), None);
     }
 }

@@ -30,6 +30,7 @@
 //! | [`step`] | what comes next |
 //! | [`roster`] | which server an address means |
 //! | [`names`] | who is named by a role |
+//! | [`marks`] | whose word is waited for before writes are held |
 //! | [`told`] | what people and programs are told of it |
 //!
 //! The [`lock`] and the numbers of hosts ([`ordinal`]) are matters of their own, each in a folder of its own.
@@ -40,6 +41,7 @@ pub mod heal;
 pub mod journal;
 pub mod late;
 pub mod lock;
+pub mod marks;
 pub mod names;
 pub mod ordinal;
 pub mod refusal;

@@ -159,6 +159,11 @@ impl Prefix {
         format!("{}{service}/", self.topologies())
     }
 
+    /// What the key of every agent's mark of a service's switch begins with.
+    pub fn marks(&self, service: &str) -> String {
+        format!("/wharf{}/marks/{service}/", self.0)
+    }
+
     /// What the key of every member list begins with.
     pub fn members(&self) -> String {
         format!("/wharf{}/members/", self.0)
