@@ -71,6 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model::steer", &["model::words"]),
     ("catalog::steps", &[]),
     ("catalog::index", &["model::words", "model::steer", "catalog::steps"]),
+    ("catalog::layouts", &["model::words", "catalog::index"]),
     ("catalog::fold", &["model::words", "catalog::index"]),
     ("catalog::select", &["model::words", "model::steer", "catalog::index", "catalog::steps"]),
     ("catalog::dns", &["model::words", "model::steer", "catalog::index", "catalog::select", "catalog::steps"]),

@@ -30,12 +30,14 @@ use crate::answer::dns::{self, DnsServer, Insider};
 use crate::answer::http::{self, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource};
 use crate::answer::sentinel::SentinelServer;
 use crate::cli::VERSION;
-use crate::config::Config;
+use crate::catalog::index::Laid;
+use crate::config::{Config, StoreConfig};
 use crate::docker;
 use crate::follow::heads::HeadKeeper;
 use crate::follow::leaderless::Leaderless;
 use crate::follow::mirror::Mirror;
 use crate::follow::nodes::{Nodes, Seen};
+use crate::follow::patroni::Patroni;
 use crate::host::Addresses;
 use crate::host::clients::Door;
 use crate::host::logind::{self, ShutdownWatch};
@@ -254,6 +256,18 @@ fn watch_host(
     Ok((settings, outputs))
 }
 
+/// The workers that follow what Patroni keeps, and what they find.
+fn patroni(config: &Config, ground: &Ground, supervisor: &mut Supervisor) -> Vec<watch::Receiver<Arc<Laid>>> {
+    let StoreConfig { patroni, prefix, lease_ttl, .. } = &config.store;
+    let follow = |namespace| {
+        let (worker, seen) = Patroni::new(Arc::clone(&ground.store), namespace, prefix, *lease_ttl);
+        let stop = supervisor.stop_of(Half::Find);
+        supervisor.spawn("patroni", Half::Find, worker.run(stop));
+        seen
+    };
+    patroni.iter().map(follow).collect()
+}
+
 /// The half that finds what serves in the cluster, and answers.
 struct Finding {
     view: CatalogView,
@@ -288,6 +302,7 @@ impl Finding {
         let mirror = mirror.at_most(config.store.max_records as usize);
         let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
+        let mirror = mirror.laying(patroni(config, ground, supervisor));
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let inputs = roll::Inputs { nodes: node_list.clone(), known };

@@ -234,6 +234,11 @@ pub struct Raw {
     #[serde(deserialize_with = "list")]
     pub http_host: Option<Vec<String>>,
 
+    /// Root of what Patroni keeps in the store, such as /service: each of its scopes is a service
+    #[arg(long, env = "WHARF_PATRONI", value_name = "PREFIX", value_delimiter = ',', help_heading = "Store")]
+    #[serde(deserialize_with = "list")]
+    pub patroni: Option<Vec<String>>,
+
     /// Address to speak Redis Sentinel's protocol on, such as 127.0.0.1:26379
     #[arg(long, env = "WHARF_SENTINEL", value_name = "ADDR", help_heading = "Sentinel")]
     #[serde(deserialize_with = "scalar")]

@@ -8,3 +8,4 @@ pub mod leaderless;
 pub mod members;
 pub mod mirror;
 pub mod nodes;
+pub mod patroni;

@@ -9,6 +9,7 @@ mod contested;
 mod fold;
 mod heads;
 mod lately;
+mod layouts;
 mod leases;
 mod overlay;
 mod source;
@@ -30,13 +31,14 @@ use self::chores::Chores;
 use self::contested::Contested;
 use self::fold::Fold;
 use self::heads::HeadsHere;
+use self::layouts::LayoutsHere;
 use self::leases::Desk;
 use self::overlay::overlaid;
 use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use crate::catalog::fold::hold;
-use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
+use crate::catalog::index::{Catalog, Laid, LeaseId, MAX_RECORDS};
 use crate::follow::nodes::Hosts;
 use crate::model::publish::local::Overlay;
 use crate::model::publish::pace::rest_after;
@@ -99,6 +101,7 @@ pub struct Mirror {
     was_away: bool,
     contested: Contested,
     heads: HeadsHere,
+    layouts: LayoutsHere,
     /// What the registrar said last.
     said: Arc<Overlay>,
     /// What is laid over the catalog, while something is.
@@ -123,6 +126,7 @@ impl Mirror {
         registry: &mut Registry,
     ) -> (Self, CatalogView) {
         let (outlet, view, served) = CatalogView::open();
+        let layouts = LayoutsHere::new(settings.prefixes.clone());
         let mirror = Self {
             fold: Fold::new(settings.prefixes.clone(), settings.owner.clone(), settings.lease_ttl),
             settings,
@@ -144,6 +148,7 @@ impl Mirror {
             was_away: false,
             contested: Contested::default(),
             heads: HeadsHere::default(),
+            layouts,
             said: Arc::default(),
             laid: None,
             rested: Duration::ZERO,
@@ -163,6 +168,12 @@ impl Mirror {
     /// themselves.
     pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>, hosts: Hosts) -> Self {
         self.heads = HeadsHere::new(prefix, heads).among(hosts);
+        self
+    }
+
+    /// The same with what is followed elsewhere laid over the records.
+    pub fn laying(mut self, elsewhere: Vec<watch::Receiver<Arc<Laid>>>) -> Self {
+        self.layouts = std::mem::take(&mut self.layouts).with(elsewhere);
         self
     }
 
@@ -204,6 +215,11 @@ impl Mirror {
                     self.heads.take_in(&mut self.fold, now);
                     if self.holding.is_none() && self.progress != Progress::Nothing {
                         self.publish();
+                    }
+                }
+                () = self.layouts.changed() => {
+                    if self.holding.is_none() && self.progress != Progress::Nothing {
+                        self.publish_in_turn();
                     }
                 }
                 Ok(()) = reach.changed() => {
@@ -284,18 +300,22 @@ impl Mirror {
         let now = self.outlet.clock().now();
         match feed {
             Feed::Begin { rewound } => {
+                self.layouts.begin();
                 self.fold.begin(rewound);
                 false
             }
             Feed::Page(page) => {
                 let cluster = self.store.history().borrow().cluster;
                 self.seen_cluster(cluster);
+                self.layouts.page(&page);
                 self.fold.page(&page, &mut self.desk);
                 false
             }
             Feed::Listed(revision) => {
                 self.back(now);
-                self.fold.listed(revision, self.returned_for(now), now, &mut self.desk);
+                let returned = self.returned_for(now);
+                self.layouts.listed(returned.map(|_| now + self.settings.lease_ttl));
+                self.fold.listed(revision, returned, now, &mut self.desk);
                 self.progress = Progress::Read;
                 self.step_in(now);
                 true
@@ -303,6 +323,7 @@ impl Mirror {
             Feed::Batch(batch) => {
                 self.back(now);
                 let caught_up = self.step_in(now);
+                self.layouts.batch(&batch);
                 self.fold.batch(&batch, self.returned_for(now), now, &mut self.desk) | caught_up
             }
             Feed::Away => {
@@ -399,7 +420,8 @@ impl Mirror {
         let now = self.outlet.clock().now();
         self.chores.turn(&mut self.fold, now);
         let waited = self.unshown && self.rested <= now;
-        if self.fold.expire(now) || waited || self.holding.is_some_and(|until| until <= now) {
+        let over = self.layouts.expire(now);
+        if self.fold.expire(now) || over || waited || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }
         if self.progress == Progress::Read
@@ -415,7 +437,7 @@ impl Mirror {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
         let unshown = self.unshown.then_some(self.rested);
-        let due = [self.fold.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
+        let due = [self.fold.next(), self.layouts.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -447,6 +469,7 @@ impl Mirror {
         let base = self.fold.catalog();
         let mut shown = if overlay.active { overlaid(base, &overlay, &self.settings.node) } else { base.clone() };
         self.heads.lay(&mut shown);
+        self.layouts.lay(&mut shown);
         if overlay.active {
             self.progress = self.progress.max(Progress::Own);
         }
