@@ -118,7 +118,8 @@ fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Running, ApartE
     let mirror = mirror.at_most(config.store.max_records as usize);
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
     let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
-    let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None };
+    let (etcd_names, etcd) = (proxies::etcd_names(config), config.etcd_addresses().unwrap_or_default());
+    let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None, etcd_names, etcd };
     let ambassadors = proxies::start(proxies::tables(config), inputs, supervisor, &mut registry);
     supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
     supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));

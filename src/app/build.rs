@@ -35,6 +35,7 @@ use crate::config::{Config, StoreConfig};
 use crate::docker;
 use crate::follow::heads::HeadKeeper;
 use crate::follow::leaderless::Leaderless;
+use crate::follow::locks::LockKeeper;
 use crate::follow::mirror::Mirror;
 use crate::follow::nodes::{Nodes, Seen};
 use crate::follow::patroni::Patroni;
@@ -326,10 +327,14 @@ impl Finding {
             zones: &ground.zones,
             nodes: &node_list,
             local: Some(offering.published.local.clone()),
+            etcd_names: proxies::etcd_names(config),
+            etcd: config.etcd_addresses().unwrap_or_default(),
         };
         let Ambassadors { tables: proxies, handle } =
             proxies::start(proxies::of_agent(config), inputs, supervisor, &mut registry);
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
+        let (lock_keeper, locks) = LockKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
+        supervisor.spawn("locks", Half::Find, lock_keeper.run(stop.clone()));
         let sources = http::Sources {
             catalog: view.clone(),
             zones: Arc::new(ground.zones.clone()),
@@ -337,6 +342,7 @@ impl Finding {
             nodes: node_list,
             forget: ForgetSource::new(move |node| roll::asked(forgets.clone(), node).boxed()),
             ordinals: offering.ordinals.standings.clone(),
+            locks,
             ready: ready_seen,
             drain: drain_requests,
             topology,

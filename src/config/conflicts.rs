@@ -117,7 +117,7 @@ fn proxies(config: &Config, found: &mut Found) {
             taken.push(*address);
         }
         if table.upstream == ProxyUpstream::Etcd && etcd_addresses(config).is_none() {
-            let what = "upstream \"etcd\" needs --etcd-endpoints that are addresses, or localhost";
+            let what = "upstream \"etcd\" needs --etcd-endpoints that are addresses, localhost, or srv://";
             found.push(("proxy", format!("{at}{what}")));
         }
     }
@@ -131,14 +131,14 @@ fn is_at(service: &StaticService, listen: SocketAddr, offer: &OfferConfig) -> bo
     service.port == listen.port() && service.proto != Proto::Udp && is_there
 }
 
-/// Where the store is, as addresses.
+/// Where the store is, as addresses, but for what is found by name as it goes.
 pub(super) fn etcd_addresses(config: &Config) -> Option<Vec<SocketAddr>> {
     let address = |endpoint: &String| {
         let (_, authority) = endpoint.split_once("://")?;
         authority.replace("localhost", "127.0.0.1").parse().ok()
     };
     let etcd = config.store.etcd.as_ref()?;
-    etcd.endpoints.iter().map(address).collect()
+    etcd.endpoints.iter().filter(|endpoint| !endpoint.starts_with("srv://")).map(address).collect()
 }
 
 /// Whether the one address takes in the other. A port that is chosen is free.

@@ -109,7 +109,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub store: Option<String>,
 
-    /// etcd endpoints, such as http://10.0.0.1:2379
+    /// etcd endpoints, such as http://10.0.0.1:2379, or srv://example.com to find them by DNS
     #[arg(long, env = "WHARF_ETCD_ENDPOINTS", value_name = "URL", value_delimiter = ',', help_heading = "Store")]
     #[serde(deserialize_with = "list")]
     pub etcd_endpoints: Option<Vec<String>>,

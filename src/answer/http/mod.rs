@@ -17,6 +17,7 @@ mod hub;
 pub(in crate::answer) mod json;
 mod listing;
 mod local;
+mod locks;
 mod metrics;
 mod ordinals;
 mod page;
@@ -45,7 +46,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::catalog::facade::api;
+use crate::catalog::facade::api::{self, Locks};
 use crate::host::clients::{Bounds, Clients, Door, Listener};
 use crate::model::publish::local::Local;
 use crate::model::steer::ordinal::told::Standings;
@@ -108,6 +109,8 @@ pub struct Sources {
     pub forget: ForgetSource,
     /// How this host stands with its numbers.
     pub ordinals: watch::Receiver<Arc<Standings>>,
+    /// The locks of the cluster.
+    pub locks: watch::Receiver<Arc<Locks>>,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.

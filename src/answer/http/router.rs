@@ -22,7 +22,7 @@ use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
 use super::{
-    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, ordinals, page, proxies, renders,
+    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, locks, ordinals, page, proxies, renders,
     services, topology,
 };
 use crate::host::clients::Guest;
@@ -90,6 +90,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/watch", get(events::watch))
         .route("/v1/nodes", get(local::nodes))
         .route("/v1/nodes/{name}", delete(forget::forget))
+        .route("/v1/locks", get(locks::locks))
         .route("/v1/ordinals", get(ordinals::ordinals))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -172,7 +173,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 18] = [
         "/",
         "/healthz",
         "/readyz",
@@ -182,6 +183,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/services",
         "/v1/local",
         "/v1/nodes",
+        "/v1/locks",
         "/v1/ordinals",
         "/v1/proxies",
         "/v1/renders",
