@@ -98,8 +98,7 @@ mod tests {
         let store = Embedded::new();
         let parse = |text| Prefix::parse(text).expect("a prefix");
         let hold = Duration::from_secs(30);
-        let (patroni, mut seen) =
-            Patroni::new(Arc::new(store.clone()), &parse("/service"), &parse("/services"), hold);
+        let (patroni, mut seen) = Patroni::new(Arc::new(store.clone()), &parse("/service"), &parse("/services"), hold);
         let stop = CancellationToken::new();
         let running = tokio::spawn(patroni.run(stop.clone()));
         let put = |key: &str, value: &str| Write::Put {

@@ -138,6 +138,7 @@ impl Side {
             nodes: nodes_seen,
             forget: ForgetSource::new(|node| Box::pin(async move { Ok(usize::from(node == "core-09")) })),
             ordinals: watch::channel(Arc::default()).1,
+            locks: watch::channel(Arc::default()).1,
             ready: ready_seen,
             drain,
             topology: topologies(),

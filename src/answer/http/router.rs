@@ -22,8 +22,8 @@ use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
 use super::{
-    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, locks, ordinals, page, proxies, renders,
-    services, topology,
+    Settings, Sources, discovery, drain, events, exhibitor, forget, health, local, locks, ordinals, page, proxies,
+    renders, services, topology,
 };
 use crate::host::clients::Guest;
 

@@ -162,10 +162,7 @@ mod tests {
             Foreign { if_writable, ..found(&key, &record.replace(r#","owner":"o""#, "")) }
         };
         let masters = master.map(|name| ("/services/pg".to_owned(), name.into())).into_iter().collect();
-        catalog.lay_found(&Laid {
-            found: lines(laid).iter().map(|line| of(line)).collect(),
-            masters,
-        });
+        catalog.lay_found(&Laid { found: lines(laid).iter().map(|line| of(line)).collect(), masters });
         assert_eq!(roles(&catalog), expected, "{records} / {laid} / {master:?}");
     }
 

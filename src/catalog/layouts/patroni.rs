@@ -144,7 +144,8 @@ fn attrs(tags: &Value) -> BTreeMap<Text, Text> {
         Value::Bool(_) | Value::Number(_) => Some(value.to_string().into()),
         _ => None,
     };
-    let all = tags.as_object().into_iter().flatten().filter_map(|(key, value)| Some((key.as_str().into(), text(value)?)));
+    let all =
+        tags.as_object().into_iter().flatten().filter_map(|(key, value)| Some((key.as_str().into(), text(value)?)));
     all.filter(|(key, value): &(Text, Text)| key.len().max(value.len()) <= MAX_NAME).take(MAX_TAGS).collect()
 }
 

@@ -70,7 +70,9 @@ fn addresses_are_read_in_each_of_their_forms() {
     check("postgres://[2001:db8::1]:5433/postgres?x=1", Some(("2001:db8::1", 5433)));
     check("postgres://h1:1,h2:2/postgres", Some(("h1", 1)));
     check("postgresql://me:it@db.example.com/postgres", Some(("db.example.com", 5432)));
-    for none in ["", "h:1", "http://h:1/", "postgres:///x", "postgres://h:0/", "postgres://%2Frun:1/", "postgres://[::1/"] {
+    for none in
+        ["", "h:1", "http://h:1/", "postgres:///x", "postgres://h:0/", "postgres://%2Frun:1/", "postgres://[::1/"]
+    {
         check(none, None);
     }
 }
@@ -83,10 +85,7 @@ fn groups_are_services_of_their_own_and_no_name_is_taken_twice() {
     };
     let keys = [of("shop/0", "a"), of("shop/1", "a"), of("Shop", "A b"), of("shop", "c"), of("x/y", "a")];
     let found = take(&mut Scopes::default(), &keys, None);
-    assert_eq!(
-        found,
-        "shop/a-b=10.0.0.1:5432:replica shop/0/a=10.0.0.1:5432:replica shop/1/a=10.0.0.1:5432:replica"
-    );
+    assert_eq!(found, "shop/a-b=10.0.0.1:5432:replica shop/0/a=10.0.0.1:5432:replica shop/1/a=10.0.0.1:5432:replica");
 }
 
 #[test]

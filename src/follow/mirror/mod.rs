@@ -437,7 +437,8 @@ impl Mirror {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
         let unshown = self.unshown.then_some(self.rested);
-        let due = [self.fold.next(), self.layouts.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
+        let due =
+            [self.fold.next(), self.layouts.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 

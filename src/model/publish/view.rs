@@ -143,9 +143,9 @@ impl View {
         if revision <= *put || self.gone.contains_key(&own) {
             return false;
         }
-        let right = presence::beside(&own, record).into_iter().any(|(beside, value)| {
-            beside == key && now.is_some_and(|now| now == (value.as_bytes(), *lease))
-        });
+        let right = presence::beside(&own, record)
+            .into_iter()
+            .any(|(beside, value)| beside == key && now.is_some_and(|now| now == (value.as_bytes(), *lease)));
         let stands = !presence::is_asked(&record.attrs) || right;
         !stands && self.spoiled.insert(own)
     }

@@ -59,7 +59,8 @@ pub enum Part<'k> {
 impl<'k> Part<'k> {
     /// Reads a key of a tree, `below` whose prefix at least one label of a service must come first.
     pub fn of(key: &'k str, prefix: &str) -> Option<Self> {
-        let is_service = |path: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'));
+        let is_service =
+            |path: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'));
         let (above, last) = key.rsplit_once('/')?;
         if last == "master" {
             return is_service(above).then_some(Self::Master(above));
@@ -130,7 +131,8 @@ impl Present {
     pub fn record(&self) -> Option<Record> {
         let port = self.0.get(&Field::Port)?.parse().ok().filter(|port| *port > 0)?;
         let address = |field| self.0.get(&field).filter(|text| text.parse::<IpAddr>().is_ok());
-        let host = address(Field::PrivateIp).or_else(|| self.0.get(&Field::Host)).or_else(|| address(Field::PublicIp))?;
+        let host =
+            address(Field::PrivateIp).or_else(|| self.0.get(&Field::Host)).or_else(|| address(Field::PublicIp))?;
         Some(Record { host: host.clone(), port, ..Record::default() })
     }
 }

@@ -269,7 +269,8 @@ impl Desk {
             return Heard::Nothing;
         }
         let value = (&*item.value, item.lease);
-        if read_at.is_none() && self.view.beside_changed(&self.publisher.prefix, &item.key, Some(value), item.revision) {
+        if read_at.is_none() && self.view.beside_changed(&self.publisher.prefix, &item.key, Some(value), item.revision)
+        {
             return Heard::News;
         }
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };

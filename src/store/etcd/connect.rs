@@ -86,7 +86,8 @@ impl Slots {
     fn set(&mut self, endpoints: Vec<String>) {
         let current = self.endpoint();
         let mut before = std::mem::take(&mut self.links);
-        let mut kept = |endpoint: &String| before.iter_mut().find(|(it, _)| it == endpoint).and_then(|(_, it)| it.take());
+        let mut kept =
+            |endpoint: &String| before.iter_mut().find(|(it, _)| it == endpoint).and_then(|(_, it)| it.take());
         self.links = endpoints.into_iter().map(|endpoint| (endpoint.clone(), kept(&endpoint))).collect();
         let stays = self.links.iter().position(|(endpoint, _)| Some(endpoint) == current.as_ref());
         self.current = stays.unwrap_or_else(|| rand::random_range(0..self.links.len().max(1)));

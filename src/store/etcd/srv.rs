@@ -72,14 +72,10 @@ mod tests {
 
     #[test]
     fn targets_become_urls_in_order_of_priority_and_have_an_end() {
-        let service = |priority, target: &str, port| {
-            SRV::new(priority, 0, port, Name::from_str(target).expect("a name"))
-        };
+        let service =
+            |priority, target: &str, port| SRV::new(priority, 0, port, Name::from_str(target).expect("a name"));
         let found = [service(20, "b.example.com.", 2379), service(10, "a.example.com.", 2380), service(0, ".", 0)];
-        assert_eq!(
-            endpoints("https", found.iter()),
-            ["https://a.example.com:2380", "https://b.example.com:2379"]
-        );
+        assert_eq!(endpoints("https", found.iter()), ["https://a.example.com:2380", "https://b.example.com:2379"]);
         let many: Vec<SRV> = (1..100).map(|port| service(1, "a.example.com.", port)).collect();
         assert_eq!(endpoints("http", many.iter()).len(), MOST);
     }

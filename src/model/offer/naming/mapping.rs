@@ -15,8 +15,8 @@ use super::words::{image_base, parse_duration, speaks_of_secrets, split_tags};
 use super::{MAX_ATTRS, MAX_NAMES, MAX_SAID, MAX_TAGS, Offered, Others, Settings, StaticService, TTL_BOUNDS, kind};
 use crate::model::offer::advertise::unfit;
 use crate::model::words::name::{Label, MAX_NAME, ServiceName};
-use crate::model::words::record::{MAX_RECORD, Proto, Record, Role, Text};
 use crate::model::words::presence;
+use crate::model::words::record::{MAX_RECORD, Proto, Record, Role, Text};
 use crate::model::words::site::{MOST_NEAR, NEAR, NEAR_MIN, said_near, said_near_min};
 
 /// Names of a list that are looked at, good ones or not.
