@@ -65,8 +65,8 @@ pub(super) struct Pool {
     settings: Settings,
     attempt: Duration,
     slots: Mutex<Slots>,
-    /// When the names of endpoints were looked up last.
-    looked_up: Mutex<Option<Instant>>,
+    /// When the names of endpoints were looked up last, and why none were found.
+    looked_up: Mutex<Option<(Instant, String)>>,
     /// One connects at a time; the others then find what it made.
     connecting: Semaphore,
 }
@@ -114,13 +114,15 @@ impl Pool {
     async fn look_up(&self) -> Result<(), String> {
         let (names, fixed): (Vec<&String>, Vec<&String>) =
             self.settings.endpoints.iter().partition(|endpoint| endpoint.starts_with(SCHEME));
-        if names.is_empty() || !self.may_look_up() {
+        if names.is_empty() {
             return Ok(());
         }
+        self.may_look_up()?;
         let only_tls = self.settings.ca.is_some() || self.settings.identity.is_some();
         let mut endpoints: Vec<String> = fixed.into_iter().cloned().collect();
         for name in names {
-            endpoints.extend(srv::look_up(name.trim_start_matches(SCHEME), only_tls).await?);
+            let found = srv::look_up(name.trim_start_matches(SCHEME), only_tls).await;
+            endpoints.extend(found.inspect_err(|why| *self.looked_up() = Some((Instant::now(), why.clone())))?);
         }
         let mut seen = HashSet::new();
         endpoints.retain(|endpoint| seen.insert(endpoint.clone()));
@@ -128,13 +130,18 @@ impl Pool {
         Ok(())
     }
 
-    fn may_look_up(&self) -> bool {
-        let mut looked_up = self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = looked_up.is_none_or(|at| at.elapsed() >= LOOK_UP);
-        if may {
-            *looked_up = Some(Instant::now());
+    /// Notes that it is done now; if it was just done, what came of that stands.
+    fn may_look_up(&self) -> Result<(), String> {
+        let mut looked_up = self.looked_up();
+        if let Some((_, why)) = looked_up.as_ref().filter(|(at, _)| at.elapsed() < LOOK_UP) {
+            return Err(why.clone());
         }
-        may
+        *looked_up = Some((Instant::now(), "not found out yet".to_owned()));
+        Ok(())
+    }
+
+    fn looked_up(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
+        self.looked_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection to the current endpoint, made if there is none.
