@@ -277,6 +277,7 @@ async fn every_answer_is_as_described() {
         ("Waiting", "/v1/nodes.nodes[].waiting[]"),
         ("Absent", "/v1/nodes.lost[]"),
         ("Absent", "/v1/nodes.stopped[]"),
+        ("Locks", "/v1/locks"),
         ("Ordinals", "/v1/ordinals"),
         ("Proxy", "/v1/proxies.proxies[]"),
         ("Render", "/v1/renders.renders[]"),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lifecycle::{Signals, Told, report, stopped_twice};
 use super::proxies::{self, Ambassadors, Inputs};
-use super::{ABORTED, WRONG_USE, settings, translate};
+use super::{ABORTED, WRONG_USE, build, settings, translate};
 use crate::cli::AgentArgs;
 use crate::cli::client::Client;
 use crate::cli::place::ConnectArgs;
@@ -116,6 +116,7 @@ fn build(config: &Config, supervisor: &mut Supervisor) -> Result<Running, ApartE
     let (mirror, view) = Mirror::new(settings, Arc::clone(&store), overlaid, None, &mut registry);
     let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&store), &config.store.prefix);
     let mirror = mirror.at_most(config.store.max_records as usize);
+    let mirror = mirror.laying(build::patroni(config, &store, supervisor));
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
     let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
     let (etcd_names, etcd) = (proxies::etcd_names(config), config.etcd_addresses().unwrap_or_default());

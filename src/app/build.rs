@@ -258,10 +258,14 @@ fn watch_host(
 }
 
 /// The workers that follow what Patroni keeps, and what they find.
-fn patroni(config: &Config, ground: &Ground, supervisor: &mut Supervisor) -> Vec<watch::Receiver<Arc<Laid>>> {
+pub(super) fn patroni(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    supervisor: &mut Supervisor,
+) -> Vec<watch::Receiver<Arc<Laid>>> {
     let StoreConfig { patroni, prefix, lease_ttl, .. } = &config.store;
     let follow = |namespace| {
-        let (worker, seen) = Patroni::new(Arc::clone(&ground.store), namespace, prefix, *lease_ttl);
+        let (worker, seen) = Patroni::new(Arc::clone(store), namespace, prefix, *lease_ttl);
         let stop = supervisor.stop_of(Half::Find);
         supervisor.spawn("patroni", Half::Find, worker.run(stop));
         seen
@@ -303,7 +307,7 @@ impl Finding {
         let mirror = mirror.at_most(config.store.max_records as usize);
         let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
-        let mirror = mirror.laying(patroni(config, ground, supervisor));
+        let mirror = mirror.laying(patroni(config, &ground.store, supervisor));
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let inputs = roll::Inputs { nodes: node_list.clone(), known };
