@@ -19,6 +19,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     facades(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
+    patroni(config, &mut found);
     tables(&config.offer, &mut found);
     let others = config.dns.zones.iter().cloned();
     if let Err(bad) = Zones::new(&config.dns.domain, config.store.prefix.clone(), others) {
@@ -28,6 +29,17 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
 }
 
 type Found = Vec<(&'static str, String)>;
+
+/// A tree is of records, or of Patroni's keys.
+fn patroni(config: &Config, found: &mut Found) {
+    let own = config.store.prefix.below();
+    for namespace in &config.store.patroni {
+        let below = namespace.below();
+        if below.starts_with(&own) || own.starts_with(&below) || below.starts_with("/wharf/") {
+            found.push(("patroni", format!("{namespace} is where wharf keeps its own")));
+        }
+    }
+}
 
 /// No address can be bound twice.
 fn listening(dns: &DnsConfig, http: &HttpConfig, found: &mut Found) {

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::model::offer::advertise::Advertise;
 use crate::model::offer::naming::{AllowNames, ChecksMode, SecretRule, StaticService};
-use crate::model::words::key::Prefix;
 use crate::model::words::ordinal::RoleName;
 use crate::model::words::site::Site;
 
@@ -364,7 +363,6 @@ impl Reader<'_> {
         });
         let patroni = self.all("patroni", raw.patroni.as_ref(), &[], parse::prefix);
         let etcd = self.etcd(raw);
-        self.patroni_apart(&patroni, prefix.as_ref());
         let state_dir = self.one("state-dir", raw.state_dir.as_ref(), state, parse::path);
         Some(StoreConfig {
             patroni,
@@ -375,17 +373,6 @@ impl Reader<'_> {
             state_dir: state_dir?,
             withdraw_on_stop: withdraw_on_stop?,
         })
-    }
-
-    /// A tree is of records, or of Patroni's keys.
-    fn patroni_apart(&mut self, patroni: &[Prefix], prefix: Option<&Prefix>) {
-        let Some(prefix) = prefix else { return };
-        let meets = |one: &Prefix, other: &Prefix| one.below().starts_with(&other.below());
-        for namespace in patroni {
-            if meets(namespace, prefix) || meets(prefix, namespace) || namespace.below().starts_with("/wharf/") {
-                self.problem("patroni", format!("{namespace} is where wharf keeps its own"));
-            }
-        }
     }
 
     /// `Some(None)` is the embedded store.

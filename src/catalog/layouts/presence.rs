@@ -10,6 +10,8 @@ use crate::model::words::key::Prefix;
 use crate::model::words::presence::{Part, Present};
 use crate::model::words::record::{Record, Text};
 
+/// The longest key that is looked at: what a DNS name has no room for is no endpoint.
+const MAX_KEY: usize = 1024;
 /// The longest name of a master that is kept.
 const MAX_NAME: usize = 255;
 
@@ -130,7 +132,7 @@ impl Presence {
 
 /// What a key is of, where it is of this layout: a cheap look comes first, as every key of the store passes here.
 fn part<'k>(prefixes: &[Prefix], key: &'k str) -> Option<Part<'k>> {
-    if !key.ends_with("/master") && !key.contains("/instances/") {
+    if key.len() > MAX_KEY || !(key.ends_with("/master") || key.contains("/instances/")) {
         return None;
     }
     prefixes.iter().find_map(|prefix| Part::of(key, prefix.as_str()))
@@ -194,5 +196,7 @@ mod tests {
         }
         assert_eq!((presence.instances.len(), presence.masters.len()), (MOST, MOST));
         assert!(presence.put(&prefixes(), "/services/a/instances/5/host", b"h", (0, 2)), "known ones change");
+        let long = format!("/services/{}/master", "x".repeat(MAX_KEY));
+        assert!(!Presence::default().put(&prefixes(), &long, b"1", (0, 1)));
     }
 }

@@ -14,7 +14,7 @@ use crate::catalog::layouts::presence::Presence;
 use crate::model::words::key::Prefix;
 use crate::store::{Batch, Event};
 
-/// See the module.
+/// What is laid over the catalog, and what is under way to it.
 #[derive(Debug, Default)]
 pub(super) struct LayoutsHere {
     prefixes: Vec<Prefix>,

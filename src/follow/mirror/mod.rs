@@ -4,6 +4,7 @@
 //! with less than it had, and this host's own records while they are not confirmed. The store's word always comes
 //! last: nothing here is written back.
 
+mod asking;
 mod chores;
 mod contested;
 mod fold;
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::asking::{Asked, ask};
 use self::chores::Chores;
 use self::contested::Contested;
 use self::fold::Fold;
@@ -44,7 +46,7 @@ use crate::model::publish::local::Overlay;
 use crate::model::publish::pace::rest_after;
 use crate::model::steer::names::Heads;
 use crate::model::words::{key::Prefix, record::Text};
-use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
+use crate::store::{Reach, Store};
 use crate::view::{CatalogView, Outlet, Progress};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
@@ -112,9 +114,6 @@ pub struct Mirror {
     /// Whether something waits.
     unshown: bool,
 }
-
-/// A lease, what the store said of it, and whether that is with its keys.
-type Asked = (LeaseId, Result<(LeaseInfo, bool), StoreError>);
 
 impl Mirror {
     /// A mirror of the store's records with a reader of what it keeps. `keep` is the file that the catalog is kept in.
@@ -389,32 +388,6 @@ impl Mirror {
         }
     }
 
-    fn next_lease(&mut self, now: Duration) -> Option<LeaseId> {
-        if self.reach == Reach::Away { None } else { self.desk.next(now) }
-    }
-
-    fn lease_answered(&mut self, (lease, answer): Asked) {
-        let now = self.outlet.clock().now();
-        match answer {
-            Ok((info, with_keys)) => {
-                self.desk.answered(lease, Some(info.left), now);
-                let keys = with_keys.then_some(&*info.keys);
-                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), keys);
-            }
-            Err(StoreError::NoLease(_)) => {
-                self.desk.answered(lease, None, now);
-                self.fold.lease_is_dead(lease);
-            }
-            Err(error) => {
-                tracing::debug!(%error, lease, "lease not told");
-                let doubtful = self.fold.holds().doubtful().contains(&lease);
-                self.desk.unanswered(lease, doubtful, now);
-                return;
-            }
-        }
-        self.publish();
-    }
-
     /// What is due.
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
@@ -510,16 +483,4 @@ impl Mirror {
             keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
-}
-
-/// Asks about a lease: for its keys too if records held depend on them.
-fn ask(store: Arc<dyn Store>, lease: LeaseId, doubtful: bool) -> BoxFuture<'static, Asked> {
-    Box::pin(async move {
-        let told = if doubtful {
-            lease_as_told(&*store, lease).await
-        } else {
-            store.lease_times(lease).await.map(|info| (info, false))
-        };
-        (lease, told)
-    })
 }
