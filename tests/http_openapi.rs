@@ -279,6 +279,7 @@ async fn every_answer_is_as_described() {
         ("Waiting", "/v1/nodes.nodes[].waiting[]"),
         ("Absent", "/v1/nodes.lost[]"),
         ("Absent", "/v1/nodes.stopped[]"),
+        ("Locks", "/v1/locks"),
         ("Ordinals", "/v1/ordinals"),
         ("EtcdV2", "/v1/etcd-v2"),
         ("EtcdV2Trouble", "/v1/etcd-v2.troubles[]"),

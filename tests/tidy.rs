@@ -72,6 +72,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("model::skydns", &["model::words"]),
     ("catalog::steps", &[]),
     ("catalog::index", &["model::words", "model::steer", "catalog::steps"]),
+    ("catalog::layouts", &["model::words", "catalog::index"]),
     ("catalog::fold", &["model::words", "catalog::index"]),
     ("catalog::select", &["model::words", "model::steer", "catalog::index", "catalog::steps"]),
     ("catalog::dns", &["model::words", "model::steer", "catalog::index", "catalog::select", "catalog::steps"]),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lifecycle::{Signals, Told, report, stopped_twice};
 use super::proxies::{self, Ambassadors, Inputs};
-use super::{ABORTED, WRONG_USE, settings, translate};
+use super::{ABORTED, WRONG_USE, build, settings, translate};
 use crate::cli::AgentArgs;
 use crate::cli::client::Client;
 use crate::cli::place::ConnectArgs;
@@ -118,9 +118,11 @@ fn build(config: &Config, left: Option<Left>, supervisor: &mut Supervisor) -> Re
     let (mirror, view) = Mirror::new(settings, Arc::clone(&store), overlaid, None, &mut registry);
     let (heads, heads_seen) = HeadKeeper::new(Arc::clone(&store), &config.store.prefix);
     let mirror = mirror.at_most(config.store.max_records as usize);
+    let mirror = mirror.laying(build::patroni(config, &store, supervisor));
     let (nodes, node_list) = Nodes::new(store, &config.store.prefix);
     let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
-    let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None };
+    let (etcd_names, etcd) = (proxies::etcd_names(config), config.etcd_addresses().unwrap_or_default());
+    let inputs = Inputs { view: &view, zones: &zones, nodes: &node_list.nodes, local: None, etcd_names, etcd };
     let ambassadors = proxies::start(proxies::tables(config), left, inputs, supervisor, &mut registry);
     supervisor.spawn("mirror", Half::Find, mirror.run(stop.clone()));
     supervisor.spawn("heads", Half::Find, heads.run(stop.clone()));

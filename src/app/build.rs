@@ -31,13 +31,16 @@ use crate::answer::http::{
     self, AutodiscoverySource, ForgetSource, HttpMetrics, HttpServer, ProxySource, Readiness, RenderSource,
 };
 use crate::answer::sentinel::SentinelServer;
+use crate::catalog::index::Laid;
 use crate::cli::VERSION;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::docker;
 use crate::follow::heads::HeadKeeper;
 use crate::follow::leaderless::Leaderless;
+use crate::follow::locks::LockKeeper;
 use crate::follow::mirror::Mirror;
 use crate::follow::nodes::{Nodes, Seen};
+use crate::follow::patroni::Patroni;
 use crate::host::Addresses;
 use crate::host::clients::Door;
 use crate::host::logind::{self, ShutdownWatch};
@@ -259,6 +262,22 @@ fn watch_host(
     Ok((settings, outputs))
 }
 
+/// The workers that follow what Patroni keeps, and what they find.
+pub(super) fn patroni(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    supervisor: &mut Supervisor,
+) -> Vec<watch::Receiver<Arc<Laid>>> {
+    let StoreConfig { patroni, prefix, lease_ttl, .. } = &config.store;
+    let follow = |namespace| {
+        let (worker, seen) = Patroni::new(Arc::clone(store), namespace, prefix, *lease_ttl);
+        let stop = supervisor.stop_of(Half::Find);
+        supervisor.spawn("patroni", Half::Find, worker.run(stop));
+        seen
+    };
+    patroni.iter().map(follow).collect()
+}
+
 /// The half that finds what serves in the cluster, and answers.
 struct Finding {
     view: CatalogView,
@@ -295,6 +314,7 @@ impl Finding {
         let (nodes, Seen { nodes: node_list, known }) = Nodes::new(Arc::clone(&ground.store), &config.store.prefix);
         let mirror = mirror.naming(config.store.prefix.clone(), heads_seen, nodes.hosts());
         let left = proxies::taken_up(std::mem::take(&mut passed.left));
+        let mirror = mirror.laying(patroni(config, &ground.store, supervisor));
         let settings = translate::dns(config, ground.zones.clone(), passed);
         let dns = DnsServer::bind(settings, view.clone(), &mut registry)?;
         let inputs = roll::Inputs { nodes: node_list.clone(), known };
@@ -320,11 +340,15 @@ impl Finding {
             zones: &ground.zones,
             nodes: &node_list,
             local: Some(offering.published.local.clone()),
+            etcd_names: proxies::etcd_names(config),
+            etcd: config.etcd_addresses().unwrap_or_default(),
         };
         let Ambassadors { tables: proxies, handle } =
             proxies::start(proxies::of_agent(config), left, inputs, supervisor, &mut registry);
         let reported = handle.clone();
         let (desk, drain_requests) = DrainDesk::new(offering.drain.clone(), masters.clone());
+        let (lock_keeper, locks) = LockKeeper::new(Arc::clone(&ground.store), &config.store.prefix);
+        supervisor.spawn("locks", Half::Find, lock_keeper.run(stop.clone()));
         let sources = http::Sources {
             catalog: view.clone(),
             zones: Arc::new(ground.zones.clone()),
@@ -334,6 +358,7 @@ impl Finding {
             ordinals: offering.ordinals.standings.clone(),
             etcd_v2: etcd_v2.standing,
             ordinal: offering.ordinals.asked.clone(),
+            locks,
             ready: ready_seen,
             drain: drain_requests,
             topology,

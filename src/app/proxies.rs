@@ -1,5 +1,6 @@
 //! Gives ambassadors what they go by: the catalog, and the words of all nodes on their instances.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -15,11 +16,20 @@ use crate::catalog::facade::api::Nodes;
 use crate::catalog::proxy::{Reports, Wanted};
 use crate::config::{Config, ProxyConfig, ProxyUpstream};
 use crate::host::fdstore::{self, Left};
+use crate::host::names;
 use crate::model::publish::local::Local;
 use crate::model::words::zone::Zones;
 use crate::proxy::{Handle, Proxies, Sights, Table, Upstream};
 use crate::supervisor::{Half, Supervisor};
 use crate::view::CatalogView;
+
+/// How often it is looked up where etcd is.
+const LOOK_UP: Duration = Duration::from_secs(5);
+/// Where it is, of a name that tells no port.
+const ETCD: u16 = 2379;
+/// The services that etcd's members are found as: by TLS, and without it.
+const SECURED: &str = "_etcd-client-ssl";
+const PLAIN: &str = "_etcd-client";
 
 /// What ambassadors are made from.
 pub(super) struct Inputs<'a> {
@@ -28,6 +38,9 @@ pub(super) struct Inputs<'a> {
     pub(super) nodes: &'a watch::Receiver<Arc<Nodes>>,
     /// What this host's own probes see, where they are this process's.
     pub(super) local: Option<watch::Receiver<Arc<Local>>>,
+    /// Names that etcd is found by, and where it is besides.
+    pub(super) etcd_names: Vec<String>,
+    pub(super) etcd: Vec<SocketAddr>,
 }
 
 /// Where their settings are changed, and how they stand.
@@ -50,6 +63,10 @@ pub(super) fn start(
     supervisor.spawn("reports", Half::Find, reporter.run(stop.clone()));
     let sights = Sights { view: inputs.view.clone(), zones: Arc::new(inputs.zones.clone()), reports: told };
     let (tables, settings) = watch::channel(Arc::new(tables));
+    if !inputs.etcd_names.is_empty() {
+        let named = EtcdByName { names: inputs.etcd_names, fixed: inputs.etcd, tables: tables.clone() };
+        supervisor.spawn("etcd-names", Half::Find, named.run(stop.clone()));
+    }
     let (proxies, handle) = Proxies::start(settings, sights, left, registry);
     supervisor.spawn("proxies", Half::Find, proxies.run(stop));
     Ambassadors { tables, handle }
@@ -85,6 +102,8 @@ pub(super) fn drain(config: &Config) -> Duration {
 
 fn of(config: &Config, table: &ProxyConfig) -> Table {
     let upstream = match &table.upstream {
+        // Those that are found by name are filled in once they have been looked up.
+        ProxyUpstream::Etcd if !etcd_names(config).is_empty() => Upstream::Members(Vec::new(), false),
         ProxyUpstream::Etcd => Upstream::Members(config.etcd_addresses().unwrap_or_default(), is_etcd_secured(config)),
         ProxyUpstream::Addresses(addresses) => Upstream::Fixed(addresses.clone()),
         ProxyUpstream::Service { service, role, tag, node, near } => Upstream::Service(Wanted {
@@ -114,6 +133,72 @@ fn of(config: &Config, table: &ProxyConfig) -> Table {
 fn is_etcd_secured(config: &Config) -> bool {
     let endpoints = config.store.etcd.as_ref().map(|etcd| etcd.endpoints.as_slice()).unwrap_or_default();
     endpoints.iter().any(|endpoint| endpoint.starts_with("https:"))
+}
+
+/// The names that etcd is found by: the one whose members speak TLS first.
+pub(super) fn etcd_names(config: &Config) -> Vec<String> {
+    let endpoints = config.store.etcd.iter().flat_map(|etcd| &etcd.endpoints);
+    let domains = endpoints.filter_map(|endpoint| endpoint.strip_prefix("srv://"));
+    domains.flat_map(|domain| [SECURED, PLAIN].map(|kind| format!("{kind}._tcp.{domain}."))).collect()
+}
+
+/// The worker that looks up where ambassadors to etcd lead, where that is found by name.
+struct EtcdByName {
+    names: Vec<String>,
+    fixed: Vec<SocketAddr>,
+    tables: watch::Sender<Arc<Vec<Table>>>,
+}
+
+impl EtcdByName {
+    /// Works until told to stop. What was found last stands while DNS does not answer.
+    async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut changed = self.tables.subscribe();
+        let (mut found, mut filled) = ((Vec::new(), false), BTreeSet::new());
+        loop {
+            found = self.look_up().await.unwrap_or(found);
+            let at: Vec<SocketAddr> = self.fixed.iter().chain(&found.0).copied().collect();
+            changed.borrow_and_update();
+            self.tables.send_if_modified(|tables| fill(tables, &mut filled, &Upstream::Members(at, found.1)));
+            changed.borrow_and_update();
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(LOOK_UP) => {}
+                _ = changed.changed() => {}
+            }
+        }
+    }
+
+    /// The members, and whether they speak TLS.
+    async fn look_up(&self) -> Option<(Vec<SocketAddr>, bool)> {
+        for name in &self.names {
+            if let Ok(found) = names::look_up(name, ETCD).await
+                && !found.is_empty()
+            {
+                return Some((found, name.starts_with(SECURED)));
+            }
+        }
+        None
+    }
+}
+
+/// Has the tables that lead to etcd lead there: those that came empty, now or before.
+fn fill(tables: &mut Arc<Vec<Table>>, filled: &mut BTreeSet<String>, at: &Upstream) -> bool {
+    let mut all = Vec::clone(tables);
+    let mut changed = false;
+    for table in &mut all {
+        let Upstream::Members(addresses, _) = &table.upstream else { continue };
+        if addresses.is_empty() {
+            filled.insert(table.name.clone());
+        }
+        if filled.contains(&table.name) && table.upstream != *at {
+            table.upstream = at.clone();
+            changed = true;
+        }
+    }
+    if changed {
+        *tables = Arc::new(all);
+    }
+    changed
 }
 
 /// The worker that gathers what nodes say.

@@ -7,6 +7,7 @@ pub mod dns;
 pub mod facade;
 pub mod fold;
 pub mod index;
+pub mod layouts;
 pub mod proxy;
 pub mod render;
 pub(crate) mod select;

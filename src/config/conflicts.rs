@@ -19,6 +19,7 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
     facades(config, &mut found);
     forwarding(&config.dns, &mut found);
     sockets(&config.offer, &config.http, &mut found);
+    patroni(config, &mut found);
     tables(&config.offer, &mut found);
     let others = config.dns.zones.iter().cloned();
     if let Err(bad) = Zones::new(&config.dns.domain, config.store.prefix.clone(), others) {
@@ -28,6 +29,17 @@ pub(super) fn all(config: &Config) -> Vec<(&'static str, String)> {
 }
 
 type Found = Vec<(&'static str, String)>;
+
+/// A tree is of records, or of Patroni's keys.
+fn patroni(config: &Config, found: &mut Found) {
+    let own = config.store.prefix.below();
+    for namespace in &config.store.patroni {
+        let below = namespace.below();
+        if below.starts_with(&own) || own.starts_with(&below) || below.starts_with("/wharf/") {
+            found.push(("patroni", format!("{namespace} is where wharf keeps its own")));
+        }
+    }
+}
 
 /// No address can be bound twice.
 fn listening(dns: &DnsConfig, http: &HttpConfig, found: &mut Found) {
@@ -117,7 +129,7 @@ fn proxies(config: &Config, found: &mut Found) {
             taken.push(*address);
         }
         if table.upstream == ProxyUpstream::Etcd && etcd_addresses(config).is_none() {
-            let what = "upstream \"etcd\" needs --etcd-endpoints that are addresses, or localhost";
+            let what = "upstream \"etcd\" needs --etcd-endpoints that are addresses, localhost, or srv://";
             found.push(("proxy", format!("{at}{what}")));
         }
     }
@@ -131,14 +143,14 @@ fn is_at(service: &StaticService, listen: SocketAddr, offer: &OfferConfig) -> bo
     service.port == listen.port() && service.proto != Proto::Udp && is_there
 }
 
-/// Where the store is, as addresses.
+/// Where the store is, as addresses, but for what is found by name as it goes.
 pub(super) fn etcd_addresses(config: &Config) -> Option<Vec<SocketAddr>> {
     let address = |endpoint: &String| {
         let (_, authority) = endpoint.split_once("://")?;
         authority.replace("localhost", "127.0.0.1").parse().ok()
     };
     let etcd = config.store.etcd.as_ref()?;
-    etcd.endpoints.iter().map(address).collect()
+    etcd.endpoints.iter().filter(|endpoint| !endpoint.starts_with("srv://")).map(address).collect()
 }
 
 /// Whether the one address takes in the other. A port that is chosen is free.

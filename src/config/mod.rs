@@ -137,6 +137,8 @@ pub struct ProbeConfig {
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
+    /// Where Patroni keeps its scopes.
+    pub patroni: Vec<Prefix>,
     /// etcd, or the embedded store.
     pub etcd: Option<EtcdConfig>,
     /// The root of the tree.

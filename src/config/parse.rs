@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Forward;
 use crate::model::offer::advertise::{Advertise, unfit};
 use crate::model::words::key::Prefix;
-use crate::model::words::name::{Label, MAX_LABEL, MAX_NAME};
+use crate::model::words::name::{Label, MAX_LABEL, MAX_NAME, ServiceName};
 
 pub(crate) type Parsed<T> = Result<T, String>;
 
@@ -123,8 +123,12 @@ pub(crate) fn zone(text: &str) -> Parsed<(String, Prefix)> {
 
 /// An etcd endpoint: scheme, host and port, nothing else.
 pub(crate) fn endpoint(text: &str) -> Parsed<String> {
-    let bad = || format!("{text:?} is no URL such as http://10.0.0.1:2379");
+    let bad = || format!("{text:?} is no URL such as http://10.0.0.1:2379 or srv://example.com");
     let text_without_slash = text.strip_suffix('/').unwrap_or(text);
+    if let Some(domain) = text_without_slash.strip_prefix("srv://") {
+        let is_name = ServiceName::parse(&domain.to_ascii_lowercase()).is_some() && domain.parse::<IpAddr>().is_err();
+        return if is_name { Ok(format!("srv://{domain}")) } else { Err(bad()) };
+    }
     let (scheme, rest) = match text_without_slash.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
         Some(_) => return Err(bad()),

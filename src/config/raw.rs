@@ -109,7 +109,7 @@ pub struct Raw {
     #[serde(deserialize_with = "scalar")]
     pub store: Option<String>,
 
-    /// etcd endpoints, such as http://10.0.0.1:2379
+    /// etcd endpoints, such as http://10.0.0.1:2379, or srv://example.com to find them by DNS
     #[arg(long, env = "WHARF_ETCD_ENDPOINTS", value_name = "URL", value_delimiter = ',', help_heading = "Store")]
     #[serde(deserialize_with = "list")]
     pub etcd_endpoints: Option<Vec<String>>,
@@ -233,6 +233,11 @@ pub struct Raw {
     #[arg(long, env = "WHARF_HTTP_HOST", value_name = "NAME", value_delimiter = ',', help_heading = "HTTP")]
     #[serde(deserialize_with = "list")]
     pub http_host: Option<Vec<String>>,
+
+    /// Root of what Patroni keeps in the store, such as /service: each of its scopes is a service
+    #[arg(long, env = "WHARF_PATRONI", value_name = "PREFIX", value_delimiter = ',', help_heading = "Store")]
+    #[serde(deserialize_with = "list")]
+    pub patroni: Option<Vec<String>>,
 
     /// Address to speak Redis Sentinel's protocol on, such as 127.0.0.1:26379
     #[arg(long, env = "WHARF_SENTINEL", value_name = "ADDR", help_heading = "Sentinel")]

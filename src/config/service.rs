@@ -10,6 +10,7 @@ use super::parse::{self, Parsed};
 use super::text::{list, scalar};
 use crate::model::offer::naming::{StaticService, problem_of_check};
 use crate::model::words::name::ServiceName;
+use crate::model::words::presence;
 use crate::model::words::record::{Proto, Role};
 
 /// One `[[service]]` table of the file.
@@ -64,6 +65,9 @@ pub struct RawService {
     /// What SERVICE_CHECK_PASSWORD_FILE would say.
     #[serde(deserialize_with = "scalar")]
     pub check_password_file: Option<String>,
+    /// `instances`: published in the older layout, too.
+    #[serde(deserialize_with = "scalar")]
+    pub layout: Option<String>,
     /// Further attributes, as of `SERVICE_<KEY>`.
     pub attrs: BTreeMap<String, String>,
 }
@@ -87,6 +91,8 @@ fn fields(table: &RawService, problems: &mut Problems) -> Option<StaticService> 
     let priority = given("priority", table.priority.as_deref(), small, problems);
     let ttl = given("ttl", table.ttl.as_deref(), ttl, problems);
     let check = given("check", table.check.as_deref(), check, problems);
+    let layout = table.layout.as_ref().or_else(|| table.attrs.get(presence::LAYOUT));
+    given(presence::LAYOUT, layout.map(String::as_str), self::layout, problems);
     Some(StaticService {
         name: name?.into(),
         port: port?,
@@ -106,6 +112,7 @@ fn fields(table: &RawService, problems: &mut Problems) -> Option<StaticService> 
 /// What `SERVICE_<KEY>` would say on a container.
 fn attrs(table: &RawService) -> BTreeMap<crate::model::words::record::Text, crate::model::words::record::Text> {
     let given = [
+        (presence::LAYOUT, &table.layout),
         ("check_http", &table.check_http),
         ("check_interval", &table.check_interval),
         ("check_timeout", &table.check_timeout),
@@ -156,6 +163,10 @@ fn role(text: &str) -> Parsed<Role> {
 
 fn check(text: &str) -> Parsed<String> {
     problem_of_check(text).map_or_else(|| Ok(text.to_owned()), Err)
+}
+
+fn layout(text: &str) -> Parsed<()> {
+    presence::flaw(text).map_or(Ok(()), |flaw| Err(format!("{text:?}: {flaw}")))
 }
 
 fn address(text: &str) -> Parsed<IpAddr> {

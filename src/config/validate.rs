@@ -361,9 +361,11 @@ impl Reader<'_> {
             "withdraw" => Ok(true),
             _ => Err(format!("{text:?} is neither keep nor withdraw")),
         });
+        let patroni = self.all("patroni", raw.patroni.as_ref(), &[], parse::prefix);
         let etcd = self.etcd(raw);
         let state_dir = self.one("state-dir", raw.state_dir.as_ref(), state, parse::path);
         Some(StoreConfig {
+            patroni,
             etcd: etcd?,
             prefix: prefix?,
             lease_ttl: lease_ttl?,

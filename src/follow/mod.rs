@@ -5,6 +5,8 @@ mod gauges;
 pub mod heads;
 pub mod keep;
 pub mod leaderless;
+pub mod locks;
 pub mod members;
 pub mod mirror;
 pub mod nodes;
+pub mod patroni;

@@ -12,11 +12,13 @@ mod faults;
 #[path = "../zookeeper/kazoo.rs"]
 mod kazoo;
 mod lab_itself;
+mod lock;
 #[path = "../mcrouter/mod.rs"]
 mod mcrouter;
 mod migration;
 mod near;
 mod outage;
 mod render;
+mod seed_postgres;
 mod switch;
 mod thread;

@@ -193,6 +193,7 @@ impl Side {
             ordinals: watch::channel(Arc::default()).1,
             etcd_v2: watch::channel(troubled()).1,
             ordinal: OrdinalSource::new(|_, ask| Box::pin(async move { Ok(counted(ask)) })),
+            locks: watch::channel(Arc::default()).1,
             ready: ready_seen,
             drain,
             topology: topologies(),

@@ -19,6 +19,7 @@ mod hub;
 pub(in crate::answer) mod json;
 mod listing;
 mod local;
+mod locks;
 mod metrics;
 mod ordinals;
 mod page;
@@ -47,7 +48,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::catalog::facade::api;
+use crate::catalog::facade::api::{self, Locks};
 use crate::catalog::facade::etcd_v2::Standing;
 use crate::host::clients::{Bounds, Clients, Door, Listener};
 use crate::model::publish::local::Local;
@@ -117,6 +118,8 @@ pub struct Sources {
     pub etcd_v2: watch::Receiver<Standing>,
     /// Whom to ask to claim or free one.
     pub ordinal: OrdinalSource,
+    /// The locks of the cluster.
+    pub locks: watch::Receiver<Arc<Locks>>,
     /// Whether DNS and its source of answers are there.
     pub ready: watch::Receiver<Readiness>,
     /// Where drain is asked for.

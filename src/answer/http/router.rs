@@ -22,8 +22,8 @@ use super::metrics::Request as Counted;
 use super::tickets::Tickets;
 use super::work::Workbench;
 use super::{
-    Settings, Sources, autodiscovery, discovery, drain, etcd_v2, events, exhibitor, forget, health, local, ordinals,
-    page, proxies, renders, services, topology,
+    Settings, Sources, autodiscovery, discovery, drain, etcd_v2, events, exhibitor, forget, health, local, locks,
+    ordinals, page, proxies, renders, services, topology,
 };
 use crate::host::clients::Guest;
 
@@ -90,6 +90,7 @@ pub(super) fn routers(settings: Settings, sources: Sources, followed: Followed, 
         .route("/v1/watch", get(events::watch))
         .route("/v1/nodes", get(local::nodes))
         .route("/v1/nodes/{name}", delete(forget::forget))
+        .route("/v1/locks", get(locks::locks))
         .route("/v1/ordinals", get(ordinals::ordinals))
         .route("/v1/etcd-v2", get(etcd_v2::etcd_v2))
         .route("/v1/ordinals/{name}", post(ordinals::change).delete(ordinals::change))
@@ -189,6 +190,7 @@ fn endpoint(path: &str) -> &'static str {
         "/v1/services",
         "/v1/local",
         "/v1/nodes",
+        "/v1/locks",
         "/v1/ordinals",
         "/v1/etcd-v2",
         "/v1/autodiscovery",

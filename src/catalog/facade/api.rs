@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::index;
+use crate::model::steer::lock::told::Status;
 use crate::model::steer::ordinal::told::Standings;
 use crate::model::words::known::{Known, absent};
 use crate::model::words::node::NodeRecord;
@@ -128,6 +129,15 @@ pub struct Freed {
     pub number: u32,
     /// Whether it is free now; else it is as soon as the host's agent has seen that.
     pub free: bool,
+}
+
+/// `GET /v1/locks`: the locks of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Locks {
+    /// Those that somebody has, or whose last program is not known to be dead.
+    pub locks: Vec<Status>,
+    /// The store is away: this was known last.
+    pub stale: bool,
 }
 
 /// `GET /v1/local`: what this host shows of itself.

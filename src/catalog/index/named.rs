@@ -13,7 +13,7 @@ use crate::model::words::record::Role;
 
 /// A service with more records below it has no topology that is believed: it has room for as many servers as one may
 /// name, and for what else may stand there.
-const LARGEST: usize = 16 * MAX_SERVERS;
+pub(super) const LARGEST: usize = 16 * MAX_SERVERS;
 /// So many records are looked at for all of them. Each snapshot does it again, and who writes topologies to the store
 /// chooses how many services have one.
 const MOST: usize = 8 * LARGEST;

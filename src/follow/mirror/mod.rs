@@ -4,11 +4,13 @@
 //! with less than it had, and this host's own records while they are not confirmed. The store's word always comes
 //! last: nothing here is written back.
 
+mod asking;
 mod chores;
 mod contested;
 mod fold;
 mod heads;
 mod lately;
+mod layouts;
 mod leases;
 mod overlay;
 mod source;
@@ -26,23 +28,25 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::asking::{Asked, ask};
 use self::chores::Chores;
 use self::contested::Contested;
 use self::fold::Fold;
 use self::heads::HeadsHere;
+use self::layouts::LayoutsHere;
 use self::leases::Desk;
 use self::overlay::overlaid;
 use self::source::{Feed, Source};
 use super::gauges::Gauges;
 use super::keep::{self, Keep};
 use crate::catalog::fold::hold;
-use crate::catalog::index::{Catalog, LeaseId, MAX_RECORDS};
+use crate::catalog::index::{Catalog, Laid, LeaseId, MAX_RECORDS};
 use crate::follow::nodes::Hosts;
 use crate::model::publish::local::Overlay;
 use crate::model::publish::pace::rest_after;
 use crate::model::steer::names::Heads;
 use crate::model::words::{key::Prefix, record::Text};
-use crate::store::{LeaseInfo, Reach, Store, StoreError, lease_as_told};
+use crate::store::{Reach, Store};
 use crate::view::{CatalogView, Outlet, Progress};
 
 /// Feeds taken in before a snapshot is handed out, when many wait.
@@ -99,6 +103,7 @@ pub struct Mirror {
     was_away: bool,
     contested: Contested,
     heads: HeadsHere,
+    layouts: LayoutsHere,
     /// What the registrar said last.
     said: Arc<Overlay>,
     /// What is laid over the catalog, while something is.
@@ -110,9 +115,6 @@ pub struct Mirror {
     unshown: bool,
 }
 
-/// A lease, what the store said of it, and whether that is with its keys.
-type Asked = (LeaseId, Result<(LeaseInfo, bool), StoreError>);
-
 impl Mirror {
     /// A mirror of the store's records with a reader of what it keeps. `keep` is the file that the catalog is kept in.
     pub fn new(
@@ -123,6 +125,7 @@ impl Mirror {
         registry: &mut Registry,
     ) -> (Self, CatalogView) {
         let (outlet, view, served) = CatalogView::open();
+        let layouts = LayoutsHere::new(settings.prefixes.clone());
         let mirror = Self {
             fold: Fold::new(settings.prefixes.clone(), settings.owner.clone(), settings.lease_ttl),
             settings,
@@ -144,6 +147,7 @@ impl Mirror {
             was_away: false,
             contested: Contested::default(),
             heads: HeadsHere::default(),
+            layouts,
             said: Arc::default(),
             laid: None,
             rested: Duration::ZERO,
@@ -163,6 +167,12 @@ impl Mirror {
     /// themselves.
     pub fn naming(mut self, prefix: Prefix, heads: watch::Receiver<Arc<Heads>>, hosts: Hosts) -> Self {
         self.heads = HeadsHere::new(prefix, heads).among(hosts);
+        self
+    }
+
+    /// The same with what is followed elsewhere laid over the records.
+    pub fn laying(mut self, elsewhere: Vec<watch::Receiver<Arc<Laid>>>) -> Self {
+        self.layouts = std::mem::take(&mut self.layouts).with(elsewhere);
         self
     }
 
@@ -204,6 +214,11 @@ impl Mirror {
                     self.heads.take_in(&mut self.fold, now);
                     if self.holding.is_none() && self.progress != Progress::Nothing {
                         self.publish();
+                    }
+                }
+                () = self.layouts.changed() => {
+                    if self.holding.is_none() && self.progress != Progress::Nothing {
+                        self.publish_in_turn();
                     }
                 }
                 Ok(()) = reach.changed() => {
@@ -284,18 +299,22 @@ impl Mirror {
         let now = self.outlet.clock().now();
         match feed {
             Feed::Begin { rewound } => {
+                self.layouts.begin();
                 self.fold.begin(rewound);
                 false
             }
             Feed::Page(page) => {
                 let cluster = self.store.history().borrow().cluster;
                 self.seen_cluster(cluster);
+                self.layouts.page(&page);
                 self.fold.page(&page, &mut self.desk);
                 false
             }
             Feed::Listed(revision) => {
                 self.back(now);
-                self.fold.listed(revision, self.returned_for(now), now, &mut self.desk);
+                let returned = self.returned_for(now);
+                self.layouts.listed(returned.map(|_| now + self.settings.lease_ttl));
+                self.fold.listed(revision, returned, now, &mut self.desk);
                 self.progress = Progress::Read;
                 self.step_in(now);
                 true
@@ -303,6 +322,7 @@ impl Mirror {
             Feed::Batch(batch) => {
                 self.back(now);
                 let caught_up = self.step_in(now);
+                self.layouts.batch(&batch);
                 self.fold.batch(&batch, self.returned_for(now), now, &mut self.desk) | caught_up
             }
             Feed::Away => {
@@ -368,38 +388,13 @@ impl Mirror {
         }
     }
 
-    fn next_lease(&mut self, now: Duration) -> Option<LeaseId> {
-        if self.reach == Reach::Away { None } else { self.desk.next(now) }
-    }
-
-    fn lease_answered(&mut self, (lease, answer): Asked) {
-        let now = self.outlet.clock().now();
-        match answer {
-            Ok((info, with_keys)) => {
-                self.desk.answered(lease, Some(info.left), now);
-                let keys = with_keys.then_some(&*info.keys);
-                self.fold.lease_lives(lease, leases::times(info.granted, info.left, now), keys);
-            }
-            Err(StoreError::NoLease(_)) => {
-                self.desk.answered(lease, None, now);
-                self.fold.lease_is_dead(lease);
-            }
-            Err(error) => {
-                tracing::debug!(%error, lease, "lease not told");
-                let doubtful = self.fold.holds().doubtful().contains(&lease);
-                self.desk.unanswered(lease, doubtful, now);
-                return;
-            }
-        }
-        self.publish();
-    }
-
     /// What is due.
     fn tick(&mut self) {
         let now = self.outlet.clock().now();
         self.chores.turn(&mut self.fold, now);
         let waited = self.unshown && self.rested <= now;
-        if self.fold.expire(now) || waited || self.holding.is_some_and(|until| until <= now) {
+        let over = self.layouts.expire(now);
+        if self.fold.expire(now) || over || waited || self.holding.is_some_and(|until| until <= now) {
             self.publish();
         }
         if self.progress == Progress::Read
@@ -415,7 +410,8 @@ impl Mirror {
         let away = self.reach == Reach::Away;
         let lease = if away { None } else { self.desk.wake() };
         let unshown = self.unshown.then_some(self.rested);
-        let due = [self.fold.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
+        let due =
+            [self.fold.next(), self.layouts.next(), lease, self.keep_due(), self.holding, self.chores.due(), unshown];
         due.into_iter().flatten().min().map_or(keep::EVERY, |at| at.saturating_sub(now))
     }
 
@@ -447,6 +443,7 @@ impl Mirror {
         let base = self.fold.catalog();
         let mut shown = if overlay.active { overlaid(base, &overlay, &self.settings.node) } else { base.clone() };
         self.heads.lay(&mut shown);
+        self.layouts.lay(&mut shown);
         if overlay.active {
             self.progress = self.progress.max(Progress::Own);
         }
@@ -486,16 +483,4 @@ impl Mirror {
             keep.write_now(self.fold.catalog(), cluster, behind).await;
         }
     }
-}
-
-/// Asks about a lease: for its keys too if records held depend on them.
-fn ask(store: Arc<dyn Store>, lease: LeaseId, doubtful: bool) -> BoxFuture<'static, Asked> {
-    Box::pin(async move {
-        let told = if doubtful {
-            lease_as_told(&*store, lease).await
-        } else {
-            store.lease_times(lease).await.map(|info| (info, false))
-        };
-        (lease, told)
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::words::presence;
 use crate::model::words::record::{Proto, Record};
 
 /// What must be true of a key for an operation on it to be made.
@@ -32,6 +33,43 @@ pub struct Op {
     pub expect: Expect,
     /// What becomes of it.
     pub change: Change,
+}
+
+impl Op {
+    /// The keys besides the record's that are put with it.
+    pub fn beside(&self) -> Vec<(String, String)> {
+        match &self.change {
+            Change::Put(record) => presence::beside(&self.key, record),
+            Change::Delete => Vec::new(),
+        }
+    }
+
+    /// The keys besides the record of before that go with it.
+    pub fn over(&self) -> Vec<String> {
+        let Expect::Holds(value) = &self.expect else { return Vec::new() };
+        let stays = matches!(&self.change, Change::Put(record) if presence::is_asked(&record.attrs));
+        let before = Record::decode(value).ok().filter(|record| record.owner.is_some() && !stays);
+        let keys = before.map(|before| presence::beside(&self.key, &before)).unwrap_or_default();
+        keys.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// How many writes it is.
+    pub fn weight(&self) -> usize {
+        1 + self.beside().len() + self.over().len()
+    }
+}
+
+/// As many of the first operations as fit one commit of so many writes; one at least.
+pub fn together(ops: &[Op], most: usize, writes: usize) -> &[Op] {
+    let mut left = writes;
+    let fits = |op: &&Op| {
+        let weight = op.weight();
+        let fits = weight <= left;
+        left -= weight.min(left);
+        fits
+    };
+    let count = ops.iter().take(most).take_while(fits).count();
+    &ops[..count.max(1).min(ops.len())]
 }
 
 /// Whether two records are of one instance of one container (or table) under one service.

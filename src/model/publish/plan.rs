@@ -262,7 +262,12 @@ fn put(key: &str, assigned: &Assigned, view: &View, lease: i64) -> Option<Op> {
     let expect = match view.held(key) {
         None => Expect::Absent,
         Some(held) => match &held.holder {
-            Holder::Ours { record, lease: on } if *record == assigned.record && *on == lease => return None,
+            Holder::Ours { record, lease: on } if *record == assigned.record && *on == lease => {
+                if !view.is_spoiled_beside(key) {
+                    return None;
+                }
+                Expect::Holds(Arc::clone(&held.value))
+            }
             Holder::Ours { .. } | Holder::Spoiled => Expect::Holds(Arc::clone(&held.value)),
             Holder::Other => return None,
         },

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::op::{Change, Op, same_instance};
+use crate::model::words::key::Prefix;
+use crate::model::words::presence::{self, Part};
 use crate::model::words::record::Record;
 
 /// So many keys are kept, and beyond them only interesting ones: what someone else writes in this owner's name is
@@ -65,6 +67,8 @@ pub struct View {
     /// Keys that the watch told to be gone, or to hold what does not concern this owner, and by when: a read under way
     /// may still bring what was there before.
     deleted: BTreeMap<String, i64>,
+    /// Own keys whose layout has keys besides them that do not hold what they should.
+    spoiled: BTreeSet<String>,
     /// Everything up to this revision has been seen.
     seen: i64,
 }
@@ -72,7 +76,8 @@ pub struct View {
 impl View {
     /// Nothing known yet.
     pub fn new(owner: Arc<str>) -> Self {
-        Self { owner, held: BTreeMap::new(), gone: BTreeMap::new(), deleted: BTreeMap::new(), seen: 0 }
+        let (held, gone, deleted, spoiled) = Default::default();
+        Self { owner, held, gone, deleted, spoiled, seen: 0 }
     }
 
     /// Forgets everything: the store is another one.
@@ -115,6 +120,49 @@ impl View {
         self.held.get(key).is_some_and(
             |held| matches!(&held.holder, Holder::Ours { record: held, lease: on } if held == record && *on == lease),
         )
+    }
+
+    /// The keys that stand besides own records.
+    pub fn beside(&self) -> impl Iterator<Item = String> {
+        self.ours().flat_map(|(key, _, record)| presence::beside(key, record)).map(|(key, _)| key)
+    }
+
+    /// Whether a key besides this one does not hold what it should.
+    pub fn is_spoiled_beside(&self, key: &str) -> bool {
+        self.spoiled.contains(key)
+    }
+
+    /// Takes in what a watch told of a key that may stand besides an own record: what it holds and on which lease, or
+    /// that it went. Says whether it is to be put right.
+    pub fn beside_changed(&mut self, prefix: &Prefix, key: &str, now: Option<(&[u8], i64)>, revision: i64) -> bool {
+        let Some(Part::Of(own, _)) = Part::of(key, prefix.as_str()) else { return false };
+        let Some(Held { revision: put, holder: Holder::Ours { record, lease }, .. }) = self.held.get(&own) else {
+            return false;
+        };
+        // The record's own commit put it; what is older than that is over.
+        if revision <= *put || self.gone.contains_key(&own) {
+            return false;
+        }
+        let right = presence::beside(&own, record)
+            .into_iter()
+            .any(|(beside, value)| beside == key && now.is_some_and(|now| now == (value.as_bytes(), *lease)));
+        let stands = !presence::is_asked(&record.attrs) || right;
+        !stands && self.spoiled.insert(own)
+    }
+
+    /// Takes in a read that `asked` for the keys besides own records.
+    pub fn check_beside<'i>(&mut self, found: impl Iterator<Item = (&'i str, &'i [u8], i64)>, asked: &[String]) {
+        let found: BTreeMap<&str, (&[u8], i64)> = found.map(|(key, value, lease)| (key, (value, lease))).collect();
+        let asked: BTreeSet<&String> = asked.iter().collect();
+        let spoiled = self.ours().filter_map(|(own, held, record)| {
+            let Holder::Ours { lease, .. } = held.holder else { return None };
+            let wrong = |(key, value): (String, String)| {
+                asked.contains(&key) && found.get(key.as_str()) != Some(&(value.as_bytes(), lease))
+            };
+            presence::beside(own, record).into_iter().any(wrong).then(|| own.clone())
+        });
+        let spoiled: Vec<String> = spoiled.collect();
+        self.spoiled.extend(spoiled);
     }
 
     /// The revision up to which everything has been seen.
@@ -209,6 +257,7 @@ impl View {
             return;
         }
         for op in ops {
+            self.spoiled.remove(&op.key);
             if self.held.get(&op.key).is_some_and(|held| held.revision > revision) {
                 continue;
             }

@@ -8,6 +8,7 @@ pub mod node;
 pub mod ordinal;
 pub mod place;
 pub mod plain;
+pub mod presence;
 pub mod record;
 pub mod site;
 pub mod trouble;

@@ -176,7 +176,8 @@ impl Desk {
 
     /// Every key whose state in the store matters now.
     pub(super) fn interest(&self) -> BTreeSet<String> {
-        self.interest.plain().chain(self.assignment.keys()).chain(self.view.keys()).cloned().collect()
+        let own = self.interest.plain().chain(self.assignment.keys()).chain(self.view.keys()).cloned();
+        own.chain(self.view.beside()).collect()
     }
 
     /// Takes in what a watch brought.
@@ -197,6 +198,9 @@ impl Desk {
     }
 
     fn deleted(&mut self, key: &str, revision: i64) -> Heard {
+        if self.view.beside_changed(&self.publisher.prefix, key, None, revision) {
+            return Heard::News;
+        }
         let ours = self.view.held(key).is_some_and(|held| matches!(held.holder, Holder::Ours { .. }));
         if !self.view.deleted(key, revision) {
             return Heard::Nothing;
@@ -238,6 +242,7 @@ impl Desk {
         self.found(page);
         let found: BTreeSet<&str> = page.items.iter().map(|item| item.key.as_str()).collect();
         self.view.absent(asked.iter(), &found, page.revision);
+        self.view.check_beside(page.items.iter().map(|item| (item.key.as_str(), &*item.value, item.lease)), asked);
     }
 
     /// The store is another one, or went back: nothing seen before counts.
@@ -262,6 +267,11 @@ impl Desk {
     fn item(&mut self, item: &Item, read_at: Option<i64>) -> Heard {
         if self.publisher.prefix.parts(&item.key).is_none() {
             return Heard::Nothing;
+        }
+        let value = (&*item.value, item.lease);
+        if read_at.is_none() && self.view.beside_changed(&self.publisher.prefix, &item.key, Some(value), item.revision)
+        {
+            return Heard::News;
         }
         let seen = Seen { key: &item.key, value: &item.value, lease: item.lease, revision: item.revision, read_at };
         if !self.view.put(seen, |key| self.interest.covers(key)) {

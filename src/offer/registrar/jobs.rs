@@ -115,7 +115,7 @@ async fn synced(store: &dyn Store, prefix: &str, asked: &[String], node: &str) -
 pub(super) fn commit(store: Arc<dyn Store>, ops: Vec<Op>, lease: LeaseId) -> Job {
     Box::pin(async move {
         let conditions: Vec<Condition> = ops.iter().map(condition).collect();
-        let writes: Vec<Write> = ops.iter().map(|op| write(op, lease)).collect();
+        let writes: Vec<Write> = ops.iter().flat_map(|op| writes(op, lease)).collect();
         let result = store.commit(&conditions, &writes).await;
         Outcome::Committed { ops, lease, result }
     })
@@ -128,11 +128,15 @@ fn condition(op: &Op) -> Condition {
     }
 }
 
-fn write(op: &Op, lease: LeaseId) -> Write {
-    match &op.change {
+/// The writes of one operation: a record's, and of the keys besides it that its layout has.
+fn writes(op: &Op, lease: LeaseId) -> Vec<Write> {
+    let put = |(key, value): (String, String)| Write::Put { key, value: value.into(), lease };
+    let own = match &op.change {
         Change::Put(record) => Write::Put { key: op.key.clone(), value: record.encode().into(), lease },
         Change::Delete => Write::Delete(op.key.clone()),
-    }
+    };
+    let over = op.over().into_iter().map(Write::Delete);
+    [own].into_iter().chain(over).chain(op.beside().into_iter().map(put)).collect()
 }
 
 pub(super) fn reread(store: Arc<dyn Store>, asked: Vec<String>) -> Job {

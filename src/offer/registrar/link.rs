@@ -14,7 +14,7 @@ use super::jobs::{self, Job, Opening, Outcome};
 use super::{JITTER, Registrar};
 use crate::model::publish::local::DrainState;
 use crate::model::publish::memory::Resumed;
-use crate::model::publish::op::Op;
+use crate::model::publish::op;
 use crate::store::{Batch, LeaseId, MAX_WRITES, Reach, Revision, Session, StoreError, Watch};
 
 /// How the registrar is connected.
@@ -115,7 +115,7 @@ impl Registrar {
         }
         let lease = self.desk.lease;
         if !self.desk.ops.is_empty() {
-            let ops: Vec<Op> = self.desk.ops.iter().take(self.link.chunk).cloned().collect();
+            let ops = op::together(&self.desk.ops, self.link.chunk, MAX_WRITES).to_vec();
             return Some(jobs::commit(store, ops, lease));
         }
         if self.node.due(lease).is_some_and(|due| due <= now) {

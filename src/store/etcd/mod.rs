@@ -10,6 +10,7 @@ mod error;
 mod kv;
 mod lease;
 mod lock;
+mod srv;
 pub mod v2;
 mod watching;
 mod why;
@@ -42,7 +43,7 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_millis(150);
 /// How etcd is reached.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `http://host:port` or `https://host:port`, at least one.
+    /// `http://host:port`, `https://host:port`, or `srv://domain`, at least one.
     pub endpoints: Vec<String>,
     /// PEM of the authorities; the system's where none is given.
     pub ca: Option<PathBuf>,
@@ -77,7 +78,7 @@ impl Etcd {
     /// A store that connects when it is first asked.
     pub fn new(settings: Settings) -> Self {
         let budget = settings.lease_ttl / 3;
-        let attempts = u32::try_from(settings.endpoints.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let attempts = u32::try_from(connect::count(&settings.endpoints)).unwrap_or(u32::MAX).saturating_add(1);
         let attempt = (budget / attempts).clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT);
         let probe = settings.probe.clone();
         let core = Core { pool: Pool::new(settings, attempt), chronicle: Chronicle::default(), probe, attempt, budget };

@@ -15,6 +15,7 @@ use super::words::{image_base, parse_duration, speaks_of_secrets, split_tags};
 use super::{MAX_ATTRS, MAX_NAMES, MAX_SAID, MAX_TAGS, Offered, Others, Settings, StaticService, TTL_BOUNDS, kind};
 use crate::model::offer::advertise::unfit;
 use crate::model::words::name::{Label, MAX_NAME, ServiceName};
+use crate::model::words::presence;
 use crate::model::words::record::{MAX_RECORD, Proto, Record, Role, Text};
 use crate::model::words::site::{MOST_NEAR, NEAR, NEAR_MIN, said_near, said_near_min};
 
@@ -258,6 +259,7 @@ impl<'s> Mapping<'s> {
     ) -> Result<Instance, NoWay> {
         let Common { metadata, proto, names, id, reach, shared } = common;
         nearness(metadata)?;
+        layout(metadata)?;
         let mut label = label(&id, &names)?;
         if of.is_some() && names.iter().any(|name| claims(&label, name, &self.settings.allow_names)) {
             label = label.with_hash(&id);
@@ -409,6 +411,12 @@ fn nearness(metadata: Metadata<'_, '_>) -> Result<(), NoWay> {
         Some(text) => Err(bad_label(NEAR_MIN, text, &format!("no number from 1 to {MOST_NEAR}"))),
         None => Ok(()),
     }
+}
+
+/// Whether the layout that is asked for besides the record is one: it leaves the host as an attribute.
+fn layout(metadata: Metadata<'_, '_>) -> Result<(), NoWay> {
+    let flawed = metadata.get(presence::LAYOUT).and_then(|text| Some((text, presence::flaw(text)?)));
+    flawed.map_or(Ok(()), |(text, flaw)| Err(bad_label(presence::LAYOUT, text, flaw)))
 }
 
 fn in_bounds(ttl: Option<Duration>) -> Result<(), NoWay> {
