@@ -19,7 +19,7 @@ use wharf::answer::http::{
 };
 use wharf::catalog::facade::api::Nodes;
 use wharf::catalog::facade::autodiscovery::told::{Autodiscoveries, Autodiscovery, Listed};
-use wharf::catalog::facade::etcd_v2::Standing;
+use wharf::catalog::facade::etcd_v2;
 use wharf::catalog::index::Catalog;
 use wharf::catalog::proxy::told::{Proxies, Proxy};
 use wharf::catalog::render::told::{Render, Renders};
@@ -32,9 +32,15 @@ use wharf::model::words::zone::Zones;
 use wharf::view::{CatalogView, Outlet, Progress};
 
 /// How etcd's v2 API stands where one of its clients was refused.
-fn troubled() -> Standing {
-    let mut standing = Standing { listen: Some("127.0.0.1:4001".into()), ..Standing::default() };
-    Standing::note(&mut standing.refused, SystemTime::now(), "127.0.0.1", "PUT /v2/keys/other", "/other is not served");
+fn troubled() -> etcd_v2::Standing {
+    let mut standing = etcd_v2::Standing { listen: Some("127.0.0.1:4001".into()), ..etcd_v2::Standing::default() };
+    etcd_v2::Standing::note(
+        &mut standing.refused,
+        SystemTime::now(),
+        "127.0.0.1",
+        "PUT /v2/keys/other",
+        "/other is not served",
+    );
     standing
 }
 

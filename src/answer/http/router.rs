@@ -180,7 +180,7 @@ fn is_work(path: &str) -> bool {
 
 /// The endpoint's name among the metrics: a closed set, since paths are the asker's choice.
 fn endpoint(path: &str) -> &'static str {
-    const KNOWN: [&str; 18] = [
+    const KNOWN: [&str; 20] = [
         "/",
         "/healthz",
         "/readyz",
