@@ -37,8 +37,7 @@ fn bill(target: &str, moment: Option<&str>) -> Result<Value, Failure> {
     let (built, shipped) = (tree(target, "normal,build")?, tree(target, "normal,no-proc-macro")?);
     let (mut components, mut dependencies) = (Vec::new(), Vec::new());
     for (name, package) in graph.packages.iter().filter(|(name, _)| built.contains(*name)) {
-        let used: Vec<_> =
-            package.uses.iter().filter(|used| built.contains(*used)).map(|used| reference(used)).collect();
+        let used: Vec<_> = package.uses.iter().filter(|used| built.contains(*used)).map(reference).collect();
         dependencies.push(json!({ "ref": reference(name), "dependsOn": used }));
         if *name != graph.root {
             let mut component = described("library", name, package);

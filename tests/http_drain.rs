@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use side::{Options, Reply, Side, send_unix};
+use wharf::answer::http::NotDrained;
 use wharf::model::publish::local::Local;
 
 fn request(method: &str, host: &str, more: &str) -> String {
@@ -126,7 +127,7 @@ async fn what_hinders_a_drain_is_told() {
     let (address, request) = (side.address, request("POST", &side.address.to_string(), ""));
     let sent = tokio::spawn(async move { side::send_to(address, &request).await });
     let drain = side.drains.recv().await.unwrap();
-    drain.reply.send(Err("the state directory cannot be written".into())).unwrap();
+    drain.reply.send(Err(NotDrained::Failed("the state directory cannot be written".into()))).unwrap();
     let reply = sent.await.unwrap();
     assert_eq!((reply.status, &reply.json()["error"]), (500, &json!("the state directory cannot be written")));
     side.stop().await;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use wharf::answer::dns::{DnsServer, Settings, Upstream};
 use wharf::follow::heads::HeadKeeper;
 use wharf::follow::mirror::{self, Mirror};
+use wharf::follow::nodes::Hosts;
 use wharf::model::publish::local::Overlay;
 use wharf::model::words::key::Prefix;
 use wharf::model::words::site::Standpoint;
@@ -100,7 +101,8 @@ impl Desk {
         let (mirror, view) = Mirror::new(settings, store.clone(), overlaid, setup.keep, &mut registry);
         let prefix = Prefix::parse("/services").unwrap();
         let (heads, heads_seen) = HeadKeeper::new(store.clone(), &prefix);
-        let mirror = mirror.naming(prefix, heads_seen, watch::channel(Arc::default()).1);
+        let hosts = Hosts { numbered: watch::channel(Arc::default()).1, advertised: watch::channel(Arc::default()).1 };
+        let mirror = mirror.naming(prefix, heads_seen, hosts);
         let networks = |texts: Vec<&str>| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         let settings = Settings {
             listen: vec![setup.listen],
