@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use wharf::store::etcd::Etcd;
-use wharf::store::{Store, Write};
+use wharf::store::{Store, StoreError, Write};
 
 use crate::etcd::Cluster;
 use crate::program::{Agent, Options, told, wharf};
@@ -81,8 +81,18 @@ impl Town {
     }
 
     pub fn put(&self, key: &str, value: &str) {
-        let write = Write::Put { key: key.to_owned(), value: value.to_owned().into(), lease: 0 };
-        self.runtime.block_on(self.store.commit(&[], &[write])).unwrap();
+        self.commit(&[Write::Put { key: key.to_owned(), value: value.to_owned().into(), lease: 0 }]);
+    }
+
+    /// Writes, again where a busy machine lets etcd wait for its turn: it may be done twice, and is the same then.
+    fn commit(&self, writes: &[Write]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.runtime.block_on(self.store.commit(&[], writes)) {
+                Err(StoreError::Away { .. }) if Instant::now() < deadline => {}
+                done => break drop(done.unwrap()),
+            }
+        }
     }
 
     /// Many at once, as far as one commit takes them.
@@ -93,13 +103,12 @@ impl Town {
                 value: value.clone().into(),
                 lease: 0,
             };
-            let writes: Vec<_> = some.iter().map(write).collect();
-            self.runtime.block_on(self.store.commit(&[], &writes)).unwrap();
+            self.commit(&some.iter().map(write).collect::<Vec<_>>());
         }
     }
 
     pub fn delete(&self, key: &str) {
-        self.runtime.block_on(self.store.commit(&[], &[Write::Delete(key.to_owned())])).unwrap();
+        self.commit(&[Write::Delete(key.to_owned())]);
     }
 
     /// An endpoint of `web`, as an agent would write it.
