@@ -28,11 +28,13 @@ pub(super) struct Hall {
     open: JoinSet<Option<Handed>>,
     shares: Shares<Sharer, CancellationToken>,
     places: HashMap<Id, u64>,
+    /// What connections have left that were told to sooner than the table was.
+    handed: Vec<Handed>,
 }
 
 impl Hall {
     pub(super) fn new(limit: usize) -> Self {
-        Self { open: JoinSet::new(), shares: Shares::new(limit), places: HashMap::new() }
+        Self { open: JoinSet::new(), shares: Shares::new(limit), places: HashMap::new(), handed: Vec::new() }
     }
 
     /// Has so many places from now on.
@@ -69,7 +71,7 @@ impl Hall {
 
     /// What the connections leave, once they have been told to.
     pub(super) async fn leave(mut self) -> Vec<Handed> {
-        let mut left = Vec::new();
+        let mut left = std::mem::take(&mut self.handed);
         let all = async {
             while let Some(ended) = self.open.join_next().await {
                 left.extend(ended.ok().flatten());
@@ -102,8 +104,10 @@ impl Hall {
 
     fn left(&mut self, ended: Result<(Id, Option<Handed>), JoinError>) {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        if ended.is_err_and(|error| error.is_panic()) {
-            tracing::error!("a connection's handling panicked");
+        match ended {
+            Ok((_, handed)) => self.handed.extend(handed),
+            Err(error) if error.is_panic() => tracing::error!("a connection's handling panicked"),
+            Err(_) => {}
         }
         if let Some(number) = self.places.remove(&id) {
             self.shares.give_back(number);

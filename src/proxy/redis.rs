@@ -30,8 +30,10 @@ use crate::model::words::record::Role;
 
 /// What a client may be kept waiting for another server.
 const HOLD: Duration = Duration::from_millis(200);
-/// A server that goes may be given way to by a switch whose word is on its way still.
+/// A server that goes may be given way to by a switch whose word is on its way still: so long for who waits for a reply,
+/// and so long for who waits for nothing.
 const LATE: Duration = Duration::from_millis(100);
+const LATEST: Duration = Duration::from_secs(2);
 /// What another server may take to be told who speaks.
 const INTRODUCTION: Duration = Duration::from_secs(1);
 /// How long a process that stops waits for replies that are due.
@@ -297,17 +299,28 @@ impl<'r> Talk<'r> {
     /// Its server has closed. Where that is a switch's doing, the word comes; else the client is told.
     async fn parted(&mut self) -> Option<End> {
         let is_due = self.ledger.is_due();
-        if self.is_client_over || !self.ledger.is_movable() || (is_due && self.ledger.to_repeat().is_none()) {
+        if self.is_client_over
+            || self.ledger.is_ending()
+            || !self.ledger.is_movable()
+            || (is_due && self.ledger.to_repeat().is_none())
+        {
             return Some(if is_due { End::Reset } else { End::Whole });
         }
         let Some((_, on_line)) = &self.server else { return Some(End::Reset) };
         let mut aims = self.aims.clone();
+        let late = async {
+            if !is_due {
+                // How its client waits: once that has said something, it is to be told soon.
+                let _said = timeout(LATEST, self.visitor.stream.readable()).await;
+            }
+            sleep(LATE).await;
+        };
         tokio::select! {
             switching = aims.wait_for(|aim| aim.closed == Some(Closed::Switching)) => {
                 self.is_steered = switching.is_ok();
             }
             () = on_line.cut.cancelled(), if !is_due => self.cut = Some(Instant::now()),
-            () = sleep(LATE) => {}
+            () = late => {}
         }
         if self.must_move() { None } else { Some(if is_due { End::Reset } else { End::Whole }) }
     }

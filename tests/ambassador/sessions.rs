@@ -65,36 +65,46 @@ impl Redis {
     }
 }
 
-/// What one session was told: what it wrote, and the error that ended it.
+/// What one writer was told: what it wrote, and what ended its sessions. One that a slow switch would have made wait for
+/// too long is ended, and begins again.
 struct Written {
     db: usize,
     acknowledged: Vec<String>,
-    error: Option<String>,
+    errors: Vec<String>,
 }
 
 async fn write(at: SocketAddr, name: usize, over: Arc<AtomicBool>) -> Written {
-    let mut written = Written { db: if name % 2 == 0 { 3 } else { 0 }, acknowledged: Vec::new(), error: None };
-    let mut client = Client::open(at).await.unwrap();
-    if name % 3 == 0 {
-        client.ask(&["HELLO", "2", "SETNAME", &format!("w{name}")]).await.unwrap();
-    }
-    client.ask(&["SELECT", &written.db.to_string()]).await.unwrap();
+    let mut written = Written { db: if name % 2 == 0 { 3 } else { 0 }, acknowledged: Vec::new(), errors: Vec::new() };
+    let mut client = None;
     for number in 0.. {
         if over.load(Ordering::Relaxed) {
             break;
         }
+        let mut session = match client.take() {
+            Some(session) => session,
+            None => begin(at, name, written.db).await,
+        };
         let value = format!("{name}-{number}");
-        match client.ask(&["RPUSH", "log", &value]).await {
-            Ok(reply) if reply.starts_with(':') => written.acknowledged.push(value),
-            Ok(reply) => written.error = Some(reply),
-            Err(error) => written.error = Some(error.to_string()),
-        }
-        if written.error.is_some() {
-            break;
+        match session.ask(&["RPUSH", "log", &value]).await {
+            Ok(reply) if reply.starts_with(':') => {
+                written.acknowledged.push(value);
+                client = Some(session);
+            }
+            Ok(reply) => written.errors.push(reply),
+            Err(error) => written.errors.push(error.to_string()),
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     written
+}
+
+async fn begin(at: SocketAddr, name: usize, db: usize) -> Client {
+    let mut client = Client::open(at).await.unwrap();
+    if name % 3 == 0 {
+        let _said = client.ask(&["HELLO", "2", "SETNAME", &format!("w{name}")]).await;
+    }
+    let _said = client.ask(&["SELECT", &db.to_string()]).await;
+    client
 }
 
 async fn sessions_survive(count: usize, switches: usize) {
@@ -111,7 +121,7 @@ async fn sessions_survive(count: usize, switches: usize) {
     let written = writers.join_all().await;
     let moved = redis.metric("wharf_proxy_moved_total{proxy=\"redis\"} ");
     let held_too_long = redis.metric("wharf_proxy_refused_total{proxy=\"redis\",reason=\"wait\"} ");
-    let errors: Vec<&String> = written.iter().filter_map(|one| one.error.as_ref()).collect();
+    let errors: Vec<&String> = written.iter().flat_map(|one| &one.errors).collect();
     let acknowledged: usize = written.iter().map(|one| one.acknowledged.len()).sum();
     eprintln!(
         "{count} sessions, {switches} switches: {acknowledged} writes, {moved} moved, {} errors ({held_too_long} held too long): {errors:?}",

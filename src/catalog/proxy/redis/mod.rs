@@ -56,6 +56,7 @@ pub(crate) struct Ledger {
     /// It holds what cannot be told another server.
     is_fixed: bool,
     is_uncounted: bool,
+    is_ending: bool,
     /// The last command, where it may be sent once more.
     last: Option<Vec<Vec<u8>>>,
 }
@@ -95,6 +96,11 @@ impl Ledger {
     /// Its bytes cannot be counted any more.
     pub(crate) fn is_lost(&mut self) {
         (self.is_fixed, self.is_uncounted) = (true, true);
+    }
+
+    /// Whether its client has said that it ends.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending
     }
 
     /// Whether commands and replies are still counted.
@@ -166,6 +172,10 @@ impl Ledger {
             b"EXEC" | b"DISCARD" => return Some(Meant::Ended),
             b"WATCH" => return Some(Meant::Watching),
             b"UNWATCH" => return Some(Meant::Unwatched),
+            b"QUIT" => {
+                self.is_ending = true;
+                return None;
+            }
             b"SELECT" | b"AUTH" | b"HELLO" | b"CLIENT" => {}
             b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE" | b"UNSUBSCRIBE" | b"PUNSUBSCRIBE" | b"SUNSUBSCRIBE"
             | b"MONITOR" | b"SYNC" | b"PSYNC" | b"REPLCONF" | b"READONLY" | b"READWRITE" | b"ASKING" | b"RESET"
