@@ -1,5 +1,5 @@
-//! Writes the bill of materials of a release to standard output: CycloneDX 1.5 in JSON, made from what cargo says of the
-//! locked dependencies. The same sources give the same text.
+//! Writes the bill of materials of a release to standard output: CycloneDX 1.5 in JSON, made from what cargo says of
+//! the locked dependencies. The same sources give the same text.
 //!
 //!     sbom TARGET [MOMENT]        a target triple; the time to name in it, as RFC 3339 has it
 #![allow(clippy::print_stderr, clippy::print_stdout)]

@@ -38,6 +38,9 @@ const NOT_IN_SRC: &[(&str, &str)] = &[
     ("std::sync::RwLock", "readers would wait for writers: publish a snapshot (watch, arc-swap)"),
 ];
 
+/// rustfmt's own bound for code.
+const WIDTH: usize = 120;
+
 #[test]
 fn a_floor_imports_only_from_below() {
     let mut broken = vec![];
@@ -152,6 +155,26 @@ fn no_doc_comment_only_points_elsewhere() {
             assert_eq!(empty, 0, "{}: a doc comment says what the item is", file.display());
         }
     }
+}
+
+/// As wide as code is. A table's row has no place to break, and neither has a drawing.
+#[test]
+fn a_comment_is_as_wide_as_code() {
+    let mut wide = vec![];
+    for folder in ["src", "tests", "benches", "fuzz", "examples"] {
+        for file in rust_files(folder) {
+            let (text, mut is_drawing) = (fs::read_to_string(&file).expect("a source file"), false);
+            for (number, line) in text.lines().enumerate() {
+                let Some(said) = line.trim_start().strip_prefix("//") else { continue };
+                let said = said.trim_start_matches(['/', '!']).trim_start();
+                is_drawing ^= said.starts_with("```");
+                if line.chars().count() > WIDTH && !is_drawing && !said.starts_with('|') {
+                    wide.push(format!("{}:{}", file.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wide.is_empty(), "comments wider than {WIDTH} columns:\n{}", wide.join("\n"));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! `FAILOVER`, Valkey's coordinated failover by its Sentinels, and the order that the dictator of old had.
 //!
 //! `cargo bench --bench switch`, on a machine that has little else to do. Four writers write without pause and try one
-//! server after the other until one takes their writes, whoever moves the master: so the gap is the servers', and nobody's
-//! lookup. `WHARF_SWITCHES` is how often wharf and `FAILOVER` move it; the others take longer for each.
+//! server after the other until one takes their writes, whoever moves the master: so the gap is the servers', and
+//! nobody's lookup. `WHARF_SWITCHES` is how often wharf and `FAILOVER` move it; the others take longer for each.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, missing_docs, unreachable_pub)]
 
 #[path = "../kit/mod.rs"]

@@ -127,8 +127,8 @@ impl Mover for Sentinels {
     }
 }
 
-/// The dictator's order, as its page tells it: the old master refuses writes, its replicas reach its offset, the new one is
-/// made master, the others follow it, and all take writes again.
+/// The dictator's order, as its page tells it: the old master refuses writes, its replicas reach its offset, the new
+/// one is made master, the others follow it, and all take writes again.
 #[derive(Debug)]
 pub struct Dictator;
 

@@ -1,4 +1,5 @@
-//! Auto-discovery's workers, how their settings are changed, and the record by which clients find an agent that serves it.
+//! Auto-discovery's workers, how their settings are changed, and the record by which clients find an agent that serves
+//! it.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -32,7 +32,8 @@ impl DrainDesk {
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         while let Some(Some(request)) = stop.run_until_cancelled(self.requests.recv()).await {
             let DrainRequest { drain, what, who, reason, reply } = request;
-            // A master is given away with its host; who drains one service has its master elsewhere already, or means it.
+            // A master is given away with its host; who drains one service has its master elsewhere already, or means
+            // it.
             let stays = if drain && what.is_none() { self.masters.give_away().await } else { vec![] };
             let done = match drain {
                 true => self.switch.withdraw(Withdrawn::new(what.as_deref(), &who, &reason, SystemTime::now())),

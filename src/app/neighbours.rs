@@ -1,5 +1,5 @@
-//! Warns of what two agents must not have in common: an address, for then each is answered for the other's services, and
-//! a name, for then nobody can tell which host is meant.
+//! Warns of what two agents must not have in common: an address, for then each is answered for the other's services,
+//! and a name, for then nobody can tell which host is meant.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

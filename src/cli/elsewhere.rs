@@ -1,5 +1,5 @@
-//! What this host's agent knows of something that runs on other hosts: their records, and what their node records tell of
-//! what is not ready.
+//! What this host's agent knows of something that runs on other hosts: their records, and what their node records tell
+//! of what is not ready.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;

@@ -1,4 +1,5 @@
-//! `wharf import-skydns`: what SkyDNS keeps in etcd's v2 store is copied into the v3 store, keys and values as they are.
+//! `wharf import-skydns`: what SkyDNS keeps in etcd's v2 store is copied into the v3 store, keys and values as they
+//! are.
 //!
 //! The tree is read whole, or in pieces where that is too much. Written is what is a record and stands in nobody's way,
 //! a hundred keys at a time, each on the condition that the key is still as it was seen; a second run goes on where a

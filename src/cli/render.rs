@@ -1,5 +1,5 @@
-//! `wharf render`: the files that follow the cluster. Only the shape of the command, and the list, are here; what renders
-//! is the business of [`crate::app`].
+//! `wharf render`: the files that follow the cluster. Only the shape of the command, and the list, are here; what
+//! renders is the business of [`crate::app`].
 
 use std::path::PathBuf;
 use std::time::SystemTime;

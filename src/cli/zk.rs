@@ -1,8 +1,8 @@
 //! `wharf zk-list-nodes` and `wharf zk-barrier`, also by links of these names: the ensemble's members, and a wait until
 //! they can be relied on.
 //!
-//! The list is what the hosts tell. The barrier asks the members themselves, also those that their hosts call not ready:
-//! such a word may be some seconds old.
+//! The list is what the hosts tell. The barrier asks the members themselves, also those that their hosts call not
+//! ready: such a word may be some seconds old.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -46,7 +46,8 @@ pub struct CellArgs {
     #[arg(long, value_name = "NAME", default_value = "zookeeper")]
     pub service: String,
 
-    /// Role in whose order members are listed, by the numbers of their hosts [default: the only one that these have, else by the names of their hosts]
+    /// Role in whose order members are listed, by the numbers of their hosts [default: the only one that these have,
+    /// else by the names of their hosts]
     #[arg(long, value_name = "ROLE", value_parser = RoleName::parse)]
     pub ordinal: Option<RoleName>,
 

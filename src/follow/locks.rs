@@ -1,5 +1,5 @@
-//! The locks of the cluster, kept as they change: who has which, since when, and who waits. Only for people to see: what
-//! runs a program under a lock asks the store itself.
+//! The locks of the cluster, kept as they change: who has which, since when, and who waits. Only for people to see:
+//! what runs a program under a lock asks the store itself.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

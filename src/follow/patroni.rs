@@ -1,5 +1,5 @@
-//! Follows what Patroni keeps in the store, below one namespace. Its leader key is written once and then only kept alive,
-//! so no later event makes good for a watch that missed it: when the watch breaks, all is read afresh.
+//! Follows what Patroni keeps in the store, below one namespace. Its leader key is written once and then only kept
+//! alive, so no later event makes good for a watch that missed it: when the watch breaks, all is read afresh.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

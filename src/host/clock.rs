@@ -1,4 +1,5 @@
-//! The clock that goes on while a machine sleeps, and that no step of the time of day moves; and what a thread has cost.
+//! The clock that goes on while a machine sleeps, and that no step of the time of day moves; and what a thread has
+//! cost.
 
 use std::time::Duration;
 

@@ -28,7 +28,8 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// A follower of a table that may change, beside all `listeners` of this process, and members of etcd that are unwell; and what it tells.
+    /// A follower of a table that may change, beside all `listeners` of this process, and members of etcd that are
+    /// unwell; and what it tells.
     pub(super) fn new(
         sights: Sights,
         tables: watch::Receiver<Arc<Table>>,

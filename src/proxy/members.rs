@@ -1,5 +1,5 @@
-//! How etcd's members are, for a table that leads to them: one that has lost its cluster takes connections all the same,
-//! and answers nothing.
+//! How etcd's members are, for a table that leads to them: one that has lost its cluster takes connections all the
+//! same, and answers nothing.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

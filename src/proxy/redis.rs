@@ -5,9 +5,9 @@
 //!                                      └─ cannot be moved ─▶ reset (or left as plain bytes)
 //! ```
 //!
-//! While it parks, its client is read to the end of a command and no further, and replies that are due are awaited. What
-//! the client sends meanwhile waits in its socket, [`HOLD`] at most: longer, and clients ask again elsewhere, and would
-//! find it done twice.
+//! While it parks, its client is read to the end of a command and no further, and replies that are due are awaited.
+//! What the client sends meanwhile waits in its socket, [`HOLD`] at most: longer, and clients ask again elsewhere, and
+//! would find it done twice.
 
 use std::io;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ use crate::model::words::record::Role;
 
 /// What a client may be kept waiting for another server.
 const HOLD: Duration = Duration::from_millis(200);
-/// A server that goes may be given way to by a switch whose word is on its way still: so long for who waits for a reply,
-/// and so long for who waits for nothing.
+/// A server that goes may be given way to by a switch whose word is on its way still: so long for who waits for a
+/// reply, and so long for who waits for nothing.
 const LATE: Duration = Duration::from_millis(100);
 const LATEST: Duration = Duration::from_secs(2);
 /// What another server may take to be told who speaks.

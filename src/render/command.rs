@@ -1,4 +1,5 @@
-//! A command of a table: its arguments as they are, no shell, a time that it may take, and the beginning of what it says.
+//! A command of a table: its arguments as they are, no shell, a time that it may take, and the beginning of what it
+//! says.
 //!
 //! What it starts and leaves behind goes on, as a server that was told to load its file does. Only one that takes too
 //! long is ended, with all of its group.

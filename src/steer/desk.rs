@@ -228,8 +228,8 @@ impl Desk {
 
     /// Applies the desired topology again. What is refused ends the trigger; all else is tried again.
     ///
-    /// A name that DNS does not answer for may come yet. Its trigger waits for it until another topology is desired: that
-    /// one is for a trigger of its own, or somebody else's operation has succeeded and written it.
+    /// A name that DNS does not answer for may come yet. Its trigger waits for it until another topology is desired:
+    /// that one is for a trigger of its own, or somebody else's operation has succeeded and written it.
     async fn triggered(&mut self, found: &Found, trigger: i64) {
         let revision = found.desired.as_ref().map_or(0, |desired| desired.revision);
         let is_replaced = self.unfound && self.tried.is_some_and(|tried| tried.0 == trigger && tried.1 != revision);

@@ -65,8 +65,8 @@ impl Redis {
     }
 }
 
-/// What one writer was told: what it wrote, and what ended its sessions. One that a slow switch would have made wait for
-/// too long is ended, and begins again.
+/// What one writer was told: what it wrote, and what ended its sessions. One that a slow switch would have made wait
+/// for too long is ended, and begins again.
 struct Written {
     db: usize,
     acknowledged: Vec<String>,

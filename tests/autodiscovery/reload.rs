@@ -1,4 +1,5 @@
-//! `SIGHUP`: a table that comes, goes or changes is taken while the agent runs, and clients of the others notice nothing.
+//! `SIGHUP`: a table that comes, goes or changes is taken while the agent runs, and clients of the others notice
+//! nothing.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! A ZooKeeper cell on three hosts. Its zoo.cfg and myid are rendered from the hosts' numbers; the list, the barrier and
-//! Exhibitor's API say on every host what a real client can do at that moment.
+//! A ZooKeeper cell on three hosts. Its zoo.cfg and myid are rendered from the hosts' numbers; the list, the barrier
+//! and Exhibitor's API say on every host what a real client can do at that moment.
 
 use std::collections::BTreeMap;
 use std::fs;

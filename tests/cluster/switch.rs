@@ -20,7 +20,8 @@ fn a_counter_loses_nothing_while_its_master_goes_round_the_hosts() {
             lab.hosts().iter().try_for_each(|of| of.dig(MASTER, "SRV").is(&at))
         });
         counter.counts_on(20);
-        // The one that the old master held, and let go unexecuted: whoever asks for the new one is kept until it is named.
+        // The one that the old master held, and let go unexecuted: whoever asks for the new one is kept until it is
+        // named.
         assert!(counter.failed() <= failed + 1, "{} failed while {to} became master", counter.failed() - failed);
     }
 

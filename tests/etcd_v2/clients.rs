@@ -67,8 +67,8 @@ fn etcdctl_speaks_v2_as_ever() {
 }
 
 /// The scripts name an address of their own network: they run in one that is made for them. `WHARF_SCRIPTS` is a folder
-/// that has `memcached-discovery@.service`, `define-topology.sh` and `apply-topology.sh` as somebody wrote them; what they
-/// run is run then.
+/// that has `memcached-discovery@.service`, `define-topology.sh` and `apply-topology.sh` as somebody wrote them; what
+/// they run is run then.
 #[test]
 fn the_units_and_scripts_of_that_time_run_as_they_were_written() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/etcd_v2/seeds.sh");

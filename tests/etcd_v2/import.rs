@@ -162,8 +162,8 @@ fn nothing_that_others_wrote_is_written_over_unless_it_is_asked_for() {
     assert!(v3["/skydns/local/skydns/c"].1.unwrap() > 800, "it has its new time");
 }
 
-/// Loads a suite into the v2 store. What that cannot hold, since a key is a value or a directory there, and what it never
-/// lists is left out.
+/// Loads a suite into the v2 store. What that cannot hold, since a key is a value or a directory there, and what it
+/// never lists is left out.
 fn load(ground: &Ground, suite: &Suite) -> BTreeMap<String, (String, Option<u64>)> {
     let mut held = BTreeMap::new();
     for service in suite.services() {

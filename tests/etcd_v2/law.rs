@@ -1,6 +1,6 @@
-//! The same requests get the same replies from a real etcd with its v2 API and from this program, over etcd by two agents
-//! and over the embedded store; and who watches is told the same. But for indexes, moments, and the order of what was not
-//! asked for in order.
+//! The same requests get the same replies from a real etcd with its v2 API and from this program, over etcd by two
+//! agents and over the embedded store; and who watches is told the same. But for indexes, moments, and the order of
+//! what was not asked for in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! etcd's v2 API as its clients know it: held against a real etcd that still has it, and asked by the programs that were
-//! written for it.
+//! etcd's v2 API as its clients know it: held against a real etcd that still has it, and asked by the programs that
+//! were written for it.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stderr, missing_docs, unreachable_pub)]
 
 mod ask;

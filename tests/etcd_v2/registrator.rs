@@ -1,5 +1,5 @@
-//! What registrator 5 writes, by the requests of the client library that it was built with: every key and value of both its
-//! etcd adapters, its TTL and its refreshes, beside an agent's own records.
+//! What registrator 5 writes, by the requests of the client library that it was built with: every key and value of both
+//! its etcd adapters, its TTL and its refreshes, beside an agent's own records.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

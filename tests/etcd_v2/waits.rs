@@ -1,5 +1,5 @@
-//! Who waits misses nothing: through many writes in one commit, an agent's restart, etcd's absence and a compaction; and
-//! is told when the history does not reach back that far.
+//! Who waits misses nothing: through many writes in one commit, an agent's restart, etcd's absence and a compaction;
+//! and is told when the history does not reach back that far.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Layouts of other programs in the store, against real ones: presence as older units wrote it, read and written; a real
-//! Patroni with real PostgreSQL; and etcd found by DNS.
+//! Layouts of other programs in the store, against real ones: presence as older units wrote it, read and written; a
+//! real Patroni with real PostgreSQL; and etcd found by DNS.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 #![allow(clippy::disallowed_methods)] // waiting for a process blocks, and nothing else runs here
 

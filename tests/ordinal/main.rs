@@ -1,5 +1,5 @@
-//! Numbers of hosts against a real etcd: the command and the agent, a hundred hosts at once, a host that lost its state,
-//! an etcd that is restored or emptied, a number that became another's.
+//! Numbers of hosts against a real etcd: the command and the agent, a hundred hosts at once, a host that lost its
+//! state, an etcd that is restored or emptied, a number that became another's.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::disallowed_methods)] // waiting for a process blocks, and nothing else runs here
 

@@ -2,7 +2,8 @@
 //! that come late or whose word is lost; a store that is emptied, or restored from a backup.
 //!
 //! A history is a seed. Hosts, disks and store are models; what is tried are the rules of `model::steer::ordinal`.
-//! `WHARF_SEED=n cargo test --test ordinal_model` begins at that seed, `WHARF_HISTORIES=n` lives so many. One that is broken is told whole.
+//! `WHARF_SEED=n cargo test --test ordinal_model` begins at that seed, `WHARF_HISTORIES=n` lives so many. One that is
+//! broken is told whole.
 #![allow(clippy::print_stderr, clippy::unwrap_used, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
 
 #[path = "../steer/dice.rs"]

@@ -87,8 +87,8 @@ struct World {
     mischief: Option<Mischief>,
     traces: bool,
     lived: Lived,
-    /// A number that was just given may not be taken again. That can befall a host where the store goes back right then, so it
-    /// only tells a planted mischief from none, in one and the same history.
+    /// A number that was just given may not be taken again. That can befall a host where the store goes back right
+    /// then, so it only tells a planted mischief from none, in one and the same history.
     is_strict: bool,
     /// Two hosts bear one name: a person only tells them apart.
     has_twins: bool,

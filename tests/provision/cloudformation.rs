@@ -1,5 +1,5 @@
-//! A template of CloudFormation, rendered as CloudFormation does: parameters with their defaults, conditions, mappings, and
-//! the functions that ours uses. Whatever it does not know stops the test.
+//! A template of CloudFormation, rendered as CloudFormation does: parameters with their defaults, conditions, mappings,
+//! and the functions that ours uses. Whatever it does not know stops the test.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +64,8 @@ impl Stack {
         wanted.map(|(name, _)| name.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Whether the policies of a role let it do something to a resource: statements that allow, wildcards and all. A condition
-    /// on tags holds for resources whose tags are these.
+    /// Whether the policies of a role let it do something to a resource: statements that allow, wildcards and all. A
+    /// condition on tags holds for resources whose tags are these.
     pub fn lets(&self, role: &str, action: &str, resource: &str, tags: &[(&str, &str)]) -> bool {
         let own = self.property(role, "Policies");
         let own = own.as_sequence().into_iter().flatten().map(|policy| policy["PolicyDocument"].clone());

@@ -1,5 +1,6 @@
 //! The cluster on EC2 as far as it can be tried without a machine: the template and the user data are what AWS and
-//! Ignition take, the keys are what etcd takes, the services' settings are what wharf takes. `tests/systemd/ec2` boots it.
+//! Ignition take, the keys are what etcd takes, the services' settings are what wharf takes. `tests/systemd/ec2` boots
+//! it.
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, dead_code)]
 
 mod cloudformation;

@@ -7,8 +7,8 @@ use std::process::Command;
 /// Where its machines would fetch programs from.
 pub const SOURCES: [&str; 2] = ["https://files.example.net/wharf.tar.gz", "https://files.example.net/etcd.tar.gz"];
 
-/// The names of its machines and their Ignition. Keys are made in a folder that is gone afterwards, as is the copy of the
-/// examples that it was read from.
+/// The names of its machines and their Ignition. Keys are made in a folder that is gone afterwards, as is the copy of
+/// the examples that it was read from.
 pub fn machines(addresses: &[String], hashes: [&str; 2]) -> Vec<(String, String)> {
     let dir = tempfile::tempdir().unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

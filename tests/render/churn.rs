@@ -1,5 +1,5 @@
-//! A thousand endpoints that come, go and change, and ten files that list them: whenever the cluster rests, every file is
-//! as the cluster is.
+//! A thousand endpoints that come, go and change, and ten files that list them: whenever the cluster rests, every file
+//! is as the cluster is.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

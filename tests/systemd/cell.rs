@@ -1,5 +1,5 @@
-//! A stack of `systemd/examples/ec2` on hosts of the lab: instances that are laid out from the template's own user data as
-//! Ignition does, an etcd over TLS from the keys of `make-ca.sh`.
+//! A stack of `systemd/examples/ec2` on hosts of the lab: instances that are laid out from the template's own user data
+//! as Ignition does, an etcd over TLS from the keys of `make-ca.sh`.
 //!
 //! AWS is stood in for by [`Cloud`]; a member's volume is a loop device under the name that Nitro gives it.
 

@@ -1,6 +1,6 @@
-//! EC2 as the hosts of one stack see it: each instance's metadata (IMDSv2), and the few calls to AWS that their roles may
-//! make. It asks for what AWS asks for (a token, a signature of the right service with the role's own session), keeps to
-//! the template's policies, and writes down what was done.
+//! EC2 as the hosts of one stack see it: each instance's metadata (IMDSv2), and the few calls to AWS that their roles
+//! may make. It asks for what AWS asks for (a token, a signature of the right service with the role's own session),
+//! keeps to the template's policies, and writes down what was done.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! The cluster of `systemd/examples/ec2`: that it forms from the template's own user data, and what becomes of it when hosts
-//! are replaced, scaled in or lost.
+//! The cluster of `systemd/examples/ec2`: that it forms from the template's own user data, and what becomes of it when
+//! hosts are replaced, scaled in or lost.
 
 use std::fs;
 use std::time::Duration;

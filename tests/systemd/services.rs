@@ -1,5 +1,5 @@
-//! The examples of `systemd/examples/ec2/services` on the stack's own hosts, booted as instances are: PostgreSQL on the data
-//! hosts, and the cell.
+//! The examples of `systemd/examples/ec2/services` on the stack's own hosts, booted as instances are: PostgreSQL on the
+//! data hosts, and the cell.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

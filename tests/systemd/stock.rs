@@ -12,8 +12,8 @@ use crate::lab::image::{Image, copy_folder, copy_with_libraries};
 use crate::lab::process::run;
 use crate::machine::Machine;
 
-/// The engine runs outside of the machine: files that a unit mounts lie there below the machine's own tree, and containers
-/// ask the server that the machine's `daemon.json` names.
+/// The engine runs outside of the machine: files that a unit mounts lie there below the machine's own tree, and
+/// containers ask the server that the machine's `daemon.json` names.
 const CLIENT: &str = r#"#!/bin/bash
 [ "${1:-}" = run ] || exec /mnt/docker "$@"
 shift

@@ -1,5 +1,5 @@
-//! What people read when something is wrong: each test breaks one thing and looks where somebody would look. The log, one
-//! documented command and the page's first screen each name the culprit, the cause and the next step.
+//! What people read when something is wrong: each test breaks one thing and looks where somebody would look. The log,
+//! one documented command and the page's first screen each name the culprit, the cause and the next step.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../browser_driver/mod.rs"]

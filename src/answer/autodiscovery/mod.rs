@@ -6,8 +6,8 @@
 //! | [`desk::Desk::run`] | snapshots, node records, the lists of the store | the list that is told (latest wins), the store |
 //! | [`table::Table::run`] | the socket | one [`conversation`] per client |
 //!
-//! No question waits: it is told the last list that was seen, or that there is none yet. A table's trouble is its own: an
-//! address that cannot be listened on is tried again, and shown.
+//! No question waits: it is told the last list that was seen, or that there is none yet. A table's trouble is its own:
+//! an address that cannot be listened on is tried again, and shown.
 
 mod board;
 mod certificate;

@@ -145,8 +145,8 @@ pub(super) async fn next(watch: &mut dyn Watch) -> Result<Batch, StoreError> {
     timeout(SILENCE, watch.next()).await.map_err(silent)?
 }
 
-/// Makes entries of what a watch brings: places are counted among all changes of the tree, so that they are the same for
-/// whoever waits in it.
+/// Makes entries of what a watch brings: places are counted among all changes of the tree, so that they are the same
+/// for whoever waits in it.
 #[derive(Clone, Debug)]
 pub(super) struct Sorter {
     places: Arc<Places>,

@@ -1,5 +1,5 @@
-//! `POST /v1/drain` and `DELETE /v1/drain`: withdraws this host, or one service or instance of it, and offers it again. A
-//! drain of the host is 200 once the store has nothing of it, 202 while that is on its way.
+//! `POST /v1/drain` and `DELETE /v1/drain`: withdraws this host, or one service or instance of it, and offers it again.
+//! A drain of the host is 200 once the store has nothing of it, 202 while that is on its way.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

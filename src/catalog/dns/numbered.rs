@@ -1,6 +1,7 @@
 //! `2.nucleus.services.internal`: a host by its number among those of a role, while it is up. It comes before whatever
-//! records stand at that name or below it: no container can take a host's name away. `core-01.node.services.internal` is a
-//! host by its name, behind all else: a service may be called `node`, too, and then that name selects its endpoints there.
+//! records stand at that name or below it: no container can take a host's name away. `core-01.node.services.internal`
+//! is a host by its name, behind all else: a service may be called `node`, too, and then that name selects its
+//! endpoints there.
 
 use std::net::IpAddr;
 
@@ -16,8 +17,8 @@ impl Work<'_> {
         (place == 0).then(|| addresses.to_vec())
     }
 
-    /// The addresses of the host that a name means by the host's own: `core-01.node` in the default domain, `core-01` in a
-    /// zone such as `node.consul`.
+    /// The addresses of the host that a name means by the host's own: `core-01.node` in the default domain, `core-01`
+    /// in a zone such as `node.consul`.
     pub(super) fn host(&self, place: usize, own: &[&str]) -> Option<Vec<IpAddr>> {
         let is_of_nodes =
             || self.zones.get(place).is_some_and(|zone| zone.labels().first().is_some_and(|it| it == "node"));

@@ -143,7 +143,8 @@ impl Catalog {
         }
     }
 
-    /// The path of the service that a record is of, also where a dot in the last segment of its key makes a longer path.
+    /// The path of the service that a record is of, also where a dot in the last segment of its key makes a longer
+    /// path.
     fn service_of<'e>(&self, entry: &'e Entry) -> Option<Cow<'e, str>> {
         let by_path = path::parent(entry.path())?;
         if !entry.is_renamed() {

@@ -1,9 +1,10 @@
 //! Patroni's scopes: each is a service, its members are endpoints, and whom the leader key names is the primary.
 //!
-//! The leader key is the truth. What a member says of its own role is not: it says `primary` while it bootstraps with no
-//! leader, and after a switchover for a while still what it was. Between the key's end and the next one nobody is the
-//! primary. While the cluster is paused, or may run on without etcd (failsafe), the key can end though nothing has changed:
-//! then the last one stays primary for as long as a host that offers the same server finds that it takes writes.
+//! The leader key is the truth. What a member says of its own role is not: it says `primary` while it bootstraps with
+//! no leader, and after a switchover for a while still what it was. Between the key's end and the next one nobody is
+//! the primary. While the cluster is paused, or may run on without etcd (failsafe), the key can end though nothing has
+//! changed: then the last one stays primary for as long as a host that offers the same server finds that it takes
+//! writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

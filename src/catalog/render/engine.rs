@@ -12,8 +12,8 @@ use super::needs::Needs;
 use super::sight::Sight;
 use super::{errors, filters, marks};
 
-/// What one rendering may cost: so many instructions and comparisons, and 64 bytes of values for each. There is room for
-/// ten fields of 20,000 endpoints, which a test holds, and an end to a loop within a loop.
+/// What one rendering may cost: so many instructions and comparisons, and 64 bytes of values for each. There is room
+/// for ten fields of 20,000 endpoints, which a test holds, and an end to a loop within a loop.
 const FUEL: u64 = 10_000_000;
 /// The longest file.
 pub(crate) const LONGEST: usize = 16 * 1024 * 1024;

@@ -1,4 +1,5 @@
-//! Files that follow the cluster, as values: what a template makes of a snapshot, what it depends on, and when it is due.
+//! Files that follow the cluster, as values: what a template makes of a snapshot, what it depends on, and when it is
+//! due.
 //!
 //! [`Sight`] is all that can be seen. [`render()`] makes a text of it and tells which [`Needs`] it had; a file is made
 //! again only when one of these is answered otherwise. [`Pace`] says when, [`hold()`] why not now.

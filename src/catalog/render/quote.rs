@@ -21,8 +21,8 @@ pub(super) fn toml(text: &str) -> String {
     quoted + "\""
 }
 
-/// For HAProxy's configuration: one word (section 2.2 of its manual). All that is not printable is written by its bytes;
-/// a byte 0 would end the line.
+/// For HAProxy's configuration: one word (section 2.2 of its manual). All that is not printable is written by its
+/// bytes; a byte 0 would end the line.
 pub(super) fn haproxy(text: &str) -> String {
     let mut quoted = String::from("\"");
     for byte in text.bytes() {

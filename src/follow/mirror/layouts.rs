@@ -1,5 +1,5 @@
-//! What other programs keep in layouts of their own, as the mirror lays it over its catalog: presence, whose keys are among
-//! the records', and whatever is followed elsewhere.
+//! What other programs keep in layouts of their own, as the mirror lays it over its catalog: presence, whose keys are
+//! among the records', and whatever is followed elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;

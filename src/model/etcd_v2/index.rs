@@ -1,5 +1,5 @@
-//! An index of v2: the revision of the store, and the place within its commit. Whoever goes on at one more than an index
-//! that was told misses nothing.
+//! An index of v2: the revision of the store, and the place within its commit. Whoever goes on at one more than an
+//! index that was told misses nothing.
 
 /// How many places a commit has; what lies behind them shares the last.
 const PLACES: u64 = 4_096;

@@ -1,9 +1,9 @@
 //! etcd's v2 API over a store of v3: from a request and what the store holds to one conditional commit, and from the
 //! commit to the reply.
 //!
-//! A file is a key of the store. A directory is what has children; one that was made, or that lost a child by a request,
-//! is remembered by a mark beside the tree. An [`Act`] in the same commit says what the request was, so that who watches
-//! is told of it in v2's words.
+//! A file is a key of the store. A directory is what has children; one that was made, or that lost a child by a
+//! request, is remembered by a mark beside the tree. An [`Act`] in the same commit says what the request was, so that
+//! who watches is told of it in v2's words.
 
 pub mod act;
 mod draft;

@@ -1,5 +1,5 @@
-//! What a person has withdrawn of this host although it may serve: all of it, a service, or one instance; since when, by
-//! whose word, and why. Kept over restarts.
+//! What a person has withdrawn of this host although it may serve: all of it, a service, or one instance; since when,
+//! by whose word, and why. Kept over restarts.
 
 use std::time::SystemTime;
 

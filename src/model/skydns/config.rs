@@ -1,5 +1,5 @@
-//! `/skydns/config`, SkyDNS's settings, in this program's flags. Whoever may write the key chose what it says: a flag is
-//! told only for what reads as one.
+//! `/skydns/config`, SkyDNS's settings, in this program's flags. Whoever may write the key chose what it says: a flag
+//! is told only for what reads as one.
 
 use std::net::{IpAddr, SocketAddr};
 

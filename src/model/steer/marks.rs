@@ -1,8 +1,8 @@
 //! The marks of a switch: by them an operator knows that whoever asks for the master is kept waiting everywhere.
 //!
-//! A client that is closed asks for the master at once. An agent that has not heard of the switch would name the old one,
-//! which refuses writes by then. So each agent says when it keeps those who ask, and the operator waits for that before
-//! writes are held; not for long, since an agent may be dead, or older than marks.
+//! A client that is closed asks for the master at once. An agent that has not heard of the switch would name the old
+//! one, which refuses writes by then. So each agent says when it keeps those who ask, and the operator waits for that
+//! before writes are held; not for long, since an agent may be dead, or older than marks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

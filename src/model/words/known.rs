@@ -1,8 +1,8 @@
 //! What stays on record of a host when its agent is gone: written once a start, without a lease, so that a lost host is
 //! missed and not forgotten.
 //!
-//! A host is lost when it is known and no agent of that name lives, unless its agent said that it stops. Whoever notices
-//! first writes down since when, and what it saw the host offer, so that agents which start later know it too.
+//! A host is lost when it is known and no agent of that name lives, unless its agent said that it stops. Whoever
+//! notices first writes down since when, and what it saw the host offer, so that agents which start later know it too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;

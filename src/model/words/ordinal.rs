@@ -1,4 +1,5 @@
-//! Numbers of hosts among those of a role, as they are written in keys and names, and where hosts are, by number and by name.
+//! Numbers of hosts among those of a role, as they are written in keys and names, and where hosts are, by number and by
+//! name.
 
 use std::collections::BTreeMap;
 use std::fmt;

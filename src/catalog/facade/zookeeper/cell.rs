@@ -61,8 +61,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// What was found of a service, and what the hosts tell of it. Hosts are numbered as this role; where none is named,
-    /// as the one that the members' hosts have, if that is one.
+    /// What was found of a service, and what the hosts tell of it. Hosts are numbered as this role; where none is
+    /// named, as the one that the members' hosts have, if that is one.
     pub fn of(name: &str, found: Option<&Service>, nodes: &[NodeRecord], role: Option<&RoleName>) -> Self {
         let endpoints = found.into_iter().flat_map(|service| &service.endpoints).filter_map(published);
         let waiting = nodes.iter().flat_map(|node| node.waiting.iter().filter_map(|it| not_ready(name, node, it)));

@@ -1,9 +1,10 @@
 //! How an instance's readiness is found out: what a label asks for, else what the image's name tells.
 //!
-//! A guess is made only for the protocol's own port or the container's only port; a number alone is no guess. A check of
-//! registrator's that wharf lacks counts as none and says so; a name that is no check at all is a slip, which never makes
-//! an instance less safe than saying nothing would. Credentials come from the environment where the official image defines
-//! them, or from labels with a file of `--check-secrets` that a `[[secret]]` table lets the container have.
+//! A guess is made only for the protocol's own port or the container's only port; a number alone is no guess. A check
+//! of registrator's that wharf lacks counts as none and says so; a name that is no check at all is a slip, which never
+//! makes an instance less safe than saying nothing would. Credentials come from the environment where the official
+//! image defines them, or from labels with a file of `--check-secrets` that a `[[secret]]` table lets the container
+//! have.
 
 use std::net::SocketAddr;
 use std::path::Path;

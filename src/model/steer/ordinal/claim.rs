@@ -7,7 +7,8 @@ use super::entry::{Entry, Holding, Stored};
 use crate::model::words::ordinal::HIGHEST;
 use crate::model::words::record::Text;
 
-/// How long a claim has to stand before it counts. In a store that went back holders come first: they need a part of it.
+/// How long a claim has to stand before it counts. In a store that went back holders come first: they need a part of
+/// it.
 pub const UNCONTRADICTED: Duration = Duration::from_secs(5);
 /// So long after the store went back another's number may be of before: its holder writes his own again by then.
 pub const SETTLING: Duration = Duration::from_secs(2);
@@ -234,8 +235,8 @@ impl Claimer {
             _ if is_own => Act::Have(holding),
             _ if entry.released && self.waits_for(&seen.agents, &entry.node, number) => Act::At(now + AGAIN),
             _ if entry.released || entry.tentative => again(over),
-            // The store went back to when it was another's: it was freed since, or it would not have been claimed. Or one
-            // who was away wrote his of before into it: the host that goes by the number now keeps it.
+            // The store went back to when it was another's: it was freed since, or it would not have been claimed. Or
+            // one who was away wrote his of before into it: the host that goes by the number now keeps it.
             _ if now < self.settled && (self.sure || entry.since < holding.since) => again(over),
             _ if now < self.settled => Act::At(self.settled),
             _ => {
