@@ -181,6 +181,7 @@ impl Drop for Running {
 }
 
 /// redis-rs, which is a library of this program's own language. It does not ask again by itself.
+#[allow(clippy::disallowed_methods)] // a plain thread: nobody's runtime is held up
 fn redis_rs(sentinel: SocketAddr, stop: Arc<AtomicBool>) -> JoinHandle<(usize, usize)> {
     std::thread::spawn(move || {
         let nodes = vec![format!("redis://127.0.0.1:{}/", sentinel.port())];
