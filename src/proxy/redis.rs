@@ -205,11 +205,11 @@ impl<'r> Talk<'r> {
             }
             ready = server.readable(), if self.down.is_empty() && !self.is_gone => {
                 ready?;
-                self.from_server();
+                self.hear_server();
             }
             ready = client.readable(), if may_read => {
                 ready?;
-                self.from_client()?;
+                self.hear_client()?;
             }
             () = sleep_until(patience) => {
                 if self.leaving.is_none() {
@@ -220,7 +220,7 @@ impl<'r> Talk<'r> {
         Ok(None)
     }
 
-    fn from_client(&mut self) -> io::Result<()> {
+    fn hear_client(&mut self) -> io::Result<()> {
         let mut buffer = [0; BUFFER];
         let room = if self.is_parking() { self.requests.within().min(BUFFER) } else { BUFFER };
         // While it parks, no byte behind the command's end may be taken.
@@ -257,7 +257,7 @@ impl<'r> Talk<'r> {
         Ok(())
     }
 
-    fn from_server(&mut self) {
+    fn hear_server(&mut self) {
         let Some((server, _)) = &self.server else { return };
         let mut buffer = [0; BUFFER];
         let got = match read(server, &mut buffer) {

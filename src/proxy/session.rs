@@ -53,6 +53,7 @@ pub(super) enum Failed {
 }
 
 /// How a connection that ran has ended.
+#[derive(Clone, Copy)]
 enum Ended {
     /// Both sides have.
     Whole,
