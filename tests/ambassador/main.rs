@@ -1,5 +1,6 @@
 //! Ambassadors as clients and servers see them: who is reached, who waits, who is cut, and who must not notice.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, missing_docs, unreachable_pub)]
+#![allow(clippy::print_stderr)] // what many switches did to sessions
 
 mod apart;
 mod bytes;

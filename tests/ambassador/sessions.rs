@@ -74,7 +74,8 @@ struct Written {
 }
 
 async fn write(at: SocketAddr, name: usize, over: Arc<AtomicBool>) -> Written {
-    let mut written = Written { db: if name % 2 == 0 { 3 } else { 0 }, acknowledged: Vec::new(), errors: Vec::new() };
+    let mut written =
+        Written { db: if name.is_multiple_of(2) { 3 } else { 0 }, acknowledged: Vec::new(), errors: Vec::new() };
     let mut client = None;
     for number in 0.. {
         if over.load(Ordering::Relaxed) {
@@ -100,7 +101,7 @@ async fn write(at: SocketAddr, name: usize, over: Arc<AtomicBool>) -> Written {
 
 async fn begin(at: SocketAddr, name: usize, db: usize) -> Client {
     let mut client = Client::open(at).await.unwrap();
-    if name % 3 == 0 {
+    if name.is_multiple_of(3) {
         let _said = client.ask(&["HELLO", "2", "SETNAME", &format!("w{name}")]).await;
     }
     let _said = client.ask(&["SELECT", &db.to_string()]).await;
@@ -173,7 +174,7 @@ async fn who_waits_for_a_value_gets_it_from_the_next_master_and_a_transaction_is
         Ok(got) => assert!(got.contains("value"), "{got}"),
         // One that a slow switch made wait for too long is told so.
         Err(error) => {
-            assert!(redis.metric("wharf_proxy_refused_total{proxy=\"redis\",reason=\"wait\"} ") > 0, "{error}")
+            assert!(redis.metric("wharf_proxy_refused_total{proxy=\"redis\",reason=\"wait\"} ") > 0, "{error}");
         }
     }
 }

@@ -90,7 +90,10 @@ impl Town {
         loop {
             match self.runtime.block_on(self.store.commit(&[], writes)) {
                 Err(StoreError::Away { .. }) if Instant::now() < deadline => {}
-                done => break drop(done.unwrap()),
+                done => {
+                    done.unwrap();
+                    return;
+                }
             }
         }
     }

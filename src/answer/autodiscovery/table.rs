@@ -149,7 +149,7 @@ impl Table {
 async fn other_door(settings: &mut watch::Receiver<Arc<Settings>>, opened: &Settings) {
     let is_other = |wanted: &Arc<Settings>| (wanted.listen, &wanted.tls) != (opened.listen, &opened.tls);
     if settings.wait_for(is_other).await.is_err() {
-        std::future::pending().await // nobody will want another one any more
+        std::future::pending::<()>().await; // nobody will want another one any more
     }
 }
 

@@ -385,7 +385,7 @@ mod tests {
     fn nobody_makes_it_hold_more_than_its_bounds() {
         let mut tree = tree();
         tree.most = (3, 1_000_000);
-        let nodes = vec![r#"{"key":"/skydns/a","value":""}"#; 3].join(",");
+        let nodes = [r#"{"key":"/skydns/a","value":""}"#; 3].join(",");
         let body = format!(r#"{{"node":{{"key":"/skydns","dir":true,"nodes":[{nodes}]}}}}"#);
         assert_eq!(tree.take(body.as_bytes(), Asked::Whole), Err(Unread::TooMuch("3 keys".to_owned())));
         let long = format!(r#"{{"node":{{"key":"/skydns","value":"{}"}}}}"#, "v".repeat(1 << 20));
