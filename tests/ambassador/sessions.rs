@@ -108,6 +108,7 @@ async fn begin(at: SocketAddr, name: usize, db: usize) -> Client {
     client
 }
 
+#[allow(clippy::print_stderr)] // the figures of a run
 async fn sessions_survive(count: usize, switches: usize) {
     let redis = tokio::task::block_in_place(Redis::start);
     let over = Arc::new(AtomicBool::new(false));

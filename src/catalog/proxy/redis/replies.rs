@@ -34,7 +34,7 @@ pub(crate) struct Replies {
 impl Replies {
     /// Whether the stream stands between two replies.
     pub(crate) fn is_between(&self) -> bool {
-        self.values == 0 && self.line.is_empty()
+        self.values == 0 && self.text == 0 && self.line.is_empty()
     }
 
     /// Reads to the end of the next reply, or of the bytes; how far that is, and the reply.
