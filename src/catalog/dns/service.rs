@@ -64,7 +64,7 @@ impl<'c> Work<'c> {
 
     /// The window of a large set may hold nothing that is near: that is found by index, and takes the place of others.
     fn add_nearest(&mut self, place: usize, own: &[&str], selection: &mut Selection<'c>) {
-        let nearest = self.share(2, |work| work.find_outwards(place, own, NEAREST));
+        let nearest = self.share(2, |work| work.find_by(place, |finder| finder.find_outwards(own, NEAREST)));
         let mut hits = nearest.map(|nearest| nearest.hits).unwrap_or_default();
         self.steps.take(hits.len());
         let most = selection.hits.len().max(hits.len());

@@ -165,12 +165,7 @@ impl<'c> Work<'c> {
         self.find_by(place, |finder| finder.find_family(own, family == Family::V4))
     }
 
-    /// The nearest of what the question's name takes, where that is too much to be looked at whole.
-    pub(super) fn find_outwards(&mut self, place: usize, own: &[&str], enough: usize) -> Option<Selection<'c>> {
-        self.find_by(place, |finder| finder.find_outwards(own, enough))
-    }
-
-    fn find_by(
+    pub(super) fn find_by(
         &mut self,
         place: usize,
         find: impl FnOnce(&mut Finder<'c>) -> Option<Selection<'c>>,
