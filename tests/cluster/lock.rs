@@ -1,7 +1,7 @@
-//! The lock on three hosts: partitions, hosts that die, clocks that step, all of etcd down. No two lives overlap, by
-//! the programs' own stamps of the time since boot, which these hosts share.
+//! The lock on three hosts: partitions, hosts that die, all of etcd down. No two lives overlap, by the
+//! programs' own stamps of the time since boot, which these hosts share.
 //!
-//! `WHARF_DRILL=1` lives through each row a hundred times. The same drill with `etcdctl lock` shows what it shows.
+//! `WHARF_DRILL=1` lives through each row a hundred times.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,12 +52,6 @@ fn wharf_lock(lab: &Lab, n: usize) -> Vec<String> {
     let wharf = env!("CARGO_BIN_EXE_wharf");
     let words = [wharf, "lock", "db", "--ttl", "2s", "--node", lab.host(n).name(), "--etcd-endpoints", &endpoints];
     words.into_iter().chain(["--", "bash", "-c", STAMPS]).map(str::to_owned).collect()
-}
-
-fn etcdctl_lock(lab: &Lab, n: usize) -> Vec<String> {
-    let endpoints = lab.host(n).etcd_endpoints().join(",");
-    let words = ["etcdctl", "--endpoints", &endpoints, "lock", "--ttl", "2", "--", "/db", "bash", "-c", STAMPS];
-    words.map(str::to_owned).into()
 }
 
 impl<'l> Field<'l> {
@@ -216,45 +210,4 @@ fn all_members_of_etcd_go_and_come_back() {
         field.round(if with_data { "all of etcd down" } else { "all of etcd emptied" }, all_go, |_, _| {});
     }
     field.end("all members down and up");
-}
-
-#[test]
-fn a_lock_s_lease_is_revoked_while_its_host_is_cut_off() {
-    let lab = lab::alone();
-    let mut field = Field::new(&lab, wharf_lock);
-    for _ in 0..rounds().min(50) {
-        let revoked = |field: &Field<'_>, n: usize| {
-            let other = lab::etcd::Etcd::at(vec![field.lab.host(n % 3 + 1).etcd_endpoint()]);
-            let mut keys = other.keys("/wharf/services/locks/db/queue/");
-            let head = |key: &String| {
-                let told: serde_json::Value = serde_json::from_str(&other.ctl(&["get", key, "-w", "json"])).unwrap();
-                told["kvs"][0]["create_revision"].as_i64()
-            };
-            keys.sort_by_key(head);
-            // Who decides stays, so that the lease is ended by this and not by its time.
-            field.lab.lead_etcd_from(n % 3 + 1);
-            field.lab.host(n).cut();
-            let lease = keys[0].rsplit('/').next().unwrap().to_owned();
-            eventually("the others revoke it", || match other.try_ctl(&["lease", "revoke", &lease]) {
-                Err(error) if !error.contains("lease not found") => Err(error),
-                _ => Ok(()),
-            });
-        };
-        field.round("a revoked lease", revoked, |field, n| field.lab.host(n).heal());
-    }
-    field.end("revoked while cut off");
-}
-
-/// For comparison: its program is never stopped.
-#[test]
-fn etcdctl_lock_lets_two_run() {
-    let lab = lab::alone();
-    let field = Field::new(&lab, etcdctl_lock);
-    let holder = field.holder();
-    let before = field.lives().len();
-    lab.host(holder).cut();
-    eventually("the next one runs", || field.lives().len() > before);
-    eventually("both run", || field.overlaps() > 0);
-    println!("etcdctl lock: {} overlaps after one cut", field.overlaps());
-    lab.host(holder).heal();
 }

@@ -19,6 +19,5 @@ mod migration;
 mod near;
 mod outage;
 mod render;
-mod seed_postgres;
 mod switch;
 mod thread;
