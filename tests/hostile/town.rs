@@ -49,7 +49,8 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// See the module. Fields are dropped from the first to the last: the agent goes before what it uses.
+/// An agent among neighbours, and all that it stands on. Fields are dropped from the first to the last: the agent goes
+/// before what it uses.
 pub struct Town {
     pub agent: Agent,
     pub engine: Engine,

@@ -43,7 +43,7 @@ pub struct Quality {
     pub slowest: u64,
 }
 
-/// See the module.
+/// A store as one agent reaches it.
 #[derive(Clone, Debug)]
 pub struct Link {
     core: Arc<Core>,

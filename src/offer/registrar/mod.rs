@@ -141,7 +141,7 @@ pub enum RegistrarError {
     Orphaned(&'static str),
 }
 
-/// See the module.
+/// The worker that keeps what this host offers in the store.
 pub struct Registrar {
     settings: Settings,
     store: Arc<dyn Store>,

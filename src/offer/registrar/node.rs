@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// so as fast as they can: so long after the last time.
 const RESTORE: Duration = Duration::from_millis(200);
 
-/// See the module.
+/// This host's node record: what it should say, and what the store has of it.
 pub(super) struct NodeDesk {
     pub(super) key: String,
     pub(super) wanted: Bytes,
