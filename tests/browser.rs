@@ -84,6 +84,8 @@ async fn the_page_is_live_honest_safe_and_usable() {
         assert!(text.contains(seen), "{seen} in {text}");
     }
     browser.until("document.getElementById('etcd-v2').innerText.includes('PUT /v2/keys/other')");
+    browser
+        .until("document.getElementById('locks').innerText.includes('what core-09 started is not known to be dead')");
     // Files that follow the cluster are there as soon as there are any, and say what they wait for.
     assert_eq!(browser.value("document.getElementById('renders-section').hidden"), json!(true));
     let shows = "!document.getElementById('renders-section').hidden";

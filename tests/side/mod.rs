@@ -17,13 +17,15 @@ use wharf::answer::http::{
     AutodiscoverySource, DrainRequest, ForgetSource, HttpMetrics, HttpServer, OrdinalAsk, OrdinalDone, OrdinalSource,
     ProxySource, Readiness, RenderSource, Settings, Sources, Token, TopologyAsk,
 };
-use wharf::catalog::facade::api::Nodes;
+use wharf::catalog::facade::api::{Locks, Nodes};
 use wharf::catalog::facade::autodiscovery::told::{Autodiscoveries, Autodiscovery, Listed};
 use wharf::catalog::facade::etcd_v2;
 use wharf::catalog::index::Catalog;
 use wharf::catalog::proxy::told::{Proxies, Proxy};
 use wharf::catalog::render::told::{Render, Renders};
 use wharf::model::publish::local::Local;
+use wharf::model::steer::lock::certificate::Certificate;
+use wharf::model::steer::lock::told::{Holder, Status, Waiting};
 use wharf::model::steer::ordinal::told::Standing;
 use wharf::model::steer::told::{Answer, Instance, Last, Named, Paused, Topology};
 use wharf::model::words::key::Prefix;
@@ -32,6 +34,22 @@ use wharf::model::words::zone::Zones;
 use wharf::view::{CatalogView, Outlet, Progress};
 
 /// How etcd's v2 API stands where one of its clients was refused.
+/// One that is held while the program of its last holder is not known to be dead.
+fn locks() -> Locks {
+    let since = 1_767_225_600;
+    let holder = Holder {
+        node: "core-02".into(),
+        token: 7,
+        since: Some(since),
+        left: Some(1_500),
+        key: "/locks/orders/7".into(),
+    };
+    let waiting = vec![Waiting { node: "core-03".into(), since, key: "/locks/orders/8".into() }];
+    let certificate = Certificate { token: 6, node: "core-09".into(), since, ..Certificate::default() };
+    let status = Status { name: "orders".into(), holder: Some(holder), certificate: Some(certificate), waiting };
+    Locks { locks: vec![status], stale: false }
+}
+
 fn troubled() -> etcd_v2::Standing {
     let mut standing = etcd_v2::Standing { listen: Some("127.0.0.1:4001".into()), ..etcd_v2::Standing::default() };
     etcd_v2::Standing::note(
@@ -199,7 +217,7 @@ impl Side {
             ordinals: watch::channel(Arc::default()).1,
             etcd_v2: watch::channel(troubled()).1,
             ordinal: OrdinalSource::new(|_, ask| Box::pin(async move { Ok(counted(ask)) })),
-            locks: watch::channel(Arc::default()).1,
+            locks: watch::channel(Arc::new(locks())).1,
             ready: ready_seen,
             drain,
             topology: topologies(),

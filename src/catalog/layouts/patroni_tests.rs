@@ -1,3 +1,5 @@
+//! Patroni's keys as it writes them, and what is made of them.
+
 use super::*;
 
 const RUNS: &str = r#""state":"running","version":"4.1.5","tags":{"clonefrom":true,"zone":"a"}"#;
