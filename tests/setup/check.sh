@@ -20,7 +20,7 @@ server_tests() { # all but those that are run optimized, and those that want the
   for file in tests/*.rs tests/*/main.rs; do
     [ -e "$file" ] || continue
     case $file in
-      tests/simulation/main.rs | tests/steer/main.rs | tests/lock_model/main.rs | tests/hostile/main.rs | tests/law_of_work/main.rs) continue ;;
+      tests/simulation/main.rs | tests/steer/main.rs | tests/*_model/main.rs | tests/hostile/main.rs | tests/law_of_*/main.rs) continue ;;
       tests/cluster/main.rs | tests/systemd/main.rs | tests/drill/main.rs) continue ;;
     esac
     file=${file%/main.rs}
@@ -68,8 +68,8 @@ if [ "${1:-test}" = test ]; then
   step 'unit and property tests' "$cargo" test --locked "${all[@]}"
   step 'doctests' "$cargo" test --locked --doc
   step 'tests against real servers' server_tests
-  step 'histories of the switch and of the lock' optimized --test steer --test lock_model
-  step 'search for the costliest question' optimized --test law_of_work
+  step 'histories of the switch, the lock and the numbers' optimized --test steer --test lock_model --test ordinal_model
+  step 'search for the costliest question and record' optimized --test law_of_work --test law_of_memory
   step 'hostile tests' optimized --test hostile
   step 'histories of the simulation' optimized --test simulation
   step 'lab tests' lab_tests cluster
