@@ -114,6 +114,9 @@ impl Busy {
     }
 }
 
+/// So many connect without waiting for each other.
+const AT_ONCE: usize = 500;
+
 /// Everybody who is connected.
 struct Crowd {
     idle: Vec<TcpStream>,
@@ -126,14 +129,18 @@ impl Crowd {
     async fn gather(at: SocketAddr) -> Self {
         let (idle, busy) = crowd();
         let mut crowd = Self { idle: Vec::new(), busy: Vec::new(), running: JoinSet::new(), stop: Arc::default() };
-        for _ in 0..idle {
-            let mut stream = TcpStream::connect(at).await.unwrap();
-            // It is known to run once its server has answered.
-            stream.write_all(b"a").await.unwrap();
-            crowd.idle.push(stream);
-        }
-        for stream in &mut crowd.idle {
-            says(stream, b'a').await.unwrap();
+        // An ambassador has so many wait at a time while their server is connected to, and refuses more.
+        while crowd.idle.len() < idle {
+            let come = crowd.idle.len();
+            for _ in come..idle.min(come + AT_ONCE) {
+                let mut stream = TcpStream::connect(at).await.unwrap();
+                // It is known to run once its server has answered.
+                stream.write_all(b"a").await.unwrap();
+                crowd.idle.push(stream);
+            }
+            for stream in &mut crowd.idle[come..] {
+                says(stream, b'a').await.unwrap();
+            }
         }
         for number in 0..busy as u64 {
             let stream = TcpStream::connect(at).await.unwrap();
